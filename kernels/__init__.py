@@ -1,0 +1,1 @@
+"""Triton kernels of csta_fast; none yet."""
