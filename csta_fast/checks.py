@@ -1,0 +1,179 @@
+"""What an operation accepts, said once: one message per mistake, naming argument, wanted and got.
+
+Backends that cannot refuse bad arguments themselves, and the compiler, run these before a call;
+for the native ones they run after a refusal, to say what was wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from csta_fast.structures import ARITHMETIC_DTYPES, GATE_CODES, HeadWeights
+
+_HEAD_SHAPES = ("(H, C)", "(H,)", "(G, H)", "(G,)")
+
+
+def gate_code(gate: str) -> int:
+    code = GATE_CODES.get(gate)
+    if code is None:
+        raise ValueError(f"gate: wanted 'softmax' or 'sigmoid', got {gate!r}")
+    return code
+
+
+def scale_factor(scale: str | float) -> float | None:
+    """The scale as the operations take it: None for "mean", else a number."""
+    if scale == "mean":
+        return None
+    if scale == "sum":
+        return 1.0
+    if isinstance(scale, (int, float)) and not isinstance(scale, bool):
+        return float(scale)
+    raise ValueError(f"scale: wanted 'mean', 'sum' or a number, got {scale!r}")
+
+
+def features(x: Tensor) -> torch.dtype:
+    """Check x (N, C, T, V) and return the dtype it is computed in."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x: wanted a tensor, got {type(x).__name__}")
+    if x.dim() != 4:
+        raise ValueError(f"x: wanted 4 dimensions (N, C, T, V), got shape {tuple(x.shape)}")
+    arithmetic = ARITHMETIC_DTYPES.get(x.dtype)
+    if arithmetic is None:
+        raise TypeError(f"x: wanted float64, float32, float16 or bfloat16, got {x.dtype}")
+    return arithmetic
+
+
+def heads(
+    x: Tensor, arithmetic: torch.dtype, frame_head: HeadWeights, joint_head: HeadWeights
+) -> None:
+    frame_groups = _head("frame_head", x, arithmetic, frame_head)
+    joint_groups = _head("joint_head", x, arithmetic, joint_head)
+    if frame_groups != joint_groups:
+        raise ValueError(
+            "joint_head: wanted as many groups G as frame_head, "
+            f"got {joint_groups} beside {frame_groups}"
+        )
+    _groups("frame_head", x, frame_groups)
+
+
+def _head(name: str, x: Tensor, arithmetic: torch.dtype, head: HeadWeights) -> int:
+    try:
+        w1, b1, w2, b2 = head
+        hidden, groups = w1.shape[0], w2.shape[0]
+    except (TypeError, ValueError, AttributeError, IndexError):
+        _head_mistake(name, x, arithmetic, head)
+    if not (
+        hidden > 0
+        and w1.shape == (hidden, x.shape[1])
+        and b1.shape == (hidden,)
+        and w2.shape == (groups, hidden)
+        and b2.shape == (groups,)
+    ):
+        _head_mistake(name, x, arithmetic, head)
+    dtype, device = x.dtype, x.device
+    for weight in head:
+        if (
+            weight.dtype is not arithmetic and weight.dtype is not dtype
+        ) or weight.device != device:
+            _head_mistake(name, x, arithmetic, head)
+    return groups
+
+
+def _head_mistake(name: str, x: Tensor, arithmetic: torch.dtype, head: Any) -> NoReturn:
+    if not (
+        isinstance(head, (tuple, list))
+        and len(head) == 4
+        and all(isinstance(weight, Tensor) for weight in head)
+    ):
+        raise TypeError(
+            f"{name}: wanted HeadWeights(w1, b1, w2, b2) of four tensors, got {type(head).__name__}"
+        )
+    for part, weight, shape in zip(HeadWeights._fields, head, _HEAD_SHAPES, strict=True):
+        if weight.dtype not in (x.dtype, arithmetic):
+            wanted = " or ".join(str(dtype) for dtype in dict.fromkeys((x.dtype, arithmetic)))
+            raise TypeError(
+                f"{name}.{part}: wanted {wanted} for x of {x.dtype}, got {weight.dtype}"
+            )
+        if weight.device != x.device:
+            raise ValueError(f"{name}.{part}: wanted x's device {x.device}, got {weight.device}")
+        if weight.dim() != shape.count(",") + (not shape.endswith(",)")):
+            raise ValueError(f"{name}.{part}: wanted shape {shape}, got {tuple(weight.shape)}")
+    if head[0].shape[0] == 0:
+        raise ValueError(f"{name}.w1: wanted H of at least 1, got {tuple(head[0].shape)}")
+    shapes = {
+        part: tuple(weight.shape) for part, weight in zip(HeadWeights._fields, head, strict=True)
+    }
+    raise ValueError(
+        f"{name}: wanted w1 (H, C), b1 (H,), w2 (G, H), b2 (G,) with C = {x.shape[1]} "
+        f"channels of x, got {shapes}"
+    )
+
+
+def logits(x: Tensor, frame_logits: Tensor, joint_logits: Tensor) -> None:
+    samples, _, frames, joints = x.shape
+    for name, given, length, axis in (
+        ("frame_logits", frame_logits, frames, "T"),
+        ("joint_logits", joint_logits, joints, "V"),
+    ):
+        if not isinstance(given, Tensor) or given.dtype not in ARITHMETIC_DTYPES:
+            got = given.dtype if isinstance(given, Tensor) else type(given).__name__
+            raise TypeError(f"{name}: wanted a floating-point tensor, got {got}")
+        if given.device != x.device:
+            raise ValueError(f"{name}: wanted x's device {x.device}, got {given.device}")
+        if given.dim() != 3 or given.shape[0] != samples or given.shape[2] != length:
+            raise ValueError(
+                f"{name}: wanted shape (N, G, {axis}) = ({samples}, G, {length}), "
+                f"got {tuple(given.shape)}"
+            )
+    groups = frame_logits.shape[1]
+    if joint_logits.shape[1] != groups:
+        raise ValueError(
+            "joint_logits: wanted as many groups G as frame_logits, "
+            f"got {joint_logits.shape[1]} beside {groups}"
+        )
+    _groups("frame_logits", x, groups)
+
+
+def _groups(name: str, x: Tensor, groups: int) -> None:
+    channels = x.shape[1]
+    if groups == 1:
+        return
+    if groups == 0 or channels % groups:
+        raise ValueError(
+            f"{name}: wanted a number of groups G that divides the {channels} channels of x, "
+            f"got {groups}"
+        )
+
+
+def masks(
+    x: Tensor, lengths: Tensor | None, frame_mask: Tensor | None, joint_mask: Tensor | None
+) -> None:
+    samples, _, frames, joints = x.shape
+    if lengths is not None:
+        _mask("lengths", x, lengths, torch.int64)
+        if lengths.shape != (samples,):
+            _mask_shape("lengths", f"(N,) = ({samples},)", lengths)
+    if frame_mask is not None:
+        _mask("frame_mask", x, frame_mask, torch.bool)
+        if frame_mask.shape != (samples, frames):
+            _mask_shape("frame_mask", f"(N, T) = ({samples}, {frames})", frame_mask)
+    if joint_mask is not None:
+        _mask("joint_mask", x, joint_mask, torch.bool)
+        if joint_mask.shape != (samples, joints) and joint_mask.shape != (joints,):
+            wanted = f"(N, V) = ({samples}, {joints}) or (V,) = ({joints},)"
+            _mask_shape("joint_mask", wanted, joint_mask)
+
+
+def _mask(name: str, x: Tensor, given: Tensor, dtype: torch.dtype) -> None:
+    if not isinstance(given, Tensor) or given.dtype is not dtype:
+        got = given.dtype if isinstance(given, Tensor) else type(given).__name__
+        raise TypeError(f"{name}: wanted a tensor of {dtype}, got {got}")
+    if given.device != x.device:
+        raise ValueError(f"{name}: wanted x's device {x.device}, got {given.device}")
+
+
+def _mask_shape(name: str, wanted: str, given: Tensor) -> NoReturn:
+    raise ValueError(f"{name}: wanted shape {wanted}, got {tuple(given.shape)}")
