@@ -1,0 +1,10 @@
+// How large a result must be for stores past the caches to pay.
+#pragma once
+
+#include <cstdint>
+
+namespace csta {
+
+int64_t streaming_threshold();
+
+}  // namespace csta

@@ -1,0 +1,104 @@
+// Steps 1 to 4 (with heads) or 3 and 4 (with logits) over a batch. A sample's result depends on
+// nothing but the sample.
+#pragma once
+
+#include "split.h"
+
+namespace csta::CSTA_ISA {
+
+template <class Passes>
+class Forward {
+  using Element = typename Passes::Element;
+  using Scalar = typename Passes::Scalar;
+
+ public:
+  Forward(const Problem& problem, const Scores& scores, const void* x, void* y,
+          AttentionOut attention)
+      : problem_(problem),
+        scores_(scores),
+        has_heads_(scores.frame_head != nullptr),
+        sizes_(sizes_of<Scalar>(problem, scores, has_heads_)),
+        heads_(problem, scores),
+        elements_(sample_elements(problem)),
+        x_(static_cast<const Element*>(x)),
+        limit_(x_ + problem.samples * elements_),
+        y_(static_cast<Element*>(y)),
+        frame_attention_(static_cast<Scalar*>(attention.frames)),
+        joint_attention_(static_cast<Scalar*>(attention.joints)) {}
+
+  void run() {
+    if (is_empty(problem_)) return clear_attention();
+    if constexpr (Passes::kSplits) {
+      if (wants_split(problem_)) return run_split();
+    }
+    for_each(problem_, problem_.samples, elements_, [&](int64_t first, int64_t last) {
+      Worker<Passes> worker(problem_, sizes_, false);
+      for (int64_t n = first; n < last; ++n) one_sample(worker, n, n + 1 < last);
+    });
+  }
+
+ private:
+  void one_sample(Worker<Passes>& worker, int64_t n, bool more) {
+    Sample<Scalar>& sample = worker.sample;
+    sample.describe(problem_, n);
+    worker.passes.begin(sample, limit_);
+    if (has_heads_) worker.passes.pool(x_ + n * elements_, sample, 0, problem_.channels);
+    attend(sample.frames, n, true);
+    attend(sample.joints, n, false);
+    sample.scale_joints(sample.joints.scores, problem_.groups);
+    const Ahead<Element> ahead{more ? x_ + (n + 1) * elements_ : nullptr, nullptr};
+    worker.passes.reweight(x_ + n * elements_, sample, sample.frames.scores, false, 0,
+                           problem_.channels, ahead, y_ + n * elements_);
+  }
+
+  void run_split() {
+    SplitCall<Passes> call(problem_, sizes_, false);
+    if (has_heads_) {
+      call.for_channels(limit_, [&](Passes& passes, int64_t n, int64_t begin, int64_t end) {
+        passes.pool(x_ + n * elements_, call.sample(n), begin, end);
+      });
+    }
+    call.for_axes([&](int64_t n, bool of_frames) {
+      Sample<Scalar>& sample = call.sample(n);
+      attend(of_frames ? sample.frames : sample.joints, n, of_frames);
+      if (!of_frames) sample.scale_joints(sample.joints.scores, problem_.groups);
+    });
+    call.for_channels(limit_, [&](Passes& passes, int64_t n, int64_t begin, int64_t end) {
+      const Sample<Scalar>& sample = call.sample(n);
+      passes.reweight(x_ + n * elements_, sample, sample.frames.scores, false, begin, end, {},
+                      y_ + n * elements_);
+    });
+  }
+
+  // Steps 2 and 3 for one axis of sample n.
+  void attend(AxisState<Scalar>& state, int64_t n, bool of_frames) const {
+    if (has_heads_) {
+      state.evaluate_scores(of_frames ? heads_.frames : heads_.joints, sizes_);
+    } else {
+      state.read_scores(of_frames ? scores_.frame_logits : scores_.joint_logits, n,
+                        problem_.groups);
+    }
+    state.apply_gates(problem_.gate, n, problem_.groups,
+                      of_frames ? frame_attention_ : joint_attention_);
+  }
+
+  void clear_attention() const {
+    const int64_t rows = problem_.samples * problem_.groups;
+    for (int64_t i = 0; i < rows * problem_.frames; ++i) frame_attention_[i] = 0;
+    for (int64_t i = 0; i < rows * problem_.joints; ++i) joint_attention_[i] = 0;
+  }
+
+  const Problem& problem_;
+  const Scores& scores_;
+  bool has_heads_;
+  Sizes sizes_;
+  PackedHeads<Scalar> heads_;
+  int64_t elements_;
+  const Element* x_;
+  const Element* limit_;  // end of x
+  Element* y_;
+  Scalar* frame_attention_;
+  Scalar* joint_attention_;
+};
+
+}  // namespace csta::CSTA_ISA

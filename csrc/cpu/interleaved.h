@@ -1,0 +1,130 @@
+// Passes over one sample in channels-last memory (T, V, C): rows of V * C elements, each walked as
+// one flat run. What belongs to a channel repeats along a row with period C; `period` is the first
+// multiple of C that is whole vectors, so a vector's place in the period names its channels.
+#pragma once
+
+#include "gates.h"
+#include "line_writer.h"
+
+namespace csta::CSTA_ISA {
+
+// Sums over frames are taken in blocks of rows: their rounding error stays bounded, and blocks can
+// be given to different threads without changing the result.
+constexpr int64_t kInterleavedBlockRows = 16;
+
+template <class Element>
+struct InterleavedRows {
+  using Scalar = Arithmetic<Element>;
+  static constexpr int lanes = kLanes<Scalar>;
+
+  int64_t channels;
+  int64_t joints;
+  int64_t row;                     // joints * channels
+  int64_t period;                  // scalars
+  const Mask<Scalar>* real_lanes;  // of a row, or null when every joint is real
+
+  // Calls function(i, k, count) for each vector of a row: i its place in the row, k in the period,
+  // count its elements.
+  template <class Function>
+  CSTA_INLINE void for_each_vector(const Function& function) const {
+    for (int64_t base = 0; base < row; base += period) {
+      const int64_t length = smaller(period, row - base);
+      int64_t k = 0;
+      for (; k + lanes <= length; k += lanes) function(base + k, k, int64_t{lanes});
+      if (k < length) function(base + k, k, length - k);
+    }
+  }
+  CSTA_INLINE Vector<Scalar> load_vector(const Element* at, int64_t count) const {
+    return count == lanes ? load(at) : load_some(at, count);
+  }
+  CSTA_INLINE Vector<Scalar> keep_real(Vector<Scalar> value, int64_t i) const {
+    return real_lanes == nullptr ? value : keep<Scalar>(real_lanes[i / lanes], value);
+  }
+
+  // The sum of a period's worth of partial sums that belong to one channel.
+  CSTA_INLINE Scalar of_channel(const Scalar* phases, int64_t channel) const {
+    Scalar sum = phases[channel];
+    for (int64_t k = channel + channels; k < period; k += channels) sum += phases[k];
+    return sum;
+  }
+  // Repeats values[channel * stride] along the period.
+  CSTA_INLINE void repeat(const Scalar* values, int64_t stride, Scalar* phases) const {
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      phases[channel] = values[channel * stride];
+    }
+    for (int64_t k = channels; k < period; ++k) phases[k] = phases[k - channels];
+  }
+  // Spreads values [groups][stride] over a row padded with zeros to whole vectors:
+  // out[v * C + c] = values[group of c][v].
+  void spread(const Scalar* values, int64_t stride, int64_t groups, Scalar* out) const {
+    const int64_t width = groups > 0 ? channels / groups : 0;
+    for (int64_t joint = 0; joint < joints; ++joint) {
+      for (int64_t group = 0; group < groups; ++group) {
+        const Scalar value = values[group * stride + joint];
+        for (int64_t i = 0; i < width; ++i) *out++ = value;
+      }
+    }
+    for (int64_t i = row; i % lanes != 0; ++i) *out++ = 0;
+  }
+};
+
+// Adds one row to its joints' sums [row] and writes its means frame_means[c * stride].
+template <class Element, class Scalar = Arithmetic<Element>>
+void pool_row(const InterleavedRows<Element>& rows, const Element* x, Scalar per_joint,
+              int64_t stride, Scalar* columns, Scalar* phases, Scalar* frame_means) {
+  for (int64_t k = 0; k < rows.period; k += rows.lanes) store(phases + k, Vector<Scalar>{});
+  rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) {
+    const Vector<Scalar> value = rows.keep_real(rows.load_vector(x + i, count), i);
+    store(columns + i, load(columns + i) + value);
+    store(phases + k, load(phases + k) + value);
+  });
+  for (int64_t channel = 0; channel < rows.channels; ++channel) {
+    frame_means[channel * stride] = rows.of_channel(phases, channel) * per_joint;
+  }
+}
+
+// Adds one row's share of the attention's gradients: columns [row] of the joints' (by channel, not
+// yet scaled), and grad_frames[group * stride] of its own frame.
+template <class Element, class Scalar = Arithmetic<Element>>
+void correlate_row(const InterleavedRows<Element>& rows, const Element* x, const Element* u,
+                   const Scalar* frame_phases, const Scalar* scaled_joints, int64_t groups,
+                   int64_t stride, Scalar* columns, Scalar* phases, Scalar* grad_frames) {
+  for (int64_t k = 0; k < rows.period; k += rows.lanes) store(phases + k, Vector<Scalar>{});
+  rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) {
+    const Vector<Scalar> product =
+        rows.keep_real(rows.load_vector(x + i, count) * rows.load_vector(u + i, count), i);
+    store(columns + i, load(columns + i) + product * load(frame_phases + k));
+    store(phases + k, load(phases + k) + product * load(scaled_joints + i));
+  });
+  const int64_t width = rows.channels / groups;
+  for (int64_t group = 0; group < groups; ++group) {
+    Scalar sum{};
+    for (int64_t c = group * width; c < (group + 1) * width; ++c) sum += rows.of_channel(phases, c);
+    grad_frames[group * stride] = sum;
+  }
+}
+
+// One row of out = in * (residual + frame_phases * scaled_joints) (kProduct) + gradients through
+// the means (kMeans), all real but for masked joints; `out` has room for a vector more.
+template <bool kProduct, bool kMeans, class Element, class Scalar = Arithmetic<Element>>
+void reweight_row(const InterleavedRows<Element>& rows, const Element* in,
+                  const Scalar* frame_phases, const Scalar* scaled_joints,
+                  const Scalar* mean_phases, const Scalar* joint_means, bool residual,
+                  Element* out) {
+  const Scalar rho = residual ? Scalar{1} : Scalar{0};
+  rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) {
+    Vector<Scalar> value{}, result{};
+    if (kProduct) {
+      value = rows.load_vector(in + i, count);
+      result = value * (load(frame_phases + k) * load(scaled_joints + i) + rho);
+    }
+    if (kMeans) result += load(joint_means + i) + load(mean_phases + k);
+    if (rows.real_lanes != nullptr) {
+      const Vector<Scalar> untouched = residual ? value : Vector<Scalar>{};
+      result = choose<Scalar>(rows.real_lanes[i / rows.lanes], result, untouched);
+    }
+    store(out + i, result);
+  });
+}
+
+}  // namespace csta::CSTA_ISA

@@ -1,0 +1,214 @@
+// The passes over a sample in channels-last memory, with the scratch they need.
+#pragma once
+
+#include "interleaved.h"
+#include "planar_flat.h"
+#include "sample.h"
+
+namespace csta::CSTA_ISA {
+
+template <class ElementType>
+class InterleavedPasses {
+ public:
+  using Element = ElementType;
+  using Scalar = Arithmetic<Element>;
+  static constexpr int lanes = kLanes<Scalar>;
+  static constexpr bool kSplits = false;  // a sample's channels lie too close to be split
+
+  InterleavedPasses(Carver& carver, const Problem& problem, bool stream)
+      : problem_(problem), stream_(stream) {
+    rows_.channels = problem.channels;
+    rows_.joints = problem.joints;
+    rows_.row = problem.channels * problem.joints;
+    rows_.period = problem.channels;
+    while (rows_.period % lanes != 0) rows_.period += problem.channels;
+    const int64_t row = round_up(rows_.row, lanes), period = rows_.period;
+    real_lanes_ = carver.take<Mask<Scalar>>(problem.joint_mask == nullptr ? 0 : row / lanes);
+    mean_columns_ = carver.take<Scalar>(row);
+    block_mean_columns_ = carver.take<Scalar>(row);
+    product_columns_ = carver.take<Scalar>(row);
+    block_product_columns_ = carver.take<Scalar>(row);
+    joint_gains_ = carver.take<Scalar>(row);
+    joint_mean_gradients_ = carver.take<Scalar>(row);
+    phases_ = carver.take<Scalar>(period);
+    frame_phases_ = carver.take<Scalar>(period);
+    mean_phases_ = carver.take<Scalar>(period);
+    channel_values_ = carver.take<Scalar>(problem.channels);
+    const int64_t row_bytes = row * static_cast<int64_t>(sizeof(Element));
+    buffer_ = carver.take<char>(larger(row_bytes, LineWriter<Element>::kCapacity) +
+                                LineWriter<Element>::kSlack);
+  }
+
+  void begin(const Sample<Scalar>& sample, const Element*) {
+    rows_.real_lanes = nullptr;
+    if (sample.joints.axis.real_count == problem_.joints) return;
+    // Without a mask this is a sample of no real frame, whose rows are never computed.
+    if (problem_.joint_mask == nullptr) return;
+    rows_.real_lanes = real_lanes_;
+    for (int64_t i = 0; i < round_up(rows_.row, lanes); ++i) {
+      const bool real = i < rows_.row && sample.joints.axis.is_real(i / problem_.channels);
+      real_lanes_[i / lanes][i % lanes] = real ? -1 : 0;
+    }
+  }
+
+  // Means of x; all channels at once.
+  void pool(const Element* x, Sample<Scalar>& sample, int64_t, int64_t) {
+    pass_over_blocks(sample, [&](int64_t t) { pool_one_row(x, sample, t); }, true, false);
+    finish_means(sample);
+  }
+
+  void correlate(const Element* x, const Element* u, Sample<Scalar>& sample, bool pool_too) {
+    spread_joints(sample);
+    pass_over_blocks(
+        sample,
+        [&](int64_t t) {
+          if (pool_too) pool_one_row(x, sample, t);
+          repeat_attention(sample.frames.attention + t, sample.frames.axis.stride);
+          correlate_row(rows_, x + t * rows_.row, u + t * rows_.row, frame_phases_, joint_gains_,
+                        problem_.groups, sample.frames.axis.stride, block_product_columns_, phases_,
+                        sample.frames.scores + t);
+        },
+        pool_too, true);
+    if (pool_too) finish_means(sample);
+    finish_joint_gradients(sample);
+  }
+
+  void reweight(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
+                bool with_means, int64_t, int64_t, Ahead<Element>, Element* out) {
+    spread_joints(sample);
+    if (with_means) {
+      spread_joint_gradients(sample);
+      write_rows<true, true>(in, sample, frame_attention, out);
+    } else {
+      write_rows<true, false>(in, sample, frame_attention, out);
+    }
+  }
+
+  // out = the gradients through the means alone.
+  void spread_means(const Sample<Scalar>& sample, Element* out) {
+    spread_joint_gradients(sample);
+    write_rows<false, true>(nullptr, sample, nullptr, out);
+  }
+
+ private:
+  // Visits the real rows in blocks and adds each block's column sums to the sample's.
+  template <class Visit>
+  void pass_over_blocks(const Sample<Scalar>& sample, const Visit& visit, bool means,
+                        bool products) {
+    const Axis& frames = sample.frames.axis;
+    if (means) clear(mean_columns_);
+    if (products) clear(product_columns_);
+    for (int64_t block = 0; block < frames.end; block += kInterleavedBlockRows) {
+      if (means) clear(block_mean_columns_);
+      if (products) clear(block_product_columns_);
+      const int64_t end = smaller(frames.end, block + kInterleavedBlockRows);
+      for (int64_t t = block; t < end; ++t) {
+        if (frames.is_real(t)) visit(t);
+      }
+      if (means) add(block_mean_columns_, mean_columns_);
+      if (products) add(block_product_columns_, product_columns_);
+    }
+  }
+
+  void pool_one_row(const Element* x, Sample<Scalar>& sample, int64_t t) {
+    const Scalar per_joint =
+        Scalar{1} / static_cast<Scalar>(larger(sample.joints.axis.real_count, 1));
+    pool_row(rows_, x + t * rows_.row, per_joint, sample.frames.axis.stride, block_mean_columns_,
+             phases_, sample.frames.means + t);
+  }
+
+  void finish_means(Sample<Scalar>& sample) {
+    const Axis &frames = sample.frames.axis, &joints = sample.joints.axis;
+    const Scalar per_frame = Scalar{1} / static_cast<Scalar>(larger(frames.real_count, 1));
+    for (int64_t channel = 0; channel < problem_.channels; ++channel) {
+      fill_unreal(frames, Scalar{0}, sample.frames.means + channel * frames.stride);
+      Scalar* means = sample.joints.means + channel * joints.stride;
+      for (int64_t v = 0; v < problem_.joints; ++v) {
+        means[v] = mean_columns_[v * problem_.channels + channel] * per_frame;
+      }
+      for (int64_t v = problem_.joints; v < joints.stride; ++v) means[v] = 0;
+    }
+  }
+
+  void finish_joint_gradients(Sample<Scalar>& sample) {
+    const int64_t width = problem_.channels / problem_.groups;
+    for (int64_t group = 0; group < problem_.groups; ++group) {
+      for (int64_t v = 0; v < problem_.joints; ++v) {
+        const Scalar* products = product_columns_ + v * problem_.channels + group * width;
+        Scalar sum{};
+        for (int64_t c = 0; c < width; ++c) sum += products[c];
+        sample.joints.scores[group * sample.joints.axis.stride + v] = sum * sample.kappa;
+      }
+    }
+  }
+
+  template <bool kProduct, bool kMeans>
+  void write_rows(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
+                  Element* out) {
+    LineWriter<Element> writer(buffer_, out, stream_);
+    const int64_t row_bytes = rows_.row * static_cast<int64_t>(sizeof(Element));
+    const int64_t at_once = larger(1, LineWriter<Element>::kCapacity / larger(row_bytes, 1));
+    for (int64_t t = 0; t < problem_.frames; t += at_once) {
+      const int64_t end = smaller(problem_.frames, t + at_once);
+      for (int64_t row = t; row < end; ++row) {
+        write_row<kProduct, kMeans>(in + row * rows_.row, sample, frame_attention, row,
+                                    writer.position() + (row - t) * rows_.row);
+      }
+      writer.advance((end - t) * rows_.row);
+    }
+    writer.finish();
+  }
+
+  template <bool kProduct, bool kMeans>
+  void write_row(const Element* row, const Sample<Scalar>& sample, const Scalar* frame_attention,
+                 int64_t t, Element* out) {
+    const int64_t stride = sample.frames.axis.stride;
+    if (!sample.frames.axis.is_real(t)) {
+      const size_t bytes = static_cast<size_t>(rows_.row) * sizeof(Element);
+      problem_.residual ? std::memcpy(out, row, bytes) : std::memset(out, 0, bytes);
+      return;
+    }
+    if (kProduct) repeat_attention(frame_attention + t, stride);
+    if (kMeans) rows_.repeat(sample.frames.mean_gradients + t, stride, mean_phases_);
+    reweight_row<kProduct, kMeans>(rows_, row, frame_phases_, joint_gains_, mean_phases_,
+                                   joint_mean_gradients_, problem_.residual, out);
+  }
+
+  // The attention of one frame, group by group, along the period.
+  void repeat_attention(const Scalar* attention, int64_t stride) {
+    const int64_t width = problem_.channels / problem_.groups;
+    for (int64_t group = 0; group < problem_.groups; ++group) {
+      for (int64_t i = 0; i < width; ++i) {
+        channel_values_[group * width + i] = attention[group * stride];
+      }
+    }
+    rows_.repeat(channel_values_, 1, frame_phases_);
+  }
+
+  void spread_joints(const Sample<Scalar>& sample) {
+    rows_.spread(sample.scaled_joints, sample.joints.axis.stride, problem_.groups, joint_gains_);
+  }
+
+  void spread_joint_gradients(const Sample<Scalar>& sample) {
+    rows_.spread(sample.joints.mean_gradients, sample.joints.axis.stride, problem_.channels,
+                 joint_mean_gradients_);
+  }
+
+  void clear(Scalar* row) const {
+    for (int64_t i = 0; i < rows_.row; i += lanes) store(row + i, Vector<Scalar>{});
+  }
+  void add(const Scalar* from, Scalar* to) const {
+    for (int64_t i = 0; i < rows_.row; i += lanes) store(to + i, load(to + i) + load(from + i));
+  }
+
+  const Problem& problem_;
+  bool stream_;
+  InterleavedRows<Element> rows_{};
+  Mask<Scalar>* real_lanes_;
+  Scalar *mean_columns_, *block_mean_columns_, *product_columns_, *block_product_columns_;
+  Scalar *joint_gains_, *joint_mean_gradients_;
+  Scalar *phases_, *frame_phases_, *mean_phases_, *channel_values_;
+  char* buffer_;
+};
+
+}  // namespace csta::CSTA_ISA

@@ -1,0 +1,213 @@
+// The passes over a sample in contiguous memory, with the scratch they need.
+#pragma once
+
+#include "planar.h"
+#include "planar_flat.h"
+#include "sample.h"
+
+namespace csta::CSTA_ISA {
+
+template <class ElementType>
+class PlanarPasses {
+ public:
+  using Element = ElementType;
+  using Scalar = Arithmetic<Element>;
+  static constexpr int lanes = kLanes<Scalar>;
+  static constexpr bool kSplits = true;  // channels of a sample can be given to several threads
+
+  PlanarPasses(Carver& carver, const Problem& problem, bool stream)
+      : problem_(problem),
+        plane_(problem.frames * problem.joints),
+        stream_(stream),
+        flat_gradient_(carver, problem.frames, problem.joints) {
+    rows_.joints = problem.joints;
+    rows_.vectors = (problem.joints + lanes - 1) / lanes;
+    const int64_t row_bytes = rows_.vectors * lanes * static_cast<int64_t>(sizeof(Element));
+    real_lanes_ = carver.take<Mask<Scalar>>(rows_.vectors);
+    columns_ = carver.take<Vector<Scalar>>(2 * rows_.vectors);
+    gain_ = carver.take<Scalar>(plane_ + kLine + lanes);
+    products_ = carver.take<Scalar>(plane_ + 2 * lanes);
+    buffer_ = carver.take<char>(larger(row_bytes, LineWriter<Element>::kCapacity) +
+                                LineWriter<Element>::kSlack);
+  }
+
+  void begin(const Sample<Scalar>& sample, const Element* limit) {
+    rows_.limit = limit;
+    const bool masked = sample.joints.axis.real_count < problem_.joints;
+    if (!masked && plain_lanes_) return;
+    rows_.joints_masked = masked;
+    rows_.real_lanes = real_lanes_;
+    for (int64_t k = 0; k < rows_.vectors; ++k) {
+      for (int lane = 0; lane < lanes; ++lane) {
+        real_lanes_[k][lane] = sample.joints.axis.is_real(k * lanes + lane) ? -1 : 0;
+      }
+    }
+    plain_lanes_ = !masked;
+    flat_gradient_.begin();
+  }
+
+  // Means of channels [begin, end) of x.
+  void pool(const Element* x, Sample<Scalar>& sample, int64_t begin, int64_t end) {
+    with_vectors(rows_, [&](auto vectors) {
+      for (int64_t channel = begin; channel < end; ++channel) {
+        pool_plane<vectors.value>(rows_, sample.frames.axis, sample.joints.axis,
+                                  x + channel * plane_, columns_,
+                                  sample.frames.means + channel * sample.frames.axis.stride,
+                                  sample.joints.means + channel * sample.joints.axis.stride);
+      }
+    });
+  }
+
+  // Gradients of the attention into the scores of sample; with `pool_too`, the means as well, while
+  // the channels are in cache.
+  void correlate(const Element* x, const Element* u, Sample<Scalar>& sample, bool pool_too) {
+    for (int64_t group = 0; group < problem_.groups; ++group) {
+      correlate_group(x, u, sample, group, pool_too);
+    }
+  }
+
+  void correlate_group(const Element* x, const Element* u, Sample<Scalar>& sample, int64_t group,
+                       bool pool_too) {
+    const int64_t width = problem_.channels / problem_.groups;
+    const int64_t real = sample.frames.axis.end * problem_.joints;
+    if (width == 0) std::memset(products_, 0, static_cast<size_t>(real) * sizeof(Scalar));
+    for (int64_t c = 0; c < width; c += kCorrelatedChannels) {
+      const int64_t channel = group * width + c;
+      const int64_t end = channel + smaller(kCorrelatedChannels, width - c);
+      correlate_channels(x, u, channel, end, 0, real, products_, c == 0);
+      if (pool_too) pool(x, sample, channel, end);
+    }
+    contract(sample, group, products_);
+  }
+
+  // Elements [begin, end) of the plane of products of a sample that is one group.
+  void correlate_part(const Element* x, const Element* u, int64_t begin, int64_t end,
+                      Scalar* products) {
+    for (int64_t c = 0; c < problem_.channels; c += kCorrelatedChannels) {
+      correlate_channels(x, u, c, smaller(problem_.channels, c + kCorrelatedChannels), begin, end,
+                         products, c == 0);
+    }
+  }
+
+  void contract(Sample<Scalar>& sample, int64_t group, const Scalar* products) {
+    const int64_t frame_row = group * sample.frames.axis.stride;
+    const int64_t joint_row = group * sample.joints.axis.stride;
+    with_vectors(rows_, [&](auto vectors) {
+      contract_plane<vectors.value>(
+          rows_, sample.frames.axis, products, sample.frames.attention + frame_row,
+          sample.scaled_joints + joint_row, sample.kappa, columns_,
+          sample.frames.scores + frame_row, sample.joints.scores + joint_row);
+    });
+  }
+
+  // out = in * gain, and in backward the gradients through the means, of channels [begin, end).
+  void reweight(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
+                bool with_means, int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
+    const bool flat = sample.frames.axis.real_count == problem_.frames && !rows_.joints_masked &&
+                      (!with_means || FlatGradient<Element>::fits(problem_.joints));
+    const int64_t width = problem_.channels / problem_.groups;
+    for (int64_t channel = begin; channel < end;) {
+      const int64_t group = channel / width;
+      const int64_t group_end = smaller(end, (group + 1) * width);
+      build_gain(rows_, sample.frames.axis, frame_attention + group * sample.frames.axis.stride,
+                 sample.scaled_joints + group * sample.joints.axis.stride,
+                 problem_.residual ? Scalar{1} : Scalar{0}, gain_);
+      if (!flat) {
+        reweight_planes(in, sample, with_means, channel, group_end, out);
+      } else if (stream_) {
+        reweight_flat_planes<true>(in, sample, with_means, channel, group_end, ahead, out);
+      } else {
+        reweight_flat_planes<false>(in, sample, with_means, channel, group_end, {}, out);
+      }
+      channel = group_end;
+    }
+  }
+
+  // out = the gradients through the means alone.
+  void spread_means(const Sample<Scalar>& sample, Element* out) {
+    LineWriter<Element> writer(buffer_, out, stream_);
+    for (int64_t channel = 0; channel < problem_.channels; ++channel) {
+      write_plane<false, true>(nullptr, sample, channel, writer);
+    }
+    writer.finish();
+  }
+
+ private:
+  void correlate_channels(const Element* x, const Element* u, int64_t channel, int64_t channel_end,
+                          int64_t begin, int64_t end, Scalar* products, bool first) {
+    x += channel * plane_;
+    u += channel * plane_;
+    switch (channel_end - channel) {
+      case 1: return correlate_planes<1>(x, u, plane_, begin, end, products, first);
+      case 2: return correlate_planes<2>(x, u, plane_, begin, end, products, first);
+      case 3: return correlate_planes<3>(x, u, plane_, begin, end, products, first);
+      default: return correlate_planes<4>(x, u, plane_, begin, end, products, first);
+    }
+  }
+
+  void reweight_planes(const Element* in, const Sample<Scalar>& sample, bool with_means,
+                       int64_t begin, int64_t end, Element* out) {
+    LineWriter<Element> writer(buffer_, out + begin * plane_, stream_);
+    for (int64_t channel = begin; channel < end; ++channel) {
+      if (with_means) {
+        write_plane<true, true>(in, sample, channel, writer);
+      } else {
+        write_plane<true, false>(in, sample, channel, writer);
+      }
+    }
+    writer.finish();
+  }
+
+  template <bool kStream>
+  void reweight_flat_planes(const Element* in, const Sample<Scalar>& sample, bool with_means,
+                            int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
+    const int64_t at = begin * plane_;
+    if (ahead.first != nullptr) ahead.first += at;
+    if (ahead.second != nullptr) ahead.second += at;
+    if (!with_means) {
+      reweight_flat<kStream>(in + at, gain_, plane_, (end - begin) * plane_, ahead, out + at);
+      return;
+    }
+    const int64_t frame_stride = sample.frames.axis.stride;
+    const int64_t joint_stride = sample.joints.axis.stride;
+    flat_gradient_.template run<kStream>(
+        in + at, gain_, sample.frames.mean_gradients + begin * frame_stride, frame_stride,
+        sample.joints.mean_gradients + begin * joint_stride, joint_stride, end - begin, ahead,
+        out + at);
+  }
+
+  template <bool kProduct, bool kMeans>
+  void write_plane(const Element* in, const Sample<Scalar>& sample, int64_t channel,
+                   LineWriter<Element>& writer) {
+    MeanGradients<Scalar> means{nullptr, nullptr};
+    if (kMeans) {
+      means = {sample.frames.mean_gradients + channel * sample.frames.axis.stride,
+               sample.joints.mean_gradients + channel * sample.joints.axis.stride};
+    }
+    const int64_t row_bytes = problem_.joints * static_cast<int64_t>(sizeof(Element));
+    const int64_t at_once = larger(1, LineWriter<Element>::kCapacity / row_bytes);
+    with_vectors(rows_, [&](auto vectors) {
+      for (int64_t t = 0; t < problem_.frames; t += at_once) {
+        const int64_t end = smaller(problem_.frames, t + at_once);
+        reweight_rows<vectors.value, kProduct, kMeans>(
+            rows_, sample.frames.axis, in + channel * plane_, gain_, means, problem_.residual, t,
+            end, writer.position());
+        writer.advance((end - t) * problem_.joints);
+      }
+    });
+  }
+
+  const Problem& problem_;
+  int64_t plane_;
+  bool stream_;
+  FlatGradient<Element> flat_gradient_;
+  PlanarRows<Element> rows_{};
+  bool plain_lanes_ = false;  // real_lanes_ stand for a sample whose joints are all real
+  Mask<Scalar>* real_lanes_;
+  Vector<Scalar>* columns_;
+  Scalar* gain_;
+  Scalar* products_;
+  char* buffer_;
+};
+
+}  // namespace csta::CSTA_ISA

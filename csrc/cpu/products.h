@@ -1,0 +1,122 @@
+// The small matrix products of the heads. Right-hand sides and results lie in rows of `stride`
+// scalars, a multiple of kRowAlign, whose padding is written as well.
+#pragma once
+
+#include "vector_math.h"
+
+namespace csta::CSTA_ISA {
+
+// Rows of positions are padded to two vectors, the width of a tile.
+template <class Scalar>
+constexpr int64_t kRowAlign = 2 * kLanes<Scalar>;
+
+// Products are summed in blocks of so many terms, which bounds their rounding error.
+constexpr int64_t kBlockDepth = 32;
+
+// Keeps NaN, as torch.relu does.
+template <class Scalar>
+CSTA_INLINE Vector<Scalar> relu(Vector<Scalar> value) {
+  return keep<Scalar>(~(value <= Vector<Scalar>{}), value);
+}
+
+// Rows m .. m + kRows of: out[m][l] = bias[m] + sum_k a[k * a_stride + m] b[k][l].
+template <int kRows, bool kRelu, class Scalar>
+CSTA_INLINE void product_tile(const Scalar* a, int64_t a_stride, const Scalar* b, int64_t depth,
+                              const Scalar* bias, Scalar* out, int64_t stride) {
+  constexpr int lanes = kLanes<Scalar>;
+  for (int64_t l = 0; l < stride; l += 2 * lanes) {
+    Vector<Scalar> left[kRows], right[kRows];
+    CSTA_UNROLL
+    for (int row = 0; row < kRows; ++row) {
+      left[row] = right[row] = splat(bias == nullptr ? Scalar{0} : bias[row]);
+    }
+    for (int64_t block = 0; block < depth; block += kBlockDepth) {
+      const int64_t block_end = smaller(depth, block + kBlockDepth);
+      Vector<Scalar> left_sum[kRows] = {}, right_sum[kRows] = {};
+      for (int64_t k = block; k < block_end; ++k) {
+        const Vector<Scalar> b_left = load(b + k * stride + l);
+        const Vector<Scalar> b_right = load(b + k * stride + l + lanes);
+        CSTA_UNROLL
+        for (int row = 0; row < kRows; ++row) {
+          const Vector<Scalar> factor = splat(a[k * a_stride + row]);
+          left_sum[row] += factor * b_left;
+          right_sum[row] += factor * b_right;
+        }
+      }
+      CSTA_UNROLL
+      for (int row = 0; row < kRows; ++row) {
+        left[row] += left_sum[row];
+        right[row] += right_sum[row];
+      }
+    }
+    CSTA_UNROLL
+    for (int row = 0; row < kRows; ++row) {
+      store(out + row * stride + l, kRelu ? relu<Scalar>(left[row]) : left[row]);
+      store(out + row * stride + l + lanes, kRelu ? relu<Scalar>(right[row]) : right[row]);
+    }
+  }
+}
+
+// out [rows][stride] = bias [rows] + a^T b, with a [depth][rows] and b [depth][stride]; with kRelu
+// its positive part.
+template <bool kRelu, class Scalar>
+void product(const Scalar* a, const Scalar* b, int64_t rows, int64_t depth, const Scalar* bias,
+             Scalar* out, int64_t stride) {
+  int64_t row = 0;
+  for (; row + 4 <= rows; row += 4) {
+    product_tile<4, kRelu>(a + row, rows, b, depth, bias == nullptr ? nullptr : bias + row,
+                           out + row * stride, stride);
+  }
+  for (; row < rows; ++row) {
+    product_tile<1, kRelu>(a + row, rows, b, depth, bias == nullptr ? nullptr : bias + row,
+                           out + row * stride, stride);
+  }
+}
+
+// out[m][k] += sum_l a[m][l] b[k][l] over rows of `stride`; out [rows][columns].
+template <class Scalar>
+void add_outer_product(const Scalar* a, const Scalar* b, int64_t rows, int64_t columns,
+                       int64_t stride, Scalar* out) {
+  constexpr int lanes = kLanes<Scalar>;
+  for (int64_t row = 0; row < rows; ++row) {
+    const Scalar* a_row = a + row * stride;
+    int64_t column = 0;
+    for (; column + lanes <= columns; column += lanes) {
+      Vector<Scalar> sums[lanes] = {};
+      for (int64_t l = 0; l < stride; l += lanes) {
+        const Vector<Scalar> factor = load(a_row + l);
+        CSTA_UNROLL
+        for (int i = 0; i < lanes; ++i) sums[i] += factor * load(b + (column + i) * stride + l);
+      }
+      Scalar* to = out + row * columns + column;
+      store(to, load(to) + sum_each<Scalar>([&](int i) { return sums[i]; }));
+    }
+    for (; column < columns; ++column) {
+      Vector<Scalar> sum{};
+      for (int64_t l = 0; l < stride; l += lanes)
+        sum += load(a_row + l) * load(b + column * stride + l);
+      out[row * columns + column] += sum_lanes<Scalar>(sum);
+    }
+  }
+}
+
+// out[m] += sum_l a[m][l].
+template <class Scalar>
+void add_row_sums(const Scalar* a, int64_t rows, int64_t stride, Scalar* out) {
+  for (int64_t row = 0; row < rows; ++row) {
+    Vector<Scalar> sum{};
+    for (int64_t l = 0; l < stride; l += kLanes<Scalar>) sum += load(a + row * stride + l);
+    out[row] += sum_lanes<Scalar>(sum);
+  }
+}
+
+// Gradient of relu in place: keeps gradients[i] where activations[i] is not 0.
+template <class Scalar>
+void relu_backward(Scalar* gradients, const Scalar* activations, int64_t count) {
+  for (int64_t i = 0; i < count; i += kLanes<Scalar>) {
+    const Mask<Scalar> passes = ~(load(activations + i) <= Vector<Scalar>{});
+    store(gradients + i, keep<Scalar>(passes, load(gradients + i)));
+  }
+}
+
+}  // namespace csta::CSTA_ISA

@@ -1,0 +1,254 @@
+// What is known of one sample between the passes over it: which positions are real, the means, the
+// scores and their gradients. Step 2 (heads) and step 3 (gates) work on nothing else.
+#pragma once
+
+#include "gates.h"
+#include "kernels.h"
+#include "products.h"
+#include "scratch.h"
+
+namespace csta::CSTA_ISA {
+
+struct Sizes {
+  int64_t channels, frames, joints, groups;
+  int64_t frame_hidden, joint_hidden;  // 0 when logits are given
+  int64_t frame_stride, joint_stride;  // scalars of a padded row of positions
+  bool means;                          // whether x is pooled
+};
+
+// `count` scalars from position `offset` of a tensor of any floating type.
+template <class Scalar>
+void read(Weight from, int64_t offset, int64_t count, Scalar* to) {
+  const auto copy = [&](const auto* source) {
+    for (int64_t i = 0; i < count; ++i) {
+      to[i] = static_cast<Scalar>(to_arithmetic(source[offset + i]));
+    }
+  };
+  switch (from.dtype) {
+    case Dtype::float32: return copy(static_cast<const float*>(from.data));
+    case Dtype::float64: return copy(static_cast<const double*>(from.data));
+    case Dtype::float16: return copy(static_cast<const Half*>(from.data));
+    case Dtype::bfloat16: return copy(static_cast<const BFloat16*>(from.data));
+  }
+}
+
+template <class Scalar>
+void write(const Scalar* from, int64_t count, Dtype dtype, void* to) {
+  const auto copy = [&](auto* target) {
+    using Element = std::remove_reference_t<decltype(*target)>;
+    for (int64_t i = 0; i < count; ++i) {
+      target[i] = from_arithmetic<Element>(static_cast<Arithmetic<Element>>(from[i]));
+    }
+  };
+  switch (dtype) {
+    case Dtype::float32: return copy(static_cast<float*>(to));
+    case Dtype::float64: return copy(static_cast<double*>(to));
+    case Dtype::float16: return copy(static_cast<Half*>(to));
+    case Dtype::bfloat16: return copy(static_cast<BFloat16*>(to));
+  }
+}
+
+// A head's weights in the arithmetic type, each matrix both ways round.
+template <class Scalar>
+struct PackedHead {
+  int64_t hidden = 0;
+  Scalar *w1, *w1_transposed, *b1, *w2, *w2_transposed, *b2;
+
+  PackedHead(Carver& carver, const Head* head, int64_t channels, int64_t groups) {
+    if (head == nullptr) return;
+    hidden = head->hidden;
+    w1 = carver.take<Scalar>(hidden * channels);
+    w1_transposed = carver.take<Scalar>(hidden * channels);
+    b1 = carver.take<Scalar>(hidden);
+    w2 = carver.take<Scalar>(hidden * groups);
+    w2_transposed = carver.take<Scalar>(hidden * groups);
+    b2 = carver.take<Scalar>(groups);
+  }
+
+  void fill(const Head& head, int64_t channels, int64_t groups) {
+    read(head.w1, 0, hidden * channels, w1);
+    read(head.b1, 0, hidden, b1);
+    read(head.w2, 0, hidden * groups, w2);
+    read(head.b2, 0, groups, b2);
+    transpose(w1, hidden, channels, w1_transposed);
+    transpose(w2, groups, hidden, w2_transposed);
+  }
+
+ private:
+  static void transpose(const Scalar* from, int64_t rows, int64_t columns, Scalar* to) {
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int64_t column = 0; column < columns; ++column) {
+        to[column * rows + row] = from[row * columns + column];
+      }
+    }
+  }
+};
+
+// Running sums of the gradients of a head's weights over some samples.
+template <class Scalar>
+struct WeightSums {
+  Scalar *w1, *b1, *w2, *b2;
+
+  WeightSums(Carver& carver, int64_t hidden, int64_t channels, int64_t groups)
+      : w1(carver.take<Scalar>(hidden * channels)),
+        b1(carver.take<Scalar>(hidden)),
+        w2(carver.take<Scalar>(hidden * groups)),
+        b2(carver.take<Scalar>(groups)) {}
+};
+
+// One axis of one sample. Rows are [stride] and padded with zeros.
+template <class Scalar>
+struct AxisState {
+  Axis axis;
+  Scalar* means;           // [C]
+  Scalar* mean_gradients;  // [C], divided by the number of real positions of the other axis
+  Scalar* hidden;          // [H]
+  Scalar* hidden_gradients;
+  Scalar* scores;     // [G]: logits, then attention; in backward the gradients of either
+  Scalar* attention;  // [G], in backward only
+
+  AxisState() = default;
+  AxisState(Carver& carver, const Sizes& sizes, int64_t length, int64_t stride,
+            int64_t hidden_width, bool backward)
+      : axis{length, length, stride, length, nullptr} {
+    const int64_t mean_rows = sizes.means ? sizes.channels : 0;
+    means = carver.take<Scalar>(mean_rows * stride);
+    hidden = carver.take<Scalar>(hidden_width * stride);
+    scores = carver.take<Scalar>(sizes.groups * stride);
+    if (!backward) return;
+    mean_gradients = carver.take<Scalar>(mean_rows * stride + 1);
+    hidden_gradients = carver.take<Scalar>(hidden_width * stride);
+    attention = carver.take<Scalar>(sizes.groups * stride);
+  }
+
+  void evaluate_hidden(const PackedHead<Scalar>& head, int64_t channels) {
+    product<true>(head.w1_transposed, means, head.hidden, channels, head.b1, hidden, axis.stride);
+  }
+
+  void evaluate_scores(const PackedHead<Scalar>& head, const Sizes& sizes) {
+    evaluate_hidden(head, sizes.channels);
+    product<false>(head.w2_transposed, hidden, sizes.groups, head.hidden, head.b2, scores,
+                   axis.stride);
+  }
+
+  void read_scores(Weight logits, int64_t sample, int64_t groups) {
+    for (int64_t group = 0; group < groups; ++group) {
+      read(logits, (sample * groups + group) * axis.length, axis.length,
+           scores + group * axis.stride);
+    }
+  }
+
+  // From logits to attention, which is also written to out [N, G, length].
+  void apply_gates(Gate gate, int64_t sample, int64_t groups, Scalar* out) {
+    for (int64_t group = 0; group < groups; ++group) {
+      Scalar* row = scores + group * axis.stride;
+      apply_gate(gate, axis, row);
+      std::memcpy(out + (sample * groups + group) * axis.length, row,
+                  static_cast<size_t>(axis.length) * sizeof(Scalar));
+    }
+  }
+
+  void read_attention(const Scalar* from, int64_t sample, int64_t groups) {
+    for (int64_t group = 0; group < groups; ++group) {
+      std::memcpy(attention + group * axis.stride, from + (sample * groups + group) * axis.length,
+                  static_cast<size_t>(axis.length) * sizeof(Scalar));
+      fill_unreal(axis, Scalar{0}, attention + group * axis.stride);
+    }
+  }
+
+  // From the gradient of the attention (plus what comes from upstream, or null) to the logits'.
+  void gates_backward(Gate gate, const Scalar* upstream, int64_t sample, int64_t groups) {
+    for (int64_t group = 0; group < groups; ++group) {
+      Scalar* row = scores + group * axis.stride;
+      if (upstream != nullptr) {
+        const Scalar* given = upstream + (sample * groups + group) * axis.length;
+        for (int64_t i = 0; i < axis.length; ++i) row[i] += given[i];
+      }
+      gate_backward(gate, axis, attention + group * axis.stride, row);
+    }
+  }
+
+  void write_scores(int64_t sample, int64_t groups, void* to) const {
+    for (int64_t group = 0; group < groups; ++group) {
+      std::memcpy(static_cast<Scalar*>(to) + (sample * groups + group) * axis.length,
+                  scores + group * axis.stride, static_cast<size_t>(axis.length) * sizeof(Scalar));
+    }
+  }
+
+  void head_backward(const PackedHead<Scalar>& head, const Sizes& sizes, int64_t other_count,
+                     const WeightSums<Scalar>& sums, bool input_gradient) {
+    const int64_t stride = axis.stride;
+    evaluate_hidden(head, sizes.channels);
+    add_row_sums(scores, sizes.groups, stride, sums.b2);
+    add_outer_product(scores, hidden, sizes.groups, head.hidden, stride, sums.w2);
+    product<false, Scalar>(head.w2, scores, head.hidden, sizes.groups, nullptr, hidden_gradients,
+                           stride);
+    relu_backward(hidden_gradients, hidden, head.hidden * stride);
+    add_row_sums(hidden_gradients, head.hidden, stride, sums.b1);
+    add_outer_product(hidden_gradients, means, head.hidden, sizes.channels, stride, sums.w1);
+    if (!input_gradient) return;
+    const Scalar share = Scalar{1} / static_cast<Scalar>(larger(other_count, 1));
+    for (int64_t i = 0; i < head.hidden * stride; i += kLanes<Scalar>) {
+      store(hidden_gradients + i, load(hidden_gradients + i) * share);
+    }
+    product<false, Scalar>(head.w1, hidden_gradients, sizes.channels, head.hidden, nullptr,
+                           mean_gradients, stride);
+  }
+};
+
+template <class Scalar>
+struct Sample {
+  AxisState<Scalar> frames, joints;
+  Scalar* scaled_joints = nullptr;  // [G][joint stride]: kappa times the joints' attention
+  Scalar kappa = 1;
+
+  Sample() = default;
+  Sample(Carver& carver, const Sizes& sizes, bool backward)
+      : frames(carver, sizes, sizes.frames, sizes.frame_stride, sizes.frame_hidden, backward),
+        joints(carver, sizes, sizes.joints, sizes.joint_stride, sizes.joint_hidden, backward),
+        scaled_joints(carver.take<Scalar>(sizes.groups * sizes.joint_stride)) {}
+
+  // Finds the real positions of sample n and its scale.
+  void describe(const Problem& problem, int64_t n) {
+    const uint8_t* frame_mask =
+        problem.frame_mask == nullptr ? nullptr : problem.frame_mask + n * problem.frames;
+    const uint8_t* joint_mask = problem.joint_mask == nullptr
+                                    ? nullptr
+                                    : problem.joint_mask + n * problem.joint_mask_stride;
+    const int64_t length = problem.lengths == nullptr ? problem.frames : problem.lengths[n];
+    describe_axis(length, frame_mask, frames.axis);
+    describe_axis(problem.joints, joint_mask, joints.axis);
+    if (frames.axis.real_count == 0 || joints.axis.real_count == 0) {
+      frames.axis.end = frames.axis.real_count = joints.axis.end = joints.axis.real_count = 0;
+    }
+    if (!problem.scale_by_mean) {
+      kappa = static_cast<Scalar>(problem.scale);
+    } else if (problem.gate == Gate::softmax) {
+      kappa = static_cast<Scalar>(frames.axis.real_count * joints.axis.real_count);
+    } else {
+      kappa = 1;
+    }
+  }
+
+  void scale_joints(const Scalar* attention, int64_t groups) {
+    for (int64_t i = 0; i < groups * joints.axis.stride; i += kLanes<Scalar>) {
+      store(scaled_joints + i, load(attention + i) * kappa);
+    }
+  }
+
+ private:
+  static void describe_axis(int64_t length, const uint8_t* mask, Axis& axis) {
+    axis.end = axis.real_count = length;
+    axis.real = nullptr;
+    if (mask == nullptr) return;
+    axis.end = axis.real_count = 0;
+    for (int64_t i = 0; i < length; ++i) {
+      if (mask[i] == 0) continue;
+      axis.end = i + 1;
+      ++axis.real_count;
+    }
+    if (axis.real_count < axis.end) axis.real = mask;
+  }
+};
+
+}  // namespace csta::CSTA_ISA

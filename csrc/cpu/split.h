@@ -1,0 +1,118 @@
+// The operations over few samples: each sample's channels are shared out to threads, phase by
+// phase. Every sum is taken in the order in which one thread would take it.
+#pragma once
+
+#include "planar_flat.h"
+#include "worker.h"
+
+namespace csta::CSTA_ISA {
+
+// A tile of the plane of products that one thread sums over all channels: whole lines.
+constexpr int64_t kProductTile = 256;
+constexpr int64_t kMostSplitSamples = 64;
+
+inline bool wants_split(const Problem& problem) {
+  return problem.samples < smaller(problem.parallel.threads, kMostSplitSamples) &&
+         problem.samples * sample_elements(problem) >= 2 * kGrainElements;
+}
+
+// All samples of a call at once.
+template <class Passes>
+class SplitCall {
+  using Element = typename Passes::Element;
+  using Scalar = typename Passes::Scalar;
+
+ public:
+  SplitCall(const Problem& problem, const Sizes& sizes, bool backward)
+      : problem_(problem),
+        sizes_(sizes),
+        plane_(problem.frames * problem.joints),
+        scratch_(bytes(problem, sizes, backward)) {
+    Carver carver(scratch_.memory());
+    for (int64_t n = 0; n < problem.samples; ++n) {
+      samples_[n] = Sample<Scalar>(carver, sizes, backward);
+      samples_[n].describe(problem, n);
+      products_[n] = carver.take<Scalar>(backward ? plane_ + kProductTile : 0);
+    }
+  }
+
+  Sample<Scalar>& sample(int64_t n) { return samples_[n]; }
+
+  // Calls function(passes, n, first channel, last channel) for runs of channels of one sample.
+  template <class Function>
+  void for_channels(const Element* limit, const Function& function) {
+    const int64_t channels = problem_.channels;
+    for_each(problem_, problem_.samples * channels, plane_, [&](int64_t first, int64_t last) {
+      PassScratch<Passes> scratch(problem_);
+      while (first < last) {
+        const int64_t n = first / channels;
+        const int64_t end = smaller(last, (n + 1) * channels);
+        scratch.passes.begin(samples_[n], limit);
+        function(scratch.passes, n, first - n * channels, end - n * channels);
+        first = end;
+      }
+    });
+  }
+
+  // Calls function(n, whether it is for the frames' axis) for both axes of all samples.
+  template <class Function>
+  void for_axes(const Function& function) {
+    const int64_t work = problem_.channels * (problem_.frames + problem_.joints) *
+                         larger(1, sizes_.frame_hidden) / 2;
+    for_each(problem_, 2 * problem_.samples, work, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) function(i / 2, i % 2 == 0);
+    });
+  }
+
+  // Gradients of the attention, into the scores.
+  void correlate(const Element* x, const Element* u, const Element* limit) {
+    const int64_t elements = sample_elements(problem_), groups = problem_.groups;
+    if (groups > 1) {
+      for_each(problem_, problem_.samples * groups, elements / groups,
+               [&](int64_t first, int64_t last) {
+                 PassScratch<Passes> scratch(problem_);
+                 for (int64_t i = first; i < last; ++i) {
+                   const int64_t n = i / groups;
+                   scratch.passes.begin(samples_[n], limit);
+                   scratch.passes.correlate_group(x + n * elements, u + n * elements, samples_[n],
+                                                  i % groups, false);
+                 }
+               });
+      return;
+    }
+    const int64_t tiles = (plane_ + kProductTile - 1) / kProductTile;
+    for_each(problem_, problem_.samples * tiles, kProductTile * problem_.channels,
+             [&](int64_t first, int64_t last) {
+               PassScratch<Passes> scratch(problem_);
+               for (int64_t i = first; i < last; ++i) {
+                 const int64_t n = i / tiles, begin = i % tiles * kProductTile;
+                 const int64_t real = samples_[n].frames.axis.end * problem_.joints;
+                 if (begin >= real) continue;
+                 scratch.passes.correlate_part(x + n * elements, u + n * elements, begin,
+                                               smaller(real, begin + kProductTile), products_[n]);
+               }
+             });
+    PassScratch<Passes> scratch(problem_);
+    for (int64_t n = 0; n < problem_.samples; ++n) {
+      scratch.passes.begin(samples_[n], limit);
+      scratch.passes.contract(samples_[n], 0, products_[n]);
+    }
+  }
+
+ private:
+  static int64_t bytes(const Problem& problem, const Sizes& sizes, bool backward) {
+    Carver carver;
+    Sample<Scalar>(carver, sizes, backward);
+    carver.take<Scalar>(backward ? problem.frames * problem.joints + kProductTile : 0);
+    return carver.used() * problem.samples;
+  }
+
+  const Problem& problem_;
+  const Sizes& sizes_;
+  int64_t plane_;
+  Scratch scratch_;
+  Sample<Scalar> samples_[kMostSplitSamples];
+  Scalar* products_[kMostSplitSamples];
+};
+
+}  // namespace csta::CSTA_ISA

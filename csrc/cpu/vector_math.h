@@ -1,0 +1,89 @@
+// Sums across lanes and the exponential.
+#pragma once
+
+#include <cmath>
+#include <utility>
+
+#include "simd.h"
+
+namespace csta::CSTA_ISA {
+
+// Interleaves segments of `half` lanes: from each segment of 2 * half lanes of a and b, the lower
+// (Upper = 0) or upper halves, a's before b's.
+template <int kHalf, int kUpper, class V, int... kLane>
+CSTA_INLINE V halves_of(V a, V b, std::integer_sequence<int, kLane...>) {
+  constexpr int lanes = sizeof...(kLane);
+#if __has_builtin(__builtin_shufflevector)
+  return __builtin_shufflevector(a, b,
+                                 (kLane / (2 * kHalf) * 2 * kHalf + kLane % kHalf + kUpper * kHalf +
+                                  (kLane % (2 * kHalf) < kHalf ? 0 : lanes))...);
+#else  // GCC before 12
+  V result;
+  for (int lane = 0; lane < lanes; ++lane) {
+    const int from = lane / (2 * kHalf) * 2 * kHalf + lane % kHalf + kUpper * kHalf;
+    result[lane] = lane % (2 * kHalf) < kHalf ? a[from] : b[from];
+  }
+  return result;
+#endif
+}
+
+// A vector whose lane i is the sum over the lanes of row(i), for the kLanes rows first, first +
+// step, ... The tree is walked depth first, which keeps few vectors alive.
+template <class Scalar, int kFirst = 0, int kStep = 1, class Row>
+CSTA_INLINE Vector<Scalar> sum_each(const Row& row) {
+  if constexpr (kStep == kLanes<Scalar>) {
+    return row(kFirst);
+  } else {
+    constexpr auto lanes = std::make_integer_sequence<int, kLanes<Scalar>>{};
+    const Vector<Scalar> a = sum_each<Scalar, kFirst, 2 * kStep>(row);
+    const Vector<Scalar> b = sum_each<Scalar, kFirst + kStep, 2 * kStep>(row);
+    return halves_of<kStep, 0>(a, b, lanes) + halves_of<kStep, 1>(a, b, lanes);
+  }
+}
+
+template <class Scalar>
+CSTA_INLINE Scalar sum_lanes(Vector<Scalar> value) {
+  for (int half = kLanes<Scalar> / 2; half > 0; half /= 2) {
+    for (int lane = 0; lane < half; ++lane) value[lane] += value[lane + half];
+  }
+  return value[0];
+}
+
+template <class Scalar>
+CSTA_INLINE Scalar largest_lane(Vector<Scalar> value) {
+  Scalar largest = value[0];
+  for (int lane = 1; lane < kLanes<Scalar>; ++lane) {
+    largest = value[lane] > largest ? value[lane] : largest;
+  }
+  return largest;
+}
+
+// e^x within an ulp or so for x <= 0, subnormal results included; NaN stays NaN.
+CSTA_INLINE Vector<float> exponential(Vector<float> x) {
+  const Vector<float> lowest = splat(-110.0f);  // underflows to zero
+  x = choose<float>(x < lowest, lowest, x);
+  const Vector<float> shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23 rounds to an integer
+  const Vector<float> k = shifted - 12582912.0f;
+  Vector<float> r = x - k * 0.693359375f;  // ln 2 in two parts, the first exact
+  r = r + k * 2.12194440e-4f;
+  // Minimax polynomial of e^r on |r| <= ln 2 / 2 (Cephes expf).
+  Vector<float> p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + (r + 1.0f);
+  // 2^k in two factors, so that subnormal results keep their bits.
+  const Mask<float> exponent = (Mask<float>)shifted - 0x4b400000;
+  const Mask<float> first = exponent >> 1;
+  const Vector<float> a = (Vector<float>)((first + 127) << 23);
+  const Vector<float> b = (Vector<float>)((exponent - first + 127) << 23);
+  return p * a * b;
+}
+CSTA_INLINE Vector<double> exponential(Vector<double> x) {
+  for (int lane = 0; lane < kLanes<double>; ++lane) x[lane] = std::exp(x[lane]);
+  return x;
+}
+
+}  // namespace csta::CSTA_ISA

@@ -1,0 +1,234 @@
+// The operations: schemas, and the CPU kernels behind them.
+
+#include "arguments.h"
+
+namespace csta {
+namespace {
+
+Tensor like(const Tensor& x, const Problem& problem) {
+  return Tensor::empty(4, x.sizes(), x.torch_dtype(), problem.channels_last);
+}
+
+Tensor gradient_of_x(const Tensor& x, const Problem& problem, bool wanted) {
+  const int64_t nothing[] = {0};
+  return wanted ? like(x, problem) : Tensor::empty(1, nothing, x.torch_dtype());
+}
+
+void check_logits(const Problem& problem, const Tensor& frames, const Tensor& joints) {
+  require(frames.dim() == 3 && frames.size(0) == problem.samples &&
+              frames.size(1) == problem.groups && frames.size(2) == problem.frames,
+          "frame_logits: wanted (N, G, T)");
+  require(joints.dim() == 3 && joints.size(0) == problem.samples &&
+              joints.size(1) == problem.groups && joints.size(2) == problem.joints,
+          "joint_logits: wanted (N, G, V)");
+}
+
+void csta(StackValue* stack, uint64_t, uint64_t) {
+  Arguments arguments(stack);
+  Tensor x = arguments.tensor();
+  const HeadTensors frame_head(arguments), joint_head(arguments);
+  const Masks masks(arguments);
+  const Choices choices(arguments);
+
+  Problem problem = problem_of(x, frame_head.groups());
+  masks.apply(problem);
+  choices.apply(problem);
+  const Head frames = frame_head.view(problem), joints = joint_head.view(problem);
+  x = std::move(x).in_layout(problem.channels_last);
+  Tensor y = like(x, problem);
+  AttentionTensors attention(problem);
+  kernels().forward(problem, {&frames, &joints, {}, {}}, x.data(), y.mutable_data(),
+                    {attention.frames.mutable_data(), attention.joints.mutable_data()});
+  stack[0] = result(y);
+  stack[1] = result(attention.frames);
+  stack[2] = result(attention.joints);
+}
+
+void csta_backward(StackValue* stack, uint64_t, uint64_t) {
+  Arguments arguments(stack);
+  Upstream upstream(arguments);
+  Tensor x = arguments.tensor();
+  const HeadTensors frame_head(arguments), joint_head(arguments);
+  const Tensor frame_attention = arguments.tensor().in_layout(false);
+  const Tensor joint_attention = arguments.tensor().in_layout(false);
+  const Masks masks(arguments);
+  const Choices choices(arguments);
+  const bool input_gradient = arguments.boolean();
+
+  Problem problem = problem_of(x, frame_head.groups());
+  masks.apply(problem);
+  choices.apply(problem);
+  const Head frames = frame_head.view(problem), joints = joint_head.view(problem);
+  x = std::move(x).in_layout(problem.channels_last);
+  upstream.match(problem);
+  Tensor grad_x = gradient_of_x(x, problem, input_gradient);
+  HeadGradientTensors frame_gradients(frame_head), joint_gradients(joint_head);
+  kernels().backward(problem, {&frames, &joints, {}, {}}, x.data(), upstream.grad_y.data(),
+                     upstream.attention(problem, frame_attention, joint_attention),
+                     input_gradient ? grad_x.mutable_data() : nullptr,
+                     {frame_gradients.view(), joint_gradients.view(), nullptr, nullptr});
+  stack[0] = result(grad_x);
+  int index = 1;
+  for (HeadGradientTensors* head : {&frame_gradients, &joint_gradients}) {
+    for (Tensor* gradient : {&head->w1, &head->b1, &head->w2, &head->b2}) {
+      stack[index++] = result(*gradient);
+    }
+  }
+}
+
+void couple(StackValue* stack, uint64_t, uint64_t) {
+  Arguments arguments(stack);
+  Tensor x = arguments.tensor();
+  const Tensor frame_logits = arguments.tensor().in_layout(false);
+  const Tensor joint_logits = arguments.tensor().in_layout(false);
+  const Masks masks(arguments);
+  const Choices choices(arguments);
+
+  require(frame_logits.dim() == 3, "frame_logits: wanted (N, G, T)");
+  Problem problem = problem_of(x, frame_logits.size(1));
+  check_logits(problem, frame_logits, joint_logits);
+  masks.apply(problem);
+  choices.apply(problem);
+  x = std::move(x).in_layout(problem.channels_last);
+  Tensor y = like(x, problem);
+  AttentionTensors attention(problem);
+  const Scores scores{nullptr,
+                      nullptr,
+                      {frame_logits.data(), frame_logits.dtype()},
+                      {joint_logits.data(), joint_logits.dtype()}};
+  kernels().forward(problem, scores, x.data(), y.mutable_data(),
+                    {attention.frames.mutable_data(), attention.joints.mutable_data()});
+  stack[0] = result(y);
+  stack[1] = result(attention.frames);
+  stack[2] = result(attention.joints);
+}
+
+void couple_backward(StackValue* stack, uint64_t, uint64_t) {
+  Arguments arguments(stack);
+  Upstream upstream(arguments);
+  Tensor x = arguments.tensor();
+  const Tensor frame_attention = arguments.tensor().in_layout(false);
+  const Tensor joint_attention = arguments.tensor().in_layout(false);
+  // The logits only serve the gradient of this gradient; their softmax is all that counts here.
+  const Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
+  const Masks masks(arguments);
+  const Choices choices(arguments);
+  const bool input_gradient = arguments.boolean();
+
+  require(frame_attention.dim() == 3, "frame attention: wanted (N, G, T)");
+  Problem problem = problem_of(x, frame_attention.size(1));
+  masks.apply(problem);
+  choices.apply(problem);
+  x = std::move(x).in_layout(problem.channels_last);
+  upstream.match(problem);
+  Tensor grad_x = gradient_of_x(x, problem, input_gradient);
+  AttentionTensors gradients(problem);
+  ScoreGradients outputs{};
+  outputs.frame_logits = gradients.frames.mutable_data();
+  outputs.joint_logits = gradients.joints.mutable_data();
+  kernels().backward(problem, {}, x.data(), upstream.grad_y.data(),
+                     upstream.attention(problem, frame_attention, joint_attention),
+                     input_gradient ? grad_x.mutable_data() : nullptr, outputs);
+  stack[0] = result(grad_x);
+  stack[1] = result(gradients.frames);
+  stack[2] = result(gradients.joints);
+}
+
+void pool(StackValue* stack, uint64_t, uint64_t) {
+  Arguments arguments(stack);
+  Tensor x = arguments.tensor();
+  const Masks masks(arguments);
+
+  Problem problem = problem_of(x, 1);
+  masks.apply(problem);
+  x = std::move(x).in_layout(problem.channels_last);
+  const int64_t frame_sizes[] = {problem.samples, problem.channels, problem.frames};
+  const int64_t joint_sizes[] = {problem.samples, problem.channels, problem.joints};
+  Tensor frame_means = Tensor::empty(3, frame_sizes, x.torch_dtype());
+  Tensor joint_means = Tensor::empty(3, joint_sizes, x.torch_dtype());
+  kernels().pool(problem, x.data(), frame_means.mutable_data(), joint_means.mutable_data());
+  stack[0] = result(frame_means);
+  stack[1] = result(joint_means);
+}
+
+void pool_backward(StackValue* stack, uint64_t, uint64_t) {
+  Arguments arguments(stack);
+  const Tensor frames = arguments.tensor().in_layout(false);
+  const Tensor joints = arguments.tensor().in_layout(false);
+  const Masks masks(arguments);
+  const bool channels_last = arguments.boolean();
+
+  require(frames.dim() == 3 && joints.dim() == 3 && frames.size(0) == joints.size(0) &&
+              frames.size(1) == joints.size(1) && frames.dtype() == joints.dtype(),
+          "gradients: wanted (N, C, T) and (N, C, V) of one dtype");
+  const int64_t sizes[] = {frames.size(0), frames.size(1), frames.size(2), joints.size(2)};
+  Tensor grad_x = Tensor::empty(4, sizes, frames.torch_dtype(), channels_last);
+  Problem problem = problem_of(grad_x, 1);
+  masks.apply(problem);
+  kernels().pool_backward(problem, frames.data(), joints.data(), grad_x.mutable_data());
+  stack[0] = result(grad_x);
+}
+
+void instruction_set_code(StackValue* stack, uint64_t, uint64_t) {
+  stack[0] = static_cast<StackValue>(instruction_set());
+}
+
+#define CSTA_WEIGHTS                                                     \
+  "Tensor frame_w1, Tensor frame_b1, Tensor frame_w2, Tensor frame_b2, " \
+  "Tensor joint_w1, Tensor joint_b1, Tensor joint_w2, Tensor joint_b2"
+#define CSTA_MASKS "Tensor? lengths, Tensor? frame_mask, Tensor? joint_mask"
+#define CSTA_CHOICES "int gate, float? scale, bool residual"
+#define CSTA_UPSTREAM \
+  "Tensor grad_y, Tensor? grad_frame_attention, Tensor? grad_joint_attention, Tensor x"
+#define CSTA_ATTENTION "Tensor frame_attention, Tensor joint_attention"
+
+struct Operation {
+  const char* name;
+  const char* schema;
+  BoxedKernel kernel;
+};
+
+constexpr Operation kOperations[] = {
+    {"csta",
+     "csta(Tensor x, " CSTA_WEIGHTS ", " CSTA_MASKS ", " CSTA_CHOICES
+     ") -> (Tensor, Tensor, Tensor)",
+     csta},
+    {"csta_backward",
+     "csta_backward(" CSTA_UPSTREAM ", " CSTA_WEIGHTS ", " CSTA_ATTENTION ", " CSTA_MASKS
+     ", " CSTA_CHOICES
+     ", bool input_gradient) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "
+     "Tensor)",
+     csta_backward},
+    {"pool", "pool(Tensor x, " CSTA_MASKS ") -> (Tensor, Tensor)", pool},
+    {"pool_backward",
+     "pool_backward(Tensor grad_frame_means, Tensor grad_joint_means, " CSTA_MASKS
+     ", bool channels_last) -> Tensor",
+     pool_backward},
+    {"couple",
+     "couple(Tensor x, Tensor frame_logits, Tensor joint_logits, " CSTA_MASKS ", " CSTA_CHOICES
+     ") -> (Tensor, Tensor, Tensor)",
+     couple},
+    {"couple_backward",
+     "couple_backward(" CSTA_UPSTREAM ", " CSTA_ATTENTION
+     ", Tensor frame_logits, Tensor joint_logits, " CSTA_MASKS ", " CSTA_CHOICES
+     ", bool input_gradient) -> (Tensor, Tensor, Tensor)",
+     couple_backward},
+};
+
+const bool kRegistered = [] {
+  LibraryHandle schemas = nullptr, cpu = nullptr, any = nullptr;
+  CSTA_ABI(aoti_torch_library_init_def("csta_fast", __FILE__, __LINE__, &schemas));
+  CSTA_ABI(aoti_torch_library_init_impl("csta_fast", "CPU", __FILE__, __LINE__, &cpu));
+  CSTA_ABI(aoti_torch_library_init_impl("csta_fast", "CompositeExplicitAutograd", __FILE__,
+                                        __LINE__, &any));
+  for (const Operation& operation : kOperations) {
+    CSTA_ABI(aoti_torch_library_def(schemas, operation.schema));
+    CSTA_ABI(torch_library_impl(cpu, operation.name, operation.kernel, kAbiVersion));
+  }
+  CSTA_ABI(aoti_torch_library_def(schemas, "instruction_set() -> int"));
+  CSTA_ABI(torch_library_impl(any, "instruction_set", instruction_set_code, kAbiVersion));
+  return true;
+}();
+
+}  // namespace
+}  // namespace csta
