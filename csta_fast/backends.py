@@ -1,0 +1,119 @@
+"""Who can compute a call: the backends in order of preference, and why each one would refuse.
+
+A backend offers the three operations under their flat signatures and one question,
+``refusal``. The first that does not refuse serves the call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from csta_fast import composite, differentiation, library
+from csta_fast.structures import ARITHMETIC_DTYPES
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One way to compute the three operations."""
+
+    name: str
+    description: str
+    refusal: Callable[[Tensor], str | None]  # why x cannot be served here, or None
+    csta: Callable[..., Any]
+    pool: Callable[..., Any]
+    couple: Callable[..., Any]
+    validates: bool  # whether the operations refuse bad arguments themselves
+
+
+def _native_refusal(x: Tensor) -> str | None:
+    if library.failure is not None:
+        return library.failure
+    if x.device.type != "cpu":
+        return f"serves CPU tensors, x is on {x.device}"
+    return None if x.dtype in ARITHMETIC_DTYPES else f"does not compute in {x.dtype}"
+
+
+def _reference_refusal(x: Tensor) -> str | None:
+    return None if x.dtype in ARITHMETIC_DTYPES else f"does not compute in {x.dtype}"
+
+
+_CPU = Backend(
+    "cpu",
+    "fused C++ kernels, one pass over x",
+    _native_refusal,
+    partial(differentiation.call, "csta"),
+    partial(differentiation.call, "pool"),
+    partial(differentiation.call, "couple"),
+    validates=True,
+)
+_REFERENCE = Backend(
+    "reference",
+    "plain PyTorch, any device",
+    _reference_refusal,
+    composite.csta,
+    composite.pool,
+    composite.couple,
+    validates=False,
+)
+
+#: Every backend by name, in order of preference.
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (_CPU, _REFERENCE)}
+
+
+def _named(name: str, source: str) -> Backend:
+    backend = BACKENDS.get(name)
+    if backend is None:
+        raise ValueError(f"{source}: wanted one of {', '.join(BACKENDS)}, got {name!r}")
+    return backend
+
+
+#: The name in CSTA_FAST_BACKEND when the package was imported, or None.
+FORCED: str | None = os.environ.get("CSTA_FAST_BACKEND") or None
+
+
+def select(x: Tensor, name: str | None) -> Backend:
+    """The backend for x: the one named here or in CSTA_FAST_BACKEND, else the first that can."""
+    if name is None:
+        if FORCED is None:
+            if x.is_cpu and library.failure is None:
+                return _CPU
+            return next(backend for backend in BACKENDS.values() if backend.refusal(x) is None)
+        backend = _named(FORCED, "CSTA_FAST_BACKEND")
+    else:
+        backend = _named(name, "backend")
+    reason = backend.refusal(x)
+    if reason is not None:
+        raise ValueError(f"backend {backend.name!r} cannot serve this call: {reason}")
+    return backend
+
+
+def explain(x: Tensor, *, backend: str | None = None) -> str:
+    """Which backend would serve x (N, C, T, V), and why each other one would not.
+
+    Args:
+        x: features, as for ``csta_fast.functional.csta``.
+        backend: a backend to force, as in the call that is asked about.
+
+    Returns:
+        One line per backend, the serving one marked with an arrow.
+    """
+    forced = backend or FORCED
+    lines, serving = [], None
+    for candidate in BACKENDS.values():
+        reason = candidate.refusal(x)
+        if reason is None and forced not in (None, candidate.name):
+            reason = f"backend {forced!r} is forced"
+        if reason is None and serving is not None:
+            reason = f"could, but {serving!r} comes first"
+        mark = "->" if reason is None else "  "
+        serving = candidate.name if reason is None else serving
+        lines.append(f"{mark} {candidate.name:9} {reason or candidate.description}")
+    if forced is not None:
+        _named(forced, "backend" if backend else "CSTA_FAST_BACKEND")
+    return "\n".join(lines)

@@ -1,0 +1,282 @@
+"""Gradients of the operations, one rule each, for eager mode and for the compiler alike.
+
+Eager calls go through these ``autograd.Function`` classes (half the cost of the generated ones);
+``ops.register`` hands the same two methods to ``torch.library.register_autograd``, which is what
+``torch.compile`` and direct users of ``torch.ops.csta_fast`` see.
+
+First gradients are native. Gradients of gradients differentiate the reference, so they are exact
+to any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from csta_fast import composite
+from csta_fast.second_order import pull_back_twice
+
+#: What vmap asks of a rule: (size of the mapped dimension, its place in each argument, arguments)
+#: to (results, place of the mapped dimension in each).
+VmapRule: TypeAlias = Callable[..., tuple[Any, Any]]
+
+
+_OPERATIONS: dict[str, Any] = {}
+
+
+def _operation(name: str) -> Any:
+    operation = _OPERATIONS.get(name)
+    if operation is None:
+        operation = _OPERATIONS[name] = getattr(torch.ops.csta_fast, name).default
+    return operation
+
+
+def _native(name: str, *args: Any) -> Any:
+    """Call the kernel without the autograd layer, whose mere presence costs microseconds."""
+    with torch._C._AutoDispatchBelowAutograd():
+        return _operation(name)(*args)
+
+
+def call(name: str, *args: Any) -> Any:
+    """Call an operation the cheapest way that still differentiates, transforms and compiles."""
+    if torch.compiler.is_compiling():
+        return getattr(torch.ops.csta_fast, name).default(*args)
+    if torch._C._are_functorch_transforms_active() or (
+        torch.is_grad_enabled() and _any_requires_grad(args)
+    ):
+        return RULES[name].apply(*args)
+    return _native(name, *args)
+
+
+def _any_requires_grad(args: tuple[Any, ...]) -> bool:
+    return any(isinstance(value, Tensor) and value.requires_grad for value in args)
+
+
+def loop_over_batch(name: str) -> VmapRule:
+    """A vmap rule: one call per element of the mapped dimension, results stacked in front."""
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        results = [
+            call(
+                name,
+                *(
+                    value if axis is None else value.select(axis, index)
+                    for value, axis in zip(args, in_dims, strict=True)
+                ),
+            )
+            for index in range(info.batch_size)
+        ]
+        if isinstance(results[0], Tensor):
+            return torch.stack(results), 0
+        stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+        return stacked, (0,) * len(stacked)
+
+    return rule
+
+
+class _Csta(Function):
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return _native("csta", *args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _, *attention = output
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:12], *attention)
+        ctx.options = inputs[12:]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        *inputs, frame_attention, joint_attention = ctx.saved_tensors
+        grad_y, grad_frames, grad_joints = grads
+        x, weights, masks = inputs[0], inputs[1:9], inputs[9:]
+        grad_x, *grad_weights = call(
+            "csta_backward",
+            torch.zeros_like(x) if grad_y is None else grad_y,
+            grad_frames,
+            grad_joints,
+            x,
+            *weights,
+            frame_attention,
+            joint_attention,
+            *masks,
+            *ctx.options,
+            ctx.needs_input_grad[0],
+        )
+        return grad_x if ctx.needs_input_grad[0] else None, *grad_weights, *(None,) * 6
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        return loop_over_batch("csta")(info, in_dims, *args)
+
+
+class _CstaBackward(Function):
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return _native("csta_backward", *args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:17])
+        ctx.options = inputs[17:]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        saved = ctx.saved_tensors
+        cotangents, primals = saved[:3], saved[3:12]
+        settings: tuple[Any, ...] = (*saved[14:17], *ctx.options[:3])
+
+        def forward(*primals: Any) -> tuple[Tensor, ...]:
+            return composite.csta(*primals, *settings)
+
+        results = pull_back_twice(forward, cotangents, primals, grads)
+        return *_where_given(results, (*cotangents, *primals)), *(None,) * 9
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        return loop_over_batch("csta_backward")(info, in_dims, *args)
+
+
+class _Couple(Function):
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return _native("couple", *args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        _, *attention = output
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:6], *attention)
+        ctx.options = inputs[6:]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        x, frame_logits, joint_logits, *masks, frame_attention, joint_attention = ctx.saved_tensors
+        grad_y, grad_frames, grad_joints = grads
+        grad_x, grad_frame_logits, grad_joint_logits = call(
+            "couple_backward",
+            torch.zeros_like(x) if grad_y is None else grad_y,
+            grad_frames,
+            grad_joints,
+            x,
+            frame_attention,
+            joint_attention,
+            frame_logits,
+            joint_logits,
+            *masks,
+            *ctx.options,
+            ctx.needs_input_grad[0],
+        )
+        return (
+            grad_x if ctx.needs_input_grad[0] else None,
+            grad_frame_logits.to(frame_logits.dtype),
+            grad_joint_logits.to(joint_logits.dtype),
+            *(None,) * 6,
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        return loop_over_batch("couple")(info, in_dims, *args)
+
+
+class _CoupleBackward(Function):
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return _native("couple_backward", *args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs[:11])
+        ctx.options = inputs[11:]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        saved = ctx.saved_tensors
+        cotangents, x, logits = saved[:3], saved[3], saved[6:8]
+        settings: tuple[Any, ...] = (*saved[8:11], *ctx.options[:3])
+
+        def forward(*primals: Any) -> tuple[Tensor, ...]:
+            return composite.couple(*primals, *settings)
+
+        results = pull_back_twice(forward, cotangents, (x, *logits), grads)
+        *of_cotangents, of_x, of_frames, of_joints = _where_given(
+            results, (*cotangents, x, *logits)
+        )
+        return *of_cotangents, of_x, None, None, of_frames, of_joints, *(None,) * 7
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        return loop_over_batch("couple_backward")(info, in_dims, *args)
+
+
+class _Pool(Function):
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return _native("pool", *args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        x, *masks = inputs
+        ctx.save_for_backward(*masks)
+        ctx.channels_last = not x.is_contiguous() and x.is_contiguous(
+            memory_format=torch.channels_last
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return (
+            call("pool_backward", *grads, *ctx.saved_tensors, ctx.channels_last),
+            None,
+            None,
+            None,
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        return loop_over_batch("pool")(info, in_dims, *args)
+
+
+class _PoolBackward(Function):
+    """Linear in both gradients, so its own gradient is the pooling of what comes back."""
+
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return _native("pool_backward", *args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs[2:5])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return *call("pool", *grads, *ctx.saved_tensors), None, None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        return loop_over_batch("pool_backward")(info, in_dims, *args)
+
+
+def _where_given(
+    results: tuple[Tensor, ...], inputs: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, ...]:
+    return tuple(
+        None if given is None else result for result, given in zip(results, inputs, strict=True)
+    )
+
+
+#: The gradient rule of every operation.
+RULES: dict[str, Any] = {
+    "csta": _Csta,
+    "csta_backward": _CstaBackward,
+    "couple": _Couple,
+    "couple_backward": _CoupleBackward,
+    "pool": _Pool,
+    "pool_backward": _PoolBackward,
+}

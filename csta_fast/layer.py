@@ -1,0 +1,158 @@
+"""The layer as a drop-in ``nn.Module``."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from csta_fast import checks, functional
+from csta_fast.structures import Attention, Gate, HeadWeights, Scale
+
+
+class Head(nn.Module):
+    """One of the two subnetworks: scores every position of (N, C, L) from its C means.
+
+    ``w2 @ relu(w1 @ means + b1) + b2``, shared over positions. The last layer starts at zero, so
+    a fresh head weighs all positions alike.
+    """
+
+    def __init__(self, channels: int, hidden: int, groups: int) -> None:
+        super().__init__()
+        self.w1 = nn.Parameter(torch.empty(hidden, channels))
+        self.b1 = nn.Parameter(torch.empty(hidden))
+        self.w2 = nn.Parameter(torch.empty(groups, hidden))
+        self.b2 = nn.Parameter(torch.empty(groups))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """He-uniform first layer, zero everything else."""
+        if self.w1.numel():
+            nn.init.kaiming_uniform_(self.w1, nonlinearity="relu")
+        for parameter in (self.b1, self.w2, self.b2):
+            nn.init.zeros_(parameter)
+
+    @property
+    def weights(self) -> HeadWeights:
+        return HeadWeights(self.w1, self.b1, self.w2, self.b2)
+
+    def forward(self, means: Tensor) -> Tensor:
+        """Logits (N, G, L) of means (N, C, L)."""
+        hidden = torch.relu(self.w1 @ means.to(self.w1.dtype) + self.b1[:, None])
+        return self.w2 @ hidden + self.b2[:, None]
+
+    def extra_repr(self) -> str:
+        (hidden, channels), groups = self.w1.shape, self.w2.shape[0]
+        return f"{channels} -> {hidden} -> {groups}"
+
+
+class CSTA(nn.Module):
+    """Coupled spatial-temporal attention over features (N, C, T, V), fused into one pass.
+
+    A layer after the abstract of arXiv 1909.10214: two heads score the frames and the joints,
+    each set of scores is normalised, and x is reweighted by their outer product. With scale
+    "mean" a fresh layer is the identity, so it can be put into a trained network.
+
+    Args:
+        channels: C, the channels of x.
+        hidden: H, the width of both heads; default max(16, C // 4).
+        groups: G, attention maps; group g weighs channels g·C/G up to (g+1)·C/G.
+        gate: "softmax", or "sigmoid".
+        scale: "mean", "sum" or a number; see ``csta_fast.functional.csta``.
+        residual: add x to the result.
+        frame_head, joint_head: modules (N, C, L) -> (N, G, L) in place of the built-in heads;
+            they run between the fused pooling and the fused reweighting. Give one or both.
+        backend: the name of a backend to force; see ``csta_fast.explain``.
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Example:
+        >>> layer = CSTA(64)
+        >>> y = layer(torch.randn(8, 64, 32, 25))
+        >>> y, attention = layer(torch.randn(8, 64, 32, 25), return_attention=True)
+        >>> attention.frames.shape, attention.joints.shape
+        (torch.Size([8, 1, 32]), torch.Size([8, 1, 25]))
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int | None = None,
+        *,
+        groups: int = 1,
+        gate: Gate = "softmax",
+        scale: Scale = "mean",
+        residual: bool = False,
+        frame_head: nn.Module | None = None,
+        joint_head: nn.Module | None = None,
+        backend: str | None = None,
+    ) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ValueError(f"channels: wanted at least 1, got {channels}")
+        if groups < 1 or channels % groups:
+            raise ValueError(f"groups: wanted a divisor of the {channels} channels, got {groups}")
+        if hidden is None:
+            hidden = max(16, channels // 4)
+        elif hidden < 1:
+            raise ValueError(f"hidden: wanted at least 1, got {hidden}")
+        checks.gate_code(gate)
+        checks.scale_factor(scale)
+        self.channels, self.hidden, self.groups = channels, hidden, groups
+        self.gate, self.scale, self.residual = gate, scale, bool(residual)
+        self.backend = backend
+        self.fused_heads = frame_head is None and joint_head is None
+        self.frame_head = Head(channels, hidden, groups) if frame_head is None else frame_head
+        self.joint_head = Head(channels, hidden, groups) if joint_head is None else joint_head
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        lengths: Tensor | None = None,
+        frame_mask: Tensor | None = None,
+        joint_mask: Tensor | None = None,
+        return_attention: bool = False,
+    ) -> Tensor | tuple[Tensor, Attention]:
+        """Reweight x (N, C, T, V); arguments and result as in ``csta_fast.functional.csta``."""
+        if self.fused_heads:
+            return functional.csta(
+                x,
+                cast(Head, self.frame_head).weights,
+                cast(Head, self.joint_head).weights,
+                lengths=lengths,
+                frame_mask=frame_mask,
+                joint_mask=joint_mask,
+                gate=self.gate,
+                scale=self.scale,
+                residual=self.residual,
+                return_attention=return_attention,
+                backend=self.backend,
+            )
+        frame_means, joint_means = functional.pool(
+            x,
+            lengths=lengths,
+            frame_mask=frame_mask,
+            joint_mask=joint_mask,
+            backend=self.backend,
+        )
+        return functional.couple(
+            x,
+            self.frame_head(frame_means),
+            self.joint_head(joint_means),
+            gate=self.gate,
+            scale=self.scale,
+            residual=self.residual,
+            lengths=lengths,
+            frame_mask=frame_mask,
+            joint_mask=joint_mask,
+            return_attention=return_attention,
+            backend=self.backend,
+        )
+
+    def extra_repr(self) -> str:
+        options = f"{self.channels}, hidden={self.hidden}, groups={self.groups}, gate={self.gate!r}"
+        options += f", scale={self.scale!r}, residual={self.residual}"
+        return options if self.backend is None else f"{options}, backend={self.backend!r}"

@@ -1,0 +1,142 @@
+"""Makes the library's operations citizens of PyTorch: fake kernels, gradients, vmap, FLOPs.
+
+The schemas and the CPU kernels are in C++ (``csrc/register.cpp``). Each operation returns what
+its backward needs and nothing x-sized beside its result:
+
+====================  ==========================================================
+``csta``              y, frame attention, joint attention
+``csta_backward``     gradients of x and of the eight weights
+``pool``              frame means, joint means
+``pool_backward``     gradient of x
+``couple``            y, frame attention, joint attention
+``couple_backward``   gradients of x and of both logits
+====================  ==========================================================
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from csta_fast import differentiation
+from csta_fast.structures import ARITHMETIC_DTYPES
+
+
+def _empty_result(x: Tensor) -> Tensor:
+    """x's shape in x's memory layout: channels-last where x is, contiguous everywhere else."""
+    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        return torch.empty_like(x, memory_format=torch.channels_last)
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+def _empty_attention(x: Tensor, groups: int | torch.SymInt) -> tuple[Tensor, Tensor]:
+    samples, _, frames, joints = x.shape
+    dtype = ARITHMETIC_DTYPES[x.dtype]
+    return x.new_empty((samples, groups, frames), dtype=dtype), x.new_empty(
+        (samples, groups, joints), dtype=dtype
+    )
+
+
+def _fake_csta(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    return _empty_result(x), *_empty_attention(x, w2.shape[0])
+
+
+def _fake_csta_backward(
+    grad_y: Tensor, grad_frames: Tensor | None, grad_joints: Tensor | None, x: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
+    weights, input_gradient = rest[:8], rest[-1]
+    grad_x = _empty_result(x) if input_gradient else x.new_empty((0,))
+    return grad_x, *(weight.new_empty(weight.shape) for weight in weights)
+
+
+def _fake_pool(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    samples, channels, frames, joints = x.shape
+    return x.new_empty((samples, channels, frames)), x.new_empty((samples, channels, joints))
+
+
+def _fake_pool_backward(grad_frame_means: Tensor, grad_joint_means: Tensor, *rest: Any) -> Tensor:
+    channels_last = rest[-1]
+    shape = (*grad_frame_means.shape, grad_joint_means.shape[2])
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(
+        shape,
+        dtype=grad_frame_means.dtype,
+        device=grad_frame_means.device,
+        memory_format=layout,
+    )
+
+
+def _fake_couple(x: Tensor, frame_logits: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    return _empty_result(x), *_empty_attention(x, frame_logits.shape[1])
+
+
+def _fake_couple_backward(
+    grad_y: Tensor, grad_frames: Tensor | None, grad_joints: Tensor | None, x: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    frame_attention, joint_attention, input_gradient = rest[0], rest[1], rest[-1]
+    grad_x = _empty_result(x) if input_gradient else x.new_empty((0,))
+    return grad_x, torch.empty_like(frame_attention), torch.empty_like(joint_attention)
+
+
+def _csta_flops(x: Sequence[int], *shapes: Any, **_: Any) -> int:
+    """The matrix products of both heads, which is what PyTorch's counter counts of any layer."""
+    samples, _channels, *lengths = x
+    flops = 0
+    for length, (w1, _b1, w2, _b2) in zip(lengths, (shapes[:4], shapes[4:8]), strict=True):
+        flops += 2 * samples * length * (w1[0] * w1[1] + w2[0] * w2[1])
+    return flops
+
+
+def _csta_backward_flops(
+    grad_y: Any, grad_frames: Any, grad_joints: Any, *x_and_weights: Any, **_: Any
+) -> int:
+    return 2 * _csta_flops(*x_and_weights)
+
+
+def _no_flops(*_: Any, **__: Any) -> int:
+    return 0
+
+
+def _on_one_device(fake: Callable[..., Any]) -> Callable[..., Any]:
+    """The fake kernel, refusing a mixture: one meta tensor among real ones would bring a call here
+    and get uninitialised memory for an answer."""
+
+    @functools.wraps(fake)
+    def checked(*args: Any) -> Any:
+        devices = {value.device for value in args if isinstance(value, Tensor)}
+        if len(devices) > 1:
+            raise RuntimeError(f"wanted all tensors on one device, got {sorted(map(str, devices))}")
+        return fake(*args)
+
+    return checked
+
+
+_FAKES: dict[str, Callable[..., Any]] = {
+    "csta": _fake_csta,
+    "csta_backward": _fake_csta_backward,
+    "pool": _fake_pool,
+    "pool_backward": _fake_pool_backward,
+    "couple": _fake_couple,
+    "couple_backward": _fake_couple_backward,
+}
+
+_FLOPS: dict[str, Callable[..., int]] = dict.fromkeys(_FAKES, _no_flops) | {
+    "csta": _csta_flops,
+    "csta_backward": _csta_backward_flops,
+}
+
+
+def register() -> None:
+    """Complete the operations that the loaded library has defined; called once."""
+    for name, fake in _FAKES.items():
+        qualified = f"csta_fast::{name}"
+        torch.library.register_fake(qualified, _on_one_device(fake))
+        rule = differentiation.RULES[name]
+        torch.library.register_autograd(qualified, rule.backward, setup_context=rule.setup_context)
+        torch.library.register_vmap(qualified, differentiation.loop_over_batch(name))
+        register_flop_formula(getattr(torch.ops.csta_fast, name))(_FLOPS[name])
