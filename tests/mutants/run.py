@@ -1,0 +1,162 @@
+"""Shows that the test suite notices seeded bugs: ``python tests/mutants/run.py``.
+
+The bugs of the library are compiled into one copy of it, each behind a number that an environment
+variable selects; a bug in Python gets a copy of the package. With each bug in turn the tests marked
+"quick" must fail, and without any they must pass. A bug that no test notices, or whose place in
+the source is gone, is an error. The portable kernels are tested, built without optimisation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from seeded import MUTANTS, Mutant
+
+ROOT = Path(__file__).resolve().parents[2]
+_NEEDED = ("csta_fast", "csrc", "kernels", "tests", "setup.py", "pyproject.toml", "README.md")
+_ENVIRONMENT = {
+    **os.environ,
+    "CXXFLAGS": "-O0 -w -include seeded.h",
+    "CSTA_FAST_ISA": "portable",
+    "CSTA_FAST_BACKEND": "",
+    "CSTA_FAST_NATIVE": "",
+    "MALLOC_PERTURB_": "85",  # an element that is never written must not be right by luck
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "PYTHONPATH": "",
+    "SEEDED_BUG": "0",
+}
+_SELECTOR = """#pragma once
+#include <cstdlib>
+static const int kSeededBug = std::atoi(std::getenv("SEEDED_BUG"));
+"""
+_FILES = (
+    "contract", "extremes", "bitwise", "messages", "layer", "training", "transforms", "operations"
+)  # fmt: skip
+_OPTIONS = ("-m", "quick", "-k", "not reference", "-x", "-q", "--tb=line", "--show-capture=no")
+
+
+def _run(folder: Path, *command: str, bug: int = 0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env={**_ENVIRONMENT, "SEEDED_BUG": str(bug)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def _test(folder: Path, files: tuple[str, ...], bug: int) -> subprocess.CompletedProcess[str]:
+    paths = (f"tests/test_{name}.py" for name in files)
+    return _run(folder, "-m", "pytest", "-p", "no:cacheprovider", *paths, *_OPTIONS, bug=bug)
+
+
+def _copy_repository(source: Path, folder: Path) -> None:
+    skip = shutil.ignore_patterns("__pycache__", "mutants", ".hypothesis", "native")
+    for name in _NEEDED:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, folder / name, ignore=skip)
+        elif (source / name).exists():
+            shutil.copy2(source / name, folder / name)
+
+
+def _planted(text: str, mutant: Mutant, replacement: str) -> str:
+    places = text.count(mutant.old)
+    if places != 1:
+        raise SystemExit(f"{mutant.name}: {mutant.file} holds {mutant.old!r} {places} times")
+    return text.replace(mutant.old, replacement)
+
+
+def _choice(mutant: Mutant) -> str:
+    """C++ that does the right thing, or the wrong one where this bug is selected."""
+    selected = f"kSeededBug == {_number(mutant)}"
+    if mutant.old.endswith(";"):
+        return f"if ({selected}) {{ {mutant.new} }} else {{ {mutant.old} }}"
+    return f"({selected} ? ({mutant.new}) : ({mutant.old}))"
+
+
+def _number(mutant: Mutant) -> int:
+    return MUTANTS.index(mutant) + 1
+
+
+def _build(folder: Path) -> None:
+    """Build the copy with every bug of the library in it."""
+    (folder / "csta_fast" / "_cpu.abi3.so").unlink(missing_ok=True)
+    (folder / "csrc" / "seeded.h").write_text(_SELECTOR)
+    for mutant in MUTANTS:
+        if mutant.in_library:
+            file = folder / mutant.file
+            file.write_text(_planted(file.read_text(), mutant, _choice(mutant)))
+    built = _run(folder, "setup.py", "-q", "build_ext", "--inplace")
+    if built.returncode:
+        raise SystemExit(f"the copy does not build:\n{built.stdout[-5000:]}")
+
+
+def _noticed(mutant: Mutant, folder: Path) -> tuple[bool, str]:
+    """Whether a test fails, or crashes, with the bug selected or planted in the folder."""
+    bug = _number(mutant) if mutant.in_library else 0
+    for files in ((mutant.tests,), tuple(name for name in _FILES if name != mutant.tests)):
+        tested = _test(folder, files, bug)
+        lines = tested.stdout.strip().splitlines()
+        if tested.returncode == 1 or tested.returncode < 0:
+            failed = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
+            return True, (failed or lines)[0]
+        if tested.returncode != 0:
+            return False, f"pytest stopped with {tested.returncode}: {lines[-1]}"
+    return False, "no test noticed it"
+
+
+def _outcome(mutant: Mutant, clean: Path) -> bool:
+    begin = time.perf_counter()
+    if mutant.in_library:
+        noticed, message = _noticed(mutant, clean)
+    else:
+        with tempfile.TemporaryDirectory(prefix="mutant_") as temporary:
+            folder = Path(temporary)
+            _copy_repository(clean, folder)
+            file = folder / mutant.file
+            file.write_text(_planted(file.read_text(), mutant, mutant.new))
+            noticed, message = _noticed(mutant, folder)
+    seconds = time.perf_counter() - begin
+    mark = "noticed " if noticed else "SURVIVED"
+    print(f"{mark} {seconds:5.1f} s  {mutant.name}: {message[:120]}", flush=True)
+    return noticed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="these bugs alone")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    unknown = set(options.only) - {mutant.name for mutant in MUTANTS}
+    if unknown:
+        parser.error(f"no such bug: {', '.join(sorted(unknown))}")
+    chosen = [mutant for mutant in MUTANTS if not options.only or mutant.name in options.only]
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="mutants_") as temporary:
+        clean = Path(temporary)
+        _copy_repository(ROOT, clean)
+        _build(clean)
+        print(f"built in {time.perf_counter() - begin:.0f} s", flush=True)
+        unharmed = _test(clean, _FILES, 0)
+        if unharmed.returncode:
+            raise SystemExit(f"{unharmed.stdout[-3000:]}\nthe tests fail without any seeded bug")
+        print(f"the tests pass without a bug, {time.perf_counter() - begin:.0f} s", flush=True)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            found = list(pool.map(lambda mutant: _outcome(mutant, clean), chosen))
+    seconds = time.perf_counter() - begin
+    print(f"{sum(found)} of {len(found)} seeded bugs noticed in {seconds:.0f} s")
+    return 0 if all(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

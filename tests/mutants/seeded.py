@@ -1,0 +1,140 @@
+"""The seeded bugs: each a small edit that the test suite must notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One edit: ``old`` stands exactly once in ``file`` and becomes ``new``.
+
+    In C++, both are statements that declare nothing (``old`` ends with a semicolon, ``new`` may
+    be empty) or both are expressions of one type: all are compiled at once.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str = "contract"  # where it shows; tests/test_*.py that runs first
+
+    @property
+    def in_library(self) -> bool:
+        return self.file.startswith("csrc/")
+
+
+GATES, SAMPLE, WEIGHTS = (f"csrc/cpu/{name}.h" for name in ("gates", "sample", "weight_sums"))
+FORWARD, BACKWARD, SPLIT = (f"csrc/cpu/{name}.h" for name in ("forward", "backward", "split"))
+PLANAR, PASSES, FLAT = (f"csrc/cpu/planar{part}.h" for part in ("", "_passes", "_flat"))
+INTERLEAVED, INTERLEAVED_PASSES = "csrc/cpu/interleaved.h", "csrc/cpu/interleaved_passes.h"
+PRODUCTS, MATH, SIMD = (f"csrc/cpu/{name}.h" for name in ("products", "vector_math", "simd"))
+
+KERNELS = [
+    Mutant("softmax_without_maximum", GATES,
+           "exponential(load(row + i) - top)", "exponential(load(row + i))", "extremes"),
+    Mutant("softmax_gradient_without_mean", GATES, "a * (da - mean)", "a * da"),
+    Mutant("sigmoid_gradient", GATES, "a * (1 - a) * da", "a * da"),
+    Mutant("padding_takes_softmax_weight", GATES,
+           "fill_unreal(axis, -static_cast<Scalar>(INFINITY), row);", ""),
+    Mutant("mask_holes_ignored", GATES,
+           "position < end && (real == nullptr || real[position] != 0)", "position < end"),
+    Mutant("lengths_ignored", SAMPLE,
+           "problem.lengths == nullptr ? problem.frames : problem.lengths[n]", "problem.frames"),
+    Mutant("first_joint_mask_for_all", SAMPLE,
+           "problem.joint_mask + n * problem.joint_mask_stride", "problem.joint_mask"),
+    Mutant("scale_counts_padding", SAMPLE, "frames.axis.real_count * joints.axis.real_count",
+           "problem.frames * problem.joints"),
+    Mutant("upstream_of_attention_dropped", SAMPLE, "row[i] += given[i];", ""),
+    Mutant("groups_of_attention_mixed_up", SAMPLE,
+           "from + (sample * groups + group) * axis.length",
+           "from + sample * groups * axis.length"),
+    Mutant("swapped_axes_of_counts", BACKWARD,
+           "of_frames ? sample.joints.axis : sample.frames.axis",
+           "of_frames ? sample.frames.axis : sample.joints.axis"),
+    Mutant("attention_unwritten_when_empty", FORWARD, "frame_attention_[i] = 0;", ""),
+    Mutant("int32_offset", BACKWARD,
+           "worker.passes.correlate(x_ + n * elements_, u_ + n * elements_, sample, has_heads_);",
+           "worker.passes.correlate(x_ + static_cast<int32_t>(n * elements_), u_ + n * elements_,"
+           " sample, has_heads_);", "extremes"),
+    Mutant("threads_share_a_sum", BACKWARD, "n / sums_.samples_of_a_run()", "0", "bitwise"),
+    Mutant("split_drops_a_channel", SPLIT,
+           "function(scratch.passes, n, first - n * channels, end - n * channels);",
+           "function(scratch.passes, n, first - n * channels, end - n * channels - 1);", "bitwise"),
+    Mutant("split_drops_a_tile", SPLIT, "smaller(real, begin + kProductTile)",
+           "smaller(real, begin + kProductTile - 64)", "bitwise"),
+    Mutant("surplus_lanes_counted", PLANAR,
+           "value = keep<Scalar>(rows.real_lanes[k], value);", ""),
+    Mutant("only_the_last_block_of_frames", PLANAR,
+           "store(joint_means + k * lanes, load(joint_means + k * lanes) + columns[k]);",
+           "store(joint_means + k * lanes, columns[k]);"),
+    Mutant("correlation_tail_dropped", PLANAR, "if (f == end) return;", "return;"),
+    Mutant("joint_gradient_unscaled", PLANAR, "columns[k] * kappa", "columns[k]"),
+    Mutant("gradient_through_frame_means_dropped", PLANAR,
+           "load(means.joints + k * lanes) + frame", "load(means.joints + k * lanes)"),
+    Mutant("residual_dropped_in_padding", PLANAR,
+           "std::memcpy(out, row, static_cast<size_t>(rows.joints) * sizeof(Element));",
+           "std::memset(out, 0, static_cast<size_t>(rows.joints) * sizeof(Element));"),
+    Mutant("gain_does_not_wrap", PLANAR, "gain[plane + i] = gain[i % plane];",
+           "gain[plane + i] = 0;"),
+    Mutant("group_of_a_channel", PASSES, "channel / width", "channel % problem_.groups"),
+    Mutant("next_row_of_a_vector", FLAT, "splat(frame[1])", "splat(frame[0])"),
+    Mutant("last_elements_unwritten", FLAT, "some(f, count);", ""),
+    Mutant("channels_last_mean_gradient_dropped", INTERLEAVED,
+           "load(joint_means + i) + load(mean_phases + k)", "load(joint_means + i)"),
+    Mutant("channels_last_tail_dropped", INTERLEAVED,
+           "if (k < length) function(base + k, k, length - k);", ""),
+    Mutant("channels_last_block_not_added", INTERLEAVED_PASSES,
+           "if (products) add(block_product_columns_, product_columns_);", ""),
+    Mutant("channels_last_mask_by_channel", INTERLEAVED_PASSES,
+           "i / problem_.channels", "i % problem_.joints"),
+    Mutant("bias_dropped", PRODUCTS, "bias == nullptr ? Scalar{0} : bias[row]", "Scalar{0}"),
+    Mutant("only_the_last_block_of_channels", PRODUCTS, "left[row] += left_sum[row];",
+           "left[row] = left_sum[row];"),
+    Mutant("relu_hides_nan", PRODUCTS, "keep<Scalar>(~(value <= Vector<Scalar>{}), value)",
+           "keep<Scalar>(value > Vector<Scalar>{}, value)", "extremes"),
+    Mutant("relu_passes_every_gradient", PRODUCTS,
+           "~(load(activations + i) <= Vector<Scalar>{})", "~Mask<Scalar>{}"),
+    Mutant("runs_of_samples_not_added", WEIGHTS,
+           "store(total + i, load(total + i) + load(part + i));", ""),
+    Mutant("polynomial_coefficient", MATH, "5.0000001201e-1f", "4.9990001201e-1f"),
+    Mutant("bfloat16_truncated", SIMD, "(bits + (((bits >> 16) & 1) + 0x7fff)) >> 16",
+           "bits >> 16"),
+]  # fmt: skip
+
+OPERATIONS = [
+    Mutant("strided_input_read_as_contiguous", "csrc/tensor.h",
+           "if (strides_[axis] != expected) return false;", ""),
+    Mutant("result_never_channels_last", "csrc/register.cpp",
+           "Tensor::empty(4, x.sizes(), x.torch_dtype(), problem.channels_last)",
+           "Tensor::empty(4, x.sizes(), x.torch_dtype(), false)"),
+    Mutant("lengths_not_checked", "csrc/arguments.h",
+           "length < 0 || length > problem.frames", "length < 0", "messages"),
+    Mutant("shared_mask_walked_by_sample", "csrc/arguments.h",
+           "per_sample ? problem.joints : 0", "problem.joints"),
+]  # fmt: skip
+
+DIFFERENTIATION, OPS = "csta_fast/differentiation.py", "csta_fast/ops.py"
+PYTHON = [
+    Mutant("pool_twice_without_masks", DIFFERENTIATION,
+           '*call("pool", *grads, *ctx.saved_tensors)', '*call("pool", *grads, None, None, None)',
+           "transforms"),
+    Mutant("second_gradient_of_inputs_zero", "csta_fast/second_order.py",
+           "return *of_cotangents, *of_primals",
+           "return *of_cotangents, *map(torch.zeros_like, of_primals)", "transforms"),
+    Mutant("vmap_backwards", DIFFERENTIATION, "for index in range(info.batch_size)",
+           "for index in reversed(range(info.batch_size))", "transforms"),
+    Mutant("own_heads_lose_a_gradient", "csta_fast/layer.py",
+           "self.frame_head(frame_means),", "self.frame_head(frame_means.detach()),", "layer"),
+    Mutant("fake_attention_in_x_dtype", OPS, "dtype = ARITHMETIC_DTYPES[x.dtype]",
+           "dtype = x.dtype", "operations"),
+    Mutant("fake_result_always_contiguous", OPS,
+           "return torch.empty_like(x, memory_format=torch.channels_last)",
+           "return torch.empty_like(x, memory_format=torch.contiguous_format)", "operations"),
+    Mutant("flops_of_one_head", OPS, "flops += 2 * samples", "flops = 2 * samples", "operations"),
+    Mutant("joint_mask_shape_unchecked", "csta_fast/checks.py",
+           "and joint_mask.shape != (joints,)", "and joint_mask.dim() != 1", "messages"),
+    Mutant("scale_sum_is_mean", "csta_fast/checks.py", "return 1.0", "return None"),
+]  # fmt: skip
+
+MUTANTS: list[Mutant] = [*KERNELS, *OPERATIONS, *PYTHON]
