@@ -1,0 +1,54 @@
+"""The backends under test. A new one joins every contract test by one more row here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from csta_fast import library
+
+ALL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A backend's name, where it runs, what it computes in, and whether it promises strides."""
+
+    name: str
+    device: str
+    dtypes: tuple[torch.dtype, ...] = ALL_DTYPES
+    keeps_layout: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+BACKENDS = (
+    Backend("cpu", "cpu"),
+    Backend("reference", "cpu", keeps_layout=False),
+)
+
+#: (backend, dtype) pairs to parametrise with.
+BACKEND_DTYPES = [
+    pytest.param(backend, dtype, id=f"{backend}-{str(dtype).removeprefix('torch.')}")
+    for backend in BACKENDS
+    for dtype in backend.dtypes
+]
+
+
+def native_was_declined() -> bool:
+    """Whether this machine has a good reason to lack the native library."""
+    compilers = (os.environ.get("CXX", "c++"), "c++", "g++", "clang++")
+    return os.environ.get("CSTA_FAST_NATIVE") == "0" or not any(map(shutil.which, compilers))
+
+
+def require(name: str) -> None:
+    """Skip a test of a backend that cannot be here; fail where it should be here and is not."""
+    if name == "cpu" and library.failure is not None:
+        if native_was_declined():
+            pytest.skip(library.failure)
+        pytest.fail(library.failure)

@@ -1,0 +1,167 @@
+"""Every mistake gets a message that names the argument, what was wanted and what came."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from backends import Backend
+from torch import Tensor
+
+from csta_fast import HeadWeights, functional
+
+X = torch.zeros(2, 6, 7, 5)
+META = torch.device("meta")
+
+
+def _head(groups: int = 2, hidden: int = 3, channels: int = 6, **replaced: Any) -> HeadWeights:
+    head = HeadWeights(
+        torch.zeros(hidden, channels), torch.zeros(hidden),
+        torch.zeros(groups, hidden), torch.zeros(groups),
+    )  # fmt: skip
+    return head._replace(**replaced)
+
+
+_CSTA: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"x": [1.0]}, TypeError, "x: wanted a tensor, got list"),
+    ({"x": X[0]}, ValueError, "x: wanted 4 dimensions (N, C, T, V), got shape (6, 7, 5)"),
+    ({"x": X.int()}, TypeError,
+     "x: wanted float64, float32, float16 or bfloat16, got torch.int32"),
+    ({"x": X.to(torch.complex64)}, TypeError, "x: wanted float64"),
+    ({"frame_head": None}, TypeError,
+     "frame_head: wanted HeadWeights(w1, b1, w2, b2) of four tensors, got NoneType"),
+    ({"joint_head": _head()[:3]}, TypeError, "joint_head: wanted HeadWeights"),
+    ({"frame_head": _head(w1=1.0)}, TypeError, "frame_head: wanted HeadWeights"),
+    ({"frame_head": _head(w1=torch.zeros(3, 6).double())}, TypeError,
+     "frame_head.w1: wanted torch.float32 for x of torch.float32, got torch.float64"),
+    ({"joint_head": _head(b2=torch.zeros(2).half())}, TypeError,
+     "joint_head.b2: wanted torch.float32 for x of torch.float32, got torch.float16"),
+    ({"joint_head": _head(b1=torch.zeros(3, device=META))}, ValueError,
+     "joint_head.b1: wanted x's device cpu, got meta"),
+    ({"frame_head": _head(w2=torch.zeros(2))}, ValueError,
+     "frame_head.w2: wanted shape (G, H), got (2,)"),
+    ({"frame_head": _head(b1=torch.zeros(3, 1))}, ValueError,
+     "frame_head.b1: wanted shape (H,), got (3, 1)"),
+    ({"frame_head": _head(b2=torch.zeros(()))}, ValueError,
+     "frame_head.b2: wanted shape (G,), got ()"),
+    ({"frame_head": _head(channels=5)}, ValueError,
+     "frame_head: wanted w1 (H, C), b1 (H,), w2 (G, H), b2 (G,) with C = 6 channels of x, got"),
+    ({"joint_head": _head(b1=torch.zeros(4))}, ValueError, "'b1': (4,)"),
+    ({"joint_head": _head(groups=3)}, ValueError,
+     "joint_head: wanted as many groups G as frame_head, got 3 beside 2"),
+    ({"frame_head": _head(groups=4), "joint_head": _head(groups=4)}, ValueError,
+     "frame_head: wanted a number of groups G that divides the 6 channels of x, got 4"),
+    ({"frame_head": _head(groups=0), "joint_head": _head(groups=0)}, ValueError,
+     "that divides the 6 channels of x, got 0"),
+]  # fmt: skip
+
+_MASKS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"lengths": [7, 7]}, TypeError, "lengths: wanted a tensor of torch.int64, got list"),
+    ({"lengths": torch.tensor([7, 7], dtype=torch.int32)}, TypeError,
+     "lengths: wanted a tensor of torch.int64, got torch.int32"),
+    ({"lengths": torch.tensor([7, 7], device=META)}, ValueError,
+     "lengths: wanted x's device cpu, got meta"),
+    ({"lengths": torch.tensor([7, 7, 7])}, ValueError,
+     "lengths: wanted shape (N,) = (2,), got (3,)"),
+    ({"frame_mask": torch.ones(2, 7)}, TypeError,
+     "frame_mask: wanted a tensor of torch.bool, got torch.float32"),
+    ({"frame_mask": torch.ones(7).bool()}, ValueError,
+     "frame_mask: wanted shape (N, T) = (2, 7), got (7,)"),
+    ({"joint_mask": torch.ones(2, 7).bool()}, ValueError,
+     "joint_mask: wanted shape (N, V) = (2, 5) or (V,) = (5,), got (2, 7)"),
+    ({"joint_mask": torch.ones(6).bool()}, ValueError,
+     "joint_mask: wanted shape (N, V) = (2, 5) or (V,) = (5,), got (6,)"),
+    ({"joint_mask": torch.ones(5, device=META).bool()}, ValueError,
+     "joint_mask: wanted x's device cpu, got meta"),
+]  # fmt: skip
+
+_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"gate": "relu"}, ValueError, "gate: wanted 'softmax' or 'sigmoid', got 'relu'"),
+    ({"scale": "max"}, ValueError, "scale: wanted 'mean', 'sum' or a number, got 'max'"),
+    ({"scale": None}, ValueError, "scale: wanted 'mean', 'sum' or a number, got None"),
+    ({"scale": True}, ValueError, "scale: wanted 'mean', 'sum' or a number, got True"),
+    ({"backend": "gpu"}, ValueError, "backend: wanted one of cpu, reference, got 'gpu'"),
+]
+
+_COUPLE: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"frame_logits": None}, TypeError,
+     "frame_logits: wanted a floating-point tensor, got NoneType"),
+    ({"joint_logits": torch.zeros(2, 2, 5).int()}, TypeError,
+     "joint_logits: wanted a floating-point tensor, got torch.int32"),
+    ({"frame_logits": torch.zeros(2, 2, 7, device=META)}, ValueError,
+     "frame_logits: wanted x's device cpu, got meta"),
+    ({"frame_logits": torch.zeros(2, 2, 6)}, ValueError,
+     "frame_logits: wanted shape (N, G, T) = (2, G, 7), got (2, 2, 6)"),
+    ({"joint_logits": torch.zeros(1, 2, 5)}, ValueError,
+     "joint_logits: wanted shape (N, G, V) = (2, G, 5), got (1, 2, 5)"),
+    ({"joint_logits": torch.zeros(2, 5)}, ValueError,
+     "joint_logits: wanted shape (N, G, V) = (2, G, 5), got (2, 5)"),
+    ({"joint_logits": torch.zeros(2, 1, 5)}, ValueError,
+     "joint_logits: wanted as many groups G as frame_logits, got 1 beside 2"),
+    ({"frame_logits": torch.zeros(2, 4, 7), "joint_logits": torch.zeros(2, 4, 5)}, ValueError,
+     "frame_logits: wanted a number of groups G that divides the 6 channels of x, got 4"),
+]  # fmt: skip
+
+
+def _csta(**replaced: Any) -> Any:
+    return functional.csta(**{"x": X, "frame_head": _head(), "joint_head": _head(), **replaced})
+
+
+def _couple(**replaced: Any) -> Any:
+    logits = {"frame_logits": torch.zeros(2, 2, 7), "joint_logits": torch.zeros(2, 2, 5)}
+    return functional.couple(**{"x": X, **logits, **replaced})
+
+
+def _pool(**replaced: Any) -> Any:
+    return functional.pool(**{"x": X, **replaced})
+
+
+_WRONG = [
+    *((_csta, *mistake) for mistake in _CSTA + _MASKS + _OPTIONS),
+    *((_couple, *mistake) for mistake in _CSTA[:4] + _COUPLE + _MASKS + _OPTIONS),
+    *((_pool, *mistake) for mistake in _CSTA[:4] + _MASKS + _OPTIONS[-1:]),
+]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("call", "arguments", "error", "message"),
+    _WRONG,
+    ids=[f"{call.__name__}-{'-'.join(given)}-{i}" for i, (call, given, *_) in enumerate(_WRONG)],
+)
+def test_mistake(call: Any, arguments: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        call(**arguments)
+
+
+@pytest.mark.quick
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize("call", [_csta, _couple, _pool])
+@pytest.mark.parametrize("lengths", [[7, 8], [-1, 7], [2**40, 0]])
+def test_lengths_out_of_range(call: Any, lengths: list[int]) -> None:
+    with pytest.raises(RuntimeError, match="lengths"):
+        call(lengths=torch.tensor(lengths), backend="cpu")
+
+
+def test_16_bit_features_take_weights_of_either_dtype(backend: Backend) -> None:
+    wide, narrow = _head(), HeadWeights(*(each.half() for each in _head()))
+    for frame_head, joint_head in ((wide, narrow), (narrow, wide), (wide, wide), (narrow, narrow)):
+        y = functional.csta(X.half(), frame_head, joint_head, backend=backend.name)
+        assert y.dtype is torch.float16
+    with pytest.raises(TypeError, match=r"wanted torch.float16 or torch.float32 for x of"):
+        functional.csta(X.half(), HeadWeights(*(each.double() for each in _head())), wide)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_logits_of_any_floating_dtype(dtype: torch.dtype, backend: Backend) -> None:
+    logits = [torch.randn(2, 2, n).to(dtype).requires_grad_() for n in (7, 5)]
+    x = torch.randn(2, 6, 7, 5, requires_grad=True)
+    gradients: list[tuple[Tensor, ...]] = []
+    for which in (backend.name, "reference"):
+        y = functional.couple(x, *logits, backend=which)
+        assert y.dtype is torch.float32
+        gradients.append(torch.autograd.grad(y.square().sum(), [x, *logits]))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

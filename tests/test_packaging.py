@@ -1,0 +1,282 @@
+"""The package as it is installed: built without torch, with and without a compiler, and checked.
+
+Builds need the network (for setuptools) and up to a minute each, so they are marked slow.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import csta_fast
+from csta_fast import __main__ as report
+from csta_fast import backends, functional, library
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARY = "csta_fast/_cpu.abi3.so"
+WITHOUT = "csta_fast: installing without native kernels: "
+EVALUATE = """
+import torch, csta_fast, csta_fast.kernels
+layer, x = csta_fast.CSTA(4), torch.randn(2, 4, 5, 3)
+assert torch.allclose(layer(x), x, atol=1e-5)
+layer(x).sum().backward()
+print(csta_fast.__file__)
+print(csta_fast.kernels.__file__)
+print(csta_fast.explain(x))
+"""
+
+needs_uv = pytest.mark.skipif(shutil.which("uv") is None, reason="uv is not installed")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads ELF files")
+
+
+def run(*command: object, folder: Path | None = None, **environment: str) -> str:
+    """Run a program, in a folder; what it printed."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def pip(*arguments: object, **environment: str) -> str:
+    return run(sys.executable, "-m", "pip", "-v", *arguments, **environment)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources, to build in; objects that are up to date come along."""
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        wanted = {"native"} if Path(folder) == ROOT / "build" else set(names)
+        dropped = {"dist", "__pycache__"} | {name for name in names if name.endswith(".so")}
+        hidden = {name for name in names if name.startswith(".")}
+        return (set(names) - wanted) | (set(names) & (dropped | hidden))
+
+    copy = tmp_path_factory.mktemp("checkout") / "csta_fast"
+    shutil.copytree(ROOT, copy, ignore=left_out)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path) -> tuple[Path, str]:
+    """A wheel built as pip does by default, and pip's report."""
+    log = pip("wheel", "--no-deps", "--wheel-dir", checkout.parent / "wheels", checkout)
+    (path,) = (checkout.parent / "wheels").iterdir()
+    return path, log
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Path:
+    """An environment with everything that this one has, except csta_fast."""
+    (tmp_path / "packages").mkdir()
+    for entry in Path(torch.__file__).parents[1].iterdir():
+        if "csta_fast" not in entry.name and entry.suffix != ".pth":
+            (tmp_path / "packages" / entry.name).symlink_to(entry)
+    venv.create(tmp_path / "venv")
+    executable = tmp_path / "venv" / "bin" / "python"
+    site = run(executable, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    (Path(site) / "packages.pth").write_text(str(tmp_path / "packages"))
+    return executable
+
+
+def evaluate(python: Path, folder: Path) -> tuple[Path, Path, list[str]]:
+    """Compute with the package that python has: where it is, its kernels, and what serves.
+
+    Python starts in an empty folder, for it finds packages in the one where it starts.
+    """
+    (folder / "empty").mkdir()
+    package, kernels, *lines = run(python, "-c", EVALUATE, folder=folder / "empty").splitlines()
+    return Path(package).parent, Path(kernels).parent, lines
+
+
+@pytest.mark.slow
+def test_wheel_contents(wheel: tuple[Path, str]) -> None:
+    path, _ = wheel
+    assert re.fullmatch(rf"csta_fast-{csta_fast.__version__}-cp310-abi3-\w+\.whl", path.name)
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    modules = {f"csta_fast/{file.name}" for file in (ROOT / "csta_fast").glob("*.py")}
+    assert names >= {LIBRARY, "csta_fast/kernels/__init__.py", "csta_fast/py.typed", *modules}
+    assert any(name.endswith("/LICENSE") for name in names)
+    assert {name.split("/")[0] for name in names} == {
+        "csta_fast",
+        f"csta_fast-{csta_fast.__version__}.dist-info",
+    }
+    assert [name for name in names if name.endswith(".so")] == [LIBRARY]
+
+
+@pytest.mark.slow
+def test_build_environment_holds_no_torch(wheel: tuple[Path, str]) -> None:
+    _, log = wheel
+    installed = re.findall(r"Installing collected packages: (.*)", log)
+    assert installed == ["setuptools"]
+    assert not re.search(r"(Collecting|Downloading|Using cached).*torch", log)
+
+
+@needs_linux
+@pytest.mark.slow
+def test_library_needs_only_the_shim(wheel: tuple[Path, str], tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel[0]) as archive:
+        path = archive.extract(LIBRARY, tmp_path)
+    declared = set(re.findall(r"\b\w*torch_\w+(?=\()", (ROOT / "csrc" / "shim.h").read_text()))
+    symbols = [line.split()[-2:] for line in run("nm", "-D", "-u", path).splitlines()]
+    strong = {name for kind, name in symbols if kind == "U"}
+    unversioned = {name for name in strong if "@" not in name}
+    assert unversioned <= declared
+    assert {"torch_parallel_for", "torch_library_impl"} <= unversioned
+    versions = {name.rpartition("@")[2].rpartition("_")[0] for name in strong - unversioned}
+    assert versions <= {"GLIBC", "GLIBCXX", "CXXABI", "GCC"}
+    needed = re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", path))
+    assert "libtorch_cpu.so" in needed
+    assert not [name for name in needed if "python" in name or "c10" in name]
+
+
+@pytest.mark.slow
+def test_wheel_serves(wheel: tuple[Path, str], python: Path, tmp_path: Path) -> None:
+    pip("--python", python, "install", "--no-deps", wheel[0])
+    package, kernels, explanation = evaluate(python, tmp_path)
+    assert package.is_relative_to(tmp_path / "venv")
+    assert kernels == package / "kernels"
+    assert explanation[0].startswith("-> cpu")
+
+
+@pytest.mark.slow
+def test_editable(checkout: Path, python: Path, tmp_path: Path) -> None:
+    pip("--python", python, "install", "--no-deps", "--editable", checkout)
+    package, kernels, explanation = evaluate(python, tmp_path)
+    assert (package, kernels) == (checkout / "csta_fast", checkout / "kernels")
+    assert explanation[0].startswith("-> cpu")
+
+
+@needs_uv
+@pytest.mark.slow
+def test_source_archive_and_uv(checkout: Path, python: Path, tmp_path: Path) -> None:
+    run("uv", "build", "--sdist", "--out-dir", tmp_path / "dist", checkout)
+    (archive,) = (tmp_path / "dist").glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path)
+    unpacked = tmp_path / f"csta_fast-{csta_fast.__version__}"
+    sources = {path.relative_to(ROOT) for path in (ROOT / "csrc").rglob("*.*")}
+    assert sources
+    assert all((unpacked / source).is_file() for source in sources)
+    assert not list(unpacked.rglob("*.so"))
+    # Neither optimised nor cached: only whether it builds is asked here, and from nothing.
+    flags = {"CXXFLAGS": "-O0", "UV_CACHE_DIR": str(tmp_path / "cache")}
+    log = run("uv", "-v", "pip", "install", "--no-deps", "--python", python, archive, **flags)
+    assert not re.search(r"torch[-=]", log)
+    package, _, explanation = evaluate(python, tmp_path)
+    assert package.is_relative_to(tmp_path / "venv")
+    assert explanation[0].startswith("-> cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [({"CXX": "no-such-c++"}, "no C++ compiler (no-such-c++)"),
+     ({"CSTA_FAST_NATIVE": "0"}, "CSTA_FAST_NATIVE=0")],
+    ids=["missing", "declined"],
+)  # fmt: skip
+def test_without_compiler(
+    checkout: Path, python: Path, tmp_path: Path, environment: dict[str, str], reason: str
+) -> None:
+    log = pip("--python", python, "install", "--no-deps", checkout, **environment)
+    (line,) = (line.strip() for line in log.splitlines() if WITHOUT in line)
+    assert line.startswith(WITHOUT + reason)
+    package, _, explanation = evaluate(python, tmp_path)
+    assert package.is_relative_to(tmp_path / "venv")
+    assert not list(package.glob("*.so"))
+    assert "was not built" in explanation[0]
+    assert explanation[1].startswith("-> reference")
+
+
+@pytest.mark.slow
+def test_failing_compiler_is_an_error(checkout: Path) -> None:
+    with pytest.raises(AssertionError, match="native kernels could not be built"):
+        pip("wheel", "--no-deps", "--wheel-dir", checkout.parent, checkout, CXX="false")
+
+
+def test_version() -> None:
+    assert metadata.version("csta_fast") == csta_fast.__version__
+
+
+def test_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main([]) == 0
+    printed = capsys.readouterr().out
+    assert f"torch            {torch.__version__}" in printed
+    for name in backends.BACKENDS:
+        if name != "cpu" or library.failure is None:
+            assert len(re.findall(rf"^{name} .* ok$", printed, re.MULTILINE)) == 4
+
+
+def test_report_without_self_test(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["--no-self-test"]) == 0
+    assert "error of y" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "harm",
+    [lambda y: y * 0, lambda y: y.roll(1, 3), lambda y: y * torch.nan, lambda y: y * 1.02],
+    ids=["zeros", "permuted", "nan", "scaled"],
+)
+def test_self_test_rejects(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, harm: Callable[[Tensor], Tensor]
+) -> None:
+    right = functional.csta
+
+    def wrong(x: Tensor, *arguments: Any, backend: str, **options: Any) -> Any:
+        y = right(x, *arguments, backend="reference", **options)
+        return harm(y) if backend == "spoilt" else y
+
+    monkeypatch.setattr(functional, "csta", wrong)
+    assert report.self_test("reference", dtype)[2]
+    assert not report.self_test("spoilt", dtype)[2]
+
+
+def test_failed_self_test_is_the_exit_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report, "self_test", lambda backend, dtype: (1.0, 1.0, False))
+    assert report.main([]) == 1
+    assert "WRONG" in capsys.readouterr().out
+
+
+def test_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    def advise() -> str:
+        return "\n".join(report.advice())
+
+    for name in ("THP_MEM_ALLOC_ENABLE", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(backends, "FORCED", None)
+    monkeypatch.setattr(library, "failure", None)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert "THP_MEM_ALLOC_ENABLE=1" in advise()
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
+    assert advise() == ""
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "17179869184")
+    assert "unset one" in advise()
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
+    monkeypatch.setattr(backends, "FORCED", "reference")
+    assert "CSTA_FAST_BACKEND=reference" in advise()
+    monkeypatch.setattr(library, "failure", "the reason")
+    assert "the reason" in advise()
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    assert "torch 2.9.1+cpu is too old" in advise()

@@ -1,0 +1,140 @@
+"""Which backend serves a call, who may force one, and what explain says about it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from interpreter import run_python
+
+from csta_fast import CSTA, backends, explain, functional, library
+
+X = torch.zeros(2, 6, 7, 5)
+
+
+def _marks(text: str) -> dict[str, str]:
+    """Each line of an explanation by its backend's name."""
+    return {line[3:].split()[0]: line for line in text.splitlines()}
+
+
+@pytest.mark.usefixtures("native")
+def test_native_comes_first_on_a_cpu() -> None:
+    lines = _marks(explain(X))
+    assert lines["cpu"].startswith("-> cpu")
+    assert lines["reference"].startswith("   reference")
+    assert "could, but 'cpu' comes first" in lines["reference"]
+    assert backends.select(X, None).name == "cpu"
+
+
+def test_explain_follows_a_forced_backend() -> None:
+    lines = _marks(explain(X, backend="reference"))
+    assert lines["reference"].startswith("-> reference")
+    assert "plain PyTorch" in lines["reference"]
+    if library.failure is None:
+        assert lines["cpu"].startswith("   cpu")
+        assert "backend 'reference' is forced" in lines["cpu"]
+
+
+def test_explain_says_why_a_device_is_refused() -> None:
+    lines = _marks(explain(X.to("meta")))
+    assert lines["cpu"].startswith("   cpu")
+    assert "serves CPU tensors, x is on meta" in lines["cpu"] or library.failure in lines["cpu"]
+    assert lines["reference"].startswith("-> reference")
+
+
+def test_explain_says_why_a_dtype_is_refused() -> None:
+    for line in explain(X.int()).splitlines():
+        assert not line.startswith("->")
+        assert "does not compute in torch.int32" in line or library.failure is not None
+
+
+def test_explain_of_an_unknown_backend() -> None:
+    with pytest.raises(ValueError, match="backend: wanted one of cpu, reference, got 'gpu'"):
+        explain(X, backend="gpu")
+
+
+def test_explain_runs_nothing() -> None:
+    assert explain(torch.empty(10**6, 64, 64, 25, device="meta"))
+
+
+def test_a_forced_backend_that_cannot_serve_is_an_error() -> None:
+    x = X.to("meta")
+    with pytest.raises(ValueError, match="backend 'cpu' cannot serve this call: "):
+        functional.pool(x, backend="cpu")
+    with pytest.raises(ValueError, match="backend 'cpu' cannot serve this call: "):
+        CSTA(6, backend="cpu").to("meta")(x)
+
+
+def test_the_reference_serves_other_devices() -> None:
+    frame_means, joint_means = functional.pool(X.to("meta"))
+    assert (frame_means.shape, joint_means.shape) == ((2, 6, 7), (2, 6, 5))
+    assert frame_means.device.type == joint_means.device.type == "meta"
+
+
+def test_absent_library_is_a_reason_not_a_crash() -> None:
+    code = """
+import pathlib
+exists = pathlib.Path.exists
+pathlib.Path.exists = lambda path: path.name != "_cpu.abi3.so" and exists(path)
+import torch, csta_fast
+x = torch.randn(2, 6, 7, 5)
+assert csta_fast.library.instruction_set() == "none"
+assert csta_fast.CSTA(6)(x).shape == x.shape
+print(csta_fast.explain(x))
+csta_fast.CSTA(6, backend="cpu")(x)
+"""
+    process = run_python(code)
+    assert "the native library was not built" in process.stdout
+    assert "-> reference" in process.stdout
+    assert "ValueError: backend 'cpu' cannot serve this call: the native" in process.stderr
+
+
+_SERVED = """
+import torch, csta_fast
+from csta_fast import backends
+print(backends.select(torch.zeros(2, 6, 7, 5), None).name)
+print(csta_fast.explain(torch.zeros(2, 6, 7, 5)))
+csta_fast.CSTA(6)(torch.zeros(2, 6, 7, 5))
+"""
+
+
+@pytest.mark.parametrize("name", ["reference", ""])
+def test_environment_variable_forces_a_backend(name: str) -> None:
+    process = run_python(_SERVED, CSTA_FAST_BACKEND=name)
+    assert process.returncode == 0, process.stderr
+    native = "cpu" if library.failure is None else "reference"
+    assert process.stdout.splitlines()[0] == (name or native)
+    assert f"-> {name or native}" in process.stdout
+
+
+def test_unknown_backend_in_the_environment() -> None:
+    process = run_python(_SERVED, CSTA_FAST_BACKEND="gpu")
+    assert process.returncode != 0
+    assert "CSTA_FAST_BACKEND: wanted one of cpu, reference, got 'gpu'" in process.stderr
+
+
+def test_backend_argument_wins_over_the_environment() -> None:
+    code = _SERVED + "print(backends.select(torch.zeros(2, 6, 7, 5), 'reference').name)"
+    if library.failure is None:
+        assert run_python(code, CSTA_FAST_BACKEND="cpu").stdout.splitlines()[-1] == "reference"
+
+
+@pytest.mark.usefixtures("native")
+def test_environment_variable_is_read_once() -> None:
+    code = """
+import os, torch, csta_fast
+from csta_fast import backends
+os.environ["CSTA_FAST_BACKEND"] = "reference"
+print(backends.select(torch.zeros(2, 6, 7, 5), None).name)
+"""
+    assert run_python(code).stdout.strip() == "cpu"
+
+
+@pytest.mark.usefixtures("native")
+def test_instruction_sets_can_be_lowered() -> None:
+    code = "import csta_fast; print(csta_fast.library.instruction_set())"
+    order = ["portable", "avx2", "avx512"]
+    best = order.index(library.instruction_set())
+    for name in order:
+        process = run_python(code, CSTA_FAST_ISA=name)
+        assert process.returncode == 0, process.stderr
+        assert process.stdout.strip() == order[min(order.index(name), best)]
