@@ -1,0 +1,30 @@
+"""Benches: what every call costs, in copies of its tensor, beside the limit and the rivals.
+
+``pytest bench/ --benchmark-only`` measures everything that README and goals rest on;
+``--benchmark-json=results.json`` keeps it and ``python -m bench.report results.json`` turns it
+into docs/benchmarks.md and its picture. Sections, each selected by ``--section=NAME``:
+
+==============  =================================================================
+smoke           seconds, for continuous integration
+forward         kernels under no_grad, float32, against copy, eager and compile
+backward        the backward kernel alone
+step            forward and backward through autograd, six shapes
+half            bfloat16 and float16 kernels
+channels_last   float32 kernels in channels-last memory
+small           latency of one to eight samples, each variant alone in its process
+lengths         a padded batch with the lengths of NTU sequences
+allocator       what page faults cost, per allocator setting
+memory          peak memory of a step and bytes kept for backward
+overhead        microseconds of a call that computes nothing
+field           shapes of published models (not without ``--full``)
+samples         cost against N, frames: cost against T (not without ``--full``)
+==============  =================================================================
+
+Options: ``--full``, ``--rivals=all`` (compile everywhere, and max-autotune), ``--seconds=3`` of
+measuring per group, ``--backend=NAME``.
+
+How it is measured: the variants of a group take turns within every round, in a new random order;
+ratios are medians of the rounds' ratios; rounds in which other processes used the machine are
+dropped; the heap is warm, so that a tensor's pages are not faulted in anew on each call; and no
+time is shown for a group in which any variant is wrong.
+"""

@@ -1,0 +1,100 @@
+"""Options, the restart with a warm heap, the machine block, and the closing tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench import warm_heap
+from bench.groups import EXTENDED_SECTIONS
+from bench.replay import CLOCK
+from bench.session import Session
+
+_SESSION = pytest.StashKey[Session]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options = parser.getgroup("csta_fast benches")
+    options.addoption("--section", action="append", help="measure this section only (repeatable)")
+    options.addoption("--full", action="store_true", help="also field, samples and frames")
+    options.addoption("--rivals", choices=("default", "all"), default="default",
+                      help="all: torch.compile in every section, and max-autotune")  # fmt: skip
+    options.addoption("--seconds", type=float, default=3.0, help="measuring time per group")
+    options.addoption("--backend", help="the backend to force (default: as a user's call chooses)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not warm_heap.is_set():
+        # Under capture the standard streams are temporary files, which a new process would keep.
+        config.pluginmanager.getplugin("capturemanager").suspend_global_capture(in_=True)
+        warm_heap.restart_with_warm_heap()
+    config.addinivalue_line("markers", "section(name): the section of the benches it belongs to")
+    config.addinivalue_line("filterwarnings", "ignore:`torch.jit:DeprecationWarning")  # compiler's
+    config.stash[_SESSION] = Session(config)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--section", default=None)
+    full = config.getoption("--full", default=False)
+
+    def is_wanted(item: pytest.Item) -> bool:
+        marker = item.get_closest_marker("section")
+        if marker is None:
+            return True
+        section = marker.args[0]
+        return section in wanted if wanted else full or section not in EXTENDED_SECTIONS
+
+    config.hook.pytest_deselected(items=[item for item in items if not is_wanted(item)])
+    items[:] = [item for item in items if is_wanted(item)]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    session.config.stash[_SESSION].display.total = len(session.items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    item.config.stash[_SESSION].display.done += 1
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    return config.stash[_SESSION].header()
+
+
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any]
+) -> None:
+    from bench import machine
+
+    machine_info.clear()  # it names the host
+    machine_info.update(machine.describe(config.stash[_SESSION].serving))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write(terminalreporter.config.stash[_SESSION].tables())
+
+
+@pytest.fixture(scope="session")
+def session(pytestconfig: pytest.Config) -> Session:
+    shared = pytestconfig.stash[_SESSION]
+    shared.require_backend()
+    return shared
+
+
+@pytest.fixture
+def record(
+    benchmark: BenchmarkFixture, session: Session
+) -> Callable[[str, list[float], dict[str, Any]], None]:
+    """Hands one variant's times, and what they mean, to pytest-benchmark and the closing tables."""
+
+    def hand_over(group: str, seconds: list[float], information: dict[str, Any]) -> None:
+        benchmark.group = group
+        benchmark.extra_info.update(information, median_seconds=median(seconds))
+        CLOCK.replay(benchmark, seconds)
+        session.rows.append(benchmark.extra_info)
+
+    return hand_over

@@ -1,0 +1,88 @@
+"""The goals: what each figure must reach, what is hoped for after that, and who is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Row = dict[str, Any]
+
+_FEW_CHANNELS = 3
+_LONG_BACKWARD = [256, 16]  # C, T
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One line of the table of goals, over the csta_fast rows that ``judges`` picks."""
+
+    name: str
+    measure: str  # key of the row
+    judges: Callable[[Row], bool]
+    reach: float
+    after: float | None = None
+    at_least: bool = False
+
+    def met(self, row: Row, bound: float | None = None) -> bool:
+        bound = self.reach if bound is None else bound
+        value = row[self.measure]
+        return bool(value >= bound if self.at_least else value <= bound)
+
+    def bound_text(self) -> str:
+        sign = "≥" if self.at_least else "≤"
+        return f"{sign} {self.reach:g}" + (f" ({self.after:g})" if self.after else "")
+
+    def text(self, row: Row) -> str:
+        doubt = "~" if row.get("noisy") else ""
+        return f"{doubt}{'met' if self.met(row) else 'MISSED'} {self.bound_text()}"
+
+
+def _in(section: str, direction: str, few_channels: bool | None = None) -> Callable[[Row], bool]:
+    def judges(row: Row) -> bool:
+        return (
+            row["section"] == section
+            and row["direction"] == direction
+            and few_channels in (None, row["shape"][1] <= _FEW_CHANNELS)
+        )
+
+    return judges
+
+
+def _long(row: Row) -> bool:
+    return bool(row["shape"][1:3] == _LONG_BACKWARD)
+
+
+def _backward(long: bool) -> Callable[[Row], bool]:
+    inside = _in("backward", "backward", few_channels=False)
+    return lambda row: inside(row) and _long(row) is long
+
+
+GOALS = (
+    Goal("forward, C ≥ 64", "copies", _in("forward", "forward", False), 1.05, 0.85),
+    Goal("forward, C = 3", "copies", _in("forward", "forward", True), 1.3, 1.1),
+    Goal("backward, C ≥ 64", "copies", _backward(long=False), 2.0, 1.6),
+    Goal("backward, C = 256, T = 16", "copies", _backward(long=True), 2.3, 1.6),
+    Goal("step, C ≥ 64", "copies", _in("step", "step", False), 3.0, 2.6),
+    Goal("step, C = 3", "copies", _in("step", "step", True), 3.6, 2.6),
+    Goal("forward × better rival", "speedup", _in("forward", "forward"), 2.25, 3, True),
+    Goal("step × better rival", "speedup", _in("step", "step"), 3.3, 4, True),
+    Goal("published models × better rival", "speedup", lambda row: row["section"] == "field",
+         1, None, True),
+    Goal("16-bit forward", "copies", _in("half", "forward"), 1.3, 1.1),
+    Goal("16-bit backward", "copies", _in("half", "backward"), 2.4, 2.0),
+    Goal("channels-last forward", "copies", _in("channels_last", "forward"), 1.2, 1.0),
+    Goal("channels-last backward", "copies", _in("channels_last", "backward"), 1.8, 1.6),
+    Goal("small forward × better rival", "speedup", _in("small", "forward"), 3, None, True),
+    Goal("small step × better rival", "speedup", _in("small", "step"), 2.5, None, True),
+    Goal("step with NTU lengths, of padded", "of_padded", _in("lengths", "step"), 0.35),
+    Goal("kept for backward, % of x", "kept_percent", _in("memory", "step"), 0.5, 0.2),
+    Goal("peak of a step, × x beyond inputs", "peak_in_x", _in("memory", "step"), 2.05),
+    Goal("overhead of a call, µs", "above_base_microseconds",
+         lambda row: row["section"] == "overhead", 8),
+)  # fmt: skip
+
+
+def goals_of(row: Row) -> list[Goal]:
+    """The goals that a row is judged by; only csta_fast is judged."""
+    judged = row["variant"] in ("csta_fast", "functional.csta")
+    return [goal for goal in GOALS if judged and goal.measure in row and goal.judges(row)]

@@ -1,0 +1,165 @@
+"""What is measured: one Group per shape, dtype, memory layout and direction, by section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Direction: TypeAlias = Literal["forward", "backward", "step"]
+Shape: TypeAlias = tuple[int, int, int, int]
+
+#: Width H of both heads; the study that set the goals used the same.
+HIDDEN = 16
+
+#: Passes over x that a direction cannot do without (docs/definition.md, Traffic).
+UNITS: dict[str, int] = {"forward": 2, "backward": 3, "step": 5}
+
+BOTH_RIVALS = ("eager", "compile")
+MORE_RIVALS = ("eager", "compile", "max-autotune")
+
+#: Sections that are measured only on request.
+EXTENDED_SECTIONS = ("field", "samples", "frames")
+
+#: Sections in which --rivals=all adds the slower-to-build rivals.
+RIVAL_SECTIONS = ("forward", "backward", "step", "half", "channels_last", "field", "small")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One table: the variants that compute the same thing on the same tensors."""
+
+    section: str
+    direction: Direction
+    shape: Shape  # (N, C, T, V)
+    dtype: str = "float32"
+    channels_last: bool = False
+    lengths: bool = False  # frames beyond a random length per sample are padding
+    rivals: tuple[str, ...] = ("eager",)
+
+    @property
+    def key(self) -> str:
+        words = [self.section] if self.section == self.direction else [self.section, self.direction]
+        words += ["x".join(map(str, self.shape)), self.dtype]
+        return "-".join(words + ["channels_last"] * (self.channels_last and words[0] == "field"))
+
+    @property
+    def elements(self) -> int:
+        samples, channels, frames, joints = self.shape
+        return samples * channels * frames * joints
+
+    @property
+    def bytes_of_x(self) -> int:
+        return self.elements * (4 if self.dtype == "float32" else 2)
+
+    def variants(self, all_rivals: bool) -> tuple[str, ...]:
+        rivals = MORE_RIVALS if all_rivals and self.section in RIVAL_SECTIONS else self.rivals
+        padded = ("padded",) if self.lengths else ()
+        return ("copy", *rivals, *padded, "csta_fast")
+
+
+STUDY_SHAPES: tuple[Shape, ...] = (
+    (384, 64, 64, 25),
+    (384, 128, 32, 25),
+    (384, 256, 16, 25),
+    (80, 64, 300, 25),
+    (8192, 3, 64, 25),
+    (80, 256, 75, 25),
+    (384, 64, 75, 17),
+)
+STEP_SHAPES: tuple[Shape, ...] = (
+    (1024, 64, 64, 25),
+    (256, 128, 32, 25),
+    (128, 256, 16, 25),
+    (64, 64, 300, 25),
+    (2048, 3, 64, 25),
+    (16, 256, 75, 25),
+)
+HALF_SHAPES: tuple[Shape, ...] = ((768, 64, 64, 25), (160, 64, 300, 25))
+CHANNELS_LAST_SHAPES: tuple[Shape, ...] = (
+    (384, 64, 64, 25),
+    (384, 256, 16, 25),
+    (80, 64, 300, 25),
+    (8192, 3, 64, 25),
+)
+SMALL_SHAPES: tuple[Shape, ...] = (
+    (1, 64, 64, 25),
+    (1, 3, 64, 25),
+    (8, 64, 64, 25),
+    (1, 64, 300, 25),
+)
+FIELD_SHAPES: tuple[Shape, ...] = (
+    (128, 64, 64, 25),
+    (128, 64, 32, 25),
+    (128, 25, 64, 32),
+    (128, 128, 32, 25),
+    (128, 256, 16, 25),
+    (32, 64, 100, 25),
+    (32, 128, 50, 25),
+    (32, 256, 25, 25),
+    (32, 64, 300, 25),
+    (32, 128, 150, 25),
+    (32, 256, 75, 25),
+    (32, 24, 288, 25),
+    (32, 48, 288, 25),
+    (32, 64, 144, 25),
+    (32, 128, 72, 25),
+    (32, 272, 72, 25),
+    (16, 64, 52, 20),
+    (2, 64, 64, 25),
+    (1, 64, 64, 25),
+    (3, 5, 7, 17),
+    (128, 64, 1, 25),
+    (128, 64, 64, 1),
+    (128, 1, 64, 25),
+    (128, 3, 64, 25),
+)
+ALLOCATOR_SHAPE: Shape = (384, 64, 64, 25)
+MEMORY_SHAPE: Shape = (256, 64, 64, 25)
+PADDED_SHAPE: Shape = (64, 64, 300, 25)
+_PER_SAMPLE_SCALING = tuple((4**power, 64, 64, 25) for power in range(7))
+_PER_FRAME_SCALING = tuple(
+    (16384 // frames, 64, frames, 25) for frames in (16, 64, 256, 1024, 4096)
+)
+_KERNELS: tuple[Direction, ...] = ("forward", "backward")
+_WHOLE: tuple[Direction, ...] = ("forward", "step")
+
+
+def _groups() -> list[Group]:
+    groups = [Group("smoke", way, (32, 16, 16, 25)) for way in UNITS]  # type: ignore[arg-type]
+    groups += [Group("forward", "forward", shape, rivals=BOTH_RIVALS) for shape in STUDY_SHAPES]
+    groups += [Group("backward", "backward", shape) for shape in STUDY_SHAPES]
+    groups += [Group("step", "step", shape, rivals=BOTH_RIVALS) for shape in STEP_SHAPES]
+    groups += [
+        Group("half", way, shape, dtype)
+        for way in _KERNELS
+        for shape in HALF_SHAPES
+        for dtype in ("bfloat16", "float16")
+    ]
+    groups += [
+        Group("channels_last", way, shape, channels_last=True)
+        for way in _KERNELS
+        for shape in CHANNELS_LAST_SHAPES
+    ]
+    groups += [Group("lengths", way, PADDED_SHAPE, lengths=True) for way in _WHOLE]
+    groups += [
+        Group("field", way, shape, rivals=BOTH_RIVALS) for shape in FIELD_SHAPES for way in _WHOLE
+    ]
+    groups += [
+        Group("field", way, FIELD_SHAPES[0], channels_last=True, rivals=BOTH_RIVALS)
+        for way in _WHOLE
+    ]
+    groups += [Group("samples", way, shape) for shape in _PER_SAMPLE_SCALING for way in _WHOLE]
+    groups += [Group("frames", way, shape) for shape in _PER_FRAME_SCALING for way in _WHOLE]
+    return groups
+
+
+#: Every group whose variants take turns in one process, by key.
+GROUPS: dict[str, Group] = {group.key: group for group in _groups()}
+
+#: Groups whose variants each run alone in a process of their own.
+SMALL_GROUPS: dict[str, Group] = {
+    group.key: group
+    for group in (
+        Group("small", way, shape, rivals=BOTH_RIVALS) for shape in SMALL_SHAPES for way in _WHOLE
+    )
+}

@@ -1,0 +1,193 @@
+"""Turns pytest-benchmark's JSON into docs/benchmarks.md, its picture and the README's table.
+
+    pytest bench/ --benchmark-only --benchmark-json=results.json
+    python -m bench.report results.json
+
+Several files of one machine are parts of one measurement, and a later file's figure replaces an
+earlier one's. Files of several machines (told apart by processor and backend) get a chapter each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import present
+from bench.goals import GOALS, Goal, goals_of
+from bench.headline import fill, headline
+from bench.roofline import draw
+
+_DOCS = Path(__file__).parent.parent / "docs"
+
+_INTRODUCTION = """\
+# Benchmarks
+
+Written by `python -m bench.report`; measure your machine with the two commands in its help.
+
+The unit is a **copy**: the time of `y.copy_(x)` on the same tensor, in the same round. A forward
+cannot read and write less than a copy does, a step moves 2.5 times as much
+([definition](definition.md), Traffic). Percent of the limit is the layer's unavoidable traffic per
+second over the copy's. It can pass 100: a copy's ordinary stores first read the lines that they
+overwrite, the layer's do not. Figures are medians of rounds in which all variants of a table took
+turns, in brackets the middle half of the rounds; `~` marks a figure from a machine that was
+never quiet. Both heads have width 16. A table with a wrong result in it would have no figures.
+"""
+
+_SECTIONS = {
+    "forward": "Forward, kernels under `no_grad`, float32.",
+    "backward": "The backward kernel alone. The rivals' backward is their autograd graph's.",
+    "step": "Forward and backward through autograd, with the gradients of x and of all weights.",
+    "half": "bfloat16 and float16; a copy is one of the same dtype.",
+    "channels_last": "float32 in channels-last memory.",
+    "small": "Latency, each variant alone in a process of its own; order and company change such "
+    "figures, so ratios here are of medians.",
+    "lengths": "A batch padded to 300 frames, 75 of them real on average: told of the lengths, "
+    "the layer neither reads nor scores the rest. `padded` is the layer without being told.",
+    "allocator": "The same call under other allocator settings. By default glibc returns every "
+    "large tensor to the system and faults its pages in again at the next call, which costs more "
+    "than the layer. The copy here writes into memory that it has already.",
+    "memory": "One step: its peak beyond x, the upstream gradient and the weights (y and the "
+    "gradient of x are 2 × x), and what is kept from forward to backward.",
+    "overhead": "A call on one element under `no_grad`.",
+    "field": "Shapes of published models.",
+    "samples": "Cost against the number of samples.",
+    "frames": "Cost against the number of frames, at a constant number of elements.",
+    "smoke": "A tensor small enough for continuous integration; no figure to rely on.",
+}
+
+_ALLOCATOR_ADVICE = """
+To have the fast rows: start Python with `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776
+MALLOC_TOP_PAD_=268435456` (glibc keeps what it has; memory use stays at its peak), or with
+`THP_MEM_ALLOC_ENABLE=1` (PyTorch asks for huge pages, 512 times fewer faults), or both; or preload
+an allocator that keeps memory, such as jemalloc or tcmalloc.
+"""
+
+
+@dataclass(slots=True)
+class Chapter:
+    """Everything measured on one machine."""
+
+    machine: dict[str, Any]
+    rows: dict[str, present.Row] = field(default_factory=dict)  # by test
+
+    def of(self, section: str) -> list[present.Row]:
+        return [row for row in self.rows.values() if row["section"] == section]
+
+
+def load(paths: Sequence[Path]) -> list[Chapter]:
+    """Chapters of the given files, in order of appearance."""
+    chapters: dict[tuple[Any, ...], Chapter] = {}
+    for path in paths:
+        results = json.loads(path.read_text())
+        machine = results["machine_info"] | {"date": results["datetime"][:10]}
+        key = (machine.get("cpu"), machine.get("threads"), machine.get("backend"))
+        chapter = chapters.setdefault(key, Chapter(machine))
+        chapter.machine = machine
+        for bench in results["benchmarks"]:
+            chapter.rows[bench["fullname"]] = bench["extra_info"]
+    return list(chapters.values())
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    rule = ["---:" if is_right else "---" for is_right in right]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, rule, *rows)) + "\n"
+
+
+def _machine(chapter: Chapter) -> str:
+    names = {key: key.replace("_", " ") for key in chapter.machine}
+    rows = [[names[key], f"{value}"] for key, value in chapter.machine.items()]
+    return table(["machine", ""], rows, [False, False])
+
+
+def _section(rows: Sequence[present.Row]) -> str:
+    columns = present.columns_of(rows)
+    lines, above = [], None
+    for row in rows:
+        cells = [column.cell(row) for column in columns]
+        subject = present.subject(row)
+        if subject == above:
+            cells[0] = ""
+        above = subject
+        if row["variant"] == "csta_fast":
+            cells[1:] = [f"**{cell}**" if cell else "" for cell in cells[1:]]
+        lines.append(cells)
+    return table(
+        [column.title for column in columns], lines, [c.justify == "right" for c in columns]
+    )
+
+
+def _verdict(goal: Goal, rows: Sequence[present.Row]) -> list[str]:
+    values = sorted((row[goal.measure] for row in rows), reverse=not goal.at_least)
+    reached = sum(goal.met(row) for row in rows)
+    after = sum(goal.met(row, goal.after) for row in rows) if goal.after else None
+    doubt = "~" if any(row.get("noisy") for row in rows) else ""
+    return [
+        goal.name,
+        goal.bound_text(),
+        f"{doubt}{values[0]:.2f}",
+        f"{doubt}{values[-1]:.2f}",
+        f"{reached} of {len(rows)}",
+        "" if after is None else f"{after} of {len(rows)}",
+    ]
+
+
+def _summary(chapter: Chapter) -> str:
+    lines = []
+    for goal in GOALS:
+        rows = [row for row in chapter.rows.values() if goal in goals_of(row)]
+        if rows:
+            lines.append(_verdict(goal, rows))
+    titles = ["goal", "reach (after)", "worst", "best", "reached by", "after reached by"]
+    return table(titles, lines, [False, False, True, True, True, True])
+
+
+def render(chapters: Sequence[Chapter], pictures: Sequence[str]) -> str:
+    """The page, with one picture per chapter."""
+    parts = [_INTRODUCTION]
+    for chapter, picture in zip(chapters, pictures, strict=True):
+        parts += [f"## {chapter.machine.get('cpu', 'unknown machine')}\n", _machine(chapter)]
+        parts += ["### Goals\n", _summary(chapter)]
+        parts += [f"![Bandwidth of every variant against the copy's]({picture})\n"]
+        for section, text in _SECTIONS.items():
+            rows = chapter.of(section)
+            if rows:
+                title = section.replace("_", " ").capitalize()
+                parts += [f"### {title}\n", text + "\n", _section(rows)]
+                parts += [_ALLOCATOR_ADVICE] if section == "allocator" else []
+    return "\n".join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    from bench import __doc__ as how_to_measure
+
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.report",
+        description=__doc__,
+        epilog=how_to_measure,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("results", nargs="+", type=Path, help="files of --benchmark-json")
+    parser.add_argument("--output", type=Path, default=_DOCS, help="folder (default: docs)")
+    options = parser.parse_args(arguments)
+    chapters = load(options.results)
+    names = [f"benchmarks{f'-{index}' if index else ''}.svg" for index in range(len(chapters))]
+    options.output.mkdir(parents=True, exist_ok=True)
+    for chapter, name in zip(chapters, names, strict=True):
+        draw(list(chapter.rows.values()), options.output / name)
+    (options.output / "benchmarks.md").write_text(render(chapters, names))
+    print(f"wrote benchmarks.md and {', '.join(names)}")
+    if options.output == _DOCS:
+        first = chapters[0]
+        machine = (
+            f"{first.machine.get('cpu', 'unknown machine')}, {first.machine['threads']} threads"
+        )
+        fill(_DOCS.parent / "README.md", machine, headline(list(first.rows.values())))
+        print("filled the table of README.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The picture: bandwidth of every variant, shape by shape, against the copy's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+_PANELS = {
+    "forward": "forward, float32",
+    "backward": "backward, float32",
+    "step": "training step, float32",
+    "half": "16-bit",
+    "channels_last": "channels-last, float32",
+}
+_STYLES = {  # colours that colour-blind readers tell apart
+    "eager": ("eager", "#999999", "s"),
+    "compile": ("torch.compile", "#E69F00", "^"),
+    "max-autotune": ("max-autotune", "#CC79A7", "v"),
+    "csta_fast": ("csta_fast", "#0072B2", "o"),
+}
+_LIMIT = "copy (the limit)"
+_SHORT = {"bfloat16": "bf16", "float16": "fp16"}
+
+
+def _label(row: dict[str, Any], panel: str) -> str:
+    label = " × ".join(map(str, row["shape"]))
+    if panel == "half":
+        label += f"  {_SHORT[row['dtype']]}"
+    return label if panel in ("forward", "backward", "step") else f"{label}  {row['direction']}"
+
+
+def _panel(axes: Axes, rows: Sequence[dict[str, Any]], panel: str) -> None:
+    labels = list(dict.fromkeys(_label(row, panel) for row in rows))
+    for row in rows:
+        height = labels.index(_label(row, panel))
+        speed = row["gigabytes_per_second"]
+        if row["variant"] == "copy":
+            axes.plot([speed, speed], [height - 0.4, height + 0.4], color="#D55E00", linewidth=2.5,
+                      label=_LIMIT)  # fmt: skip
+        elif row["variant"] in _STYLES:
+            name, colour, marker = _STYLES[row["variant"]]
+            axes.plot(speed, height, marker, color=colour, markersize=7, label=name)
+    axes.set_yticks(range(len(labels)), labels, fontsize=9)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_title(_PANELS[panel], loc="left", fontsize=11, fontweight="bold")
+    axes.grid(axis="x", color="#DDDDDD")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write one panel per section, on a common axis of gigabytes per second."""
+    drawn = {
+        panel: chosen
+        for panel in _PANELS
+        if (chosen := [row for row in rows if row["section"] == panel])
+    }
+    heights = [len({_label(row, panel) for row in chosen}) + 1 for panel, chosen in drawn.items()]
+    figure = Figure(figsize=(9, 1.2 + 0.3 * sum(heights)), layout="constrained")
+    grid = figure.subplots(
+        max(1, len(drawn)), squeeze=False, sharex=True, height_ratios=heights or None
+    )
+    handles: dict[str, Any] = {}
+    for axes, (panel, chosen) in zip(grid[:, 0], drawn.items(), strict=False):
+        _panel(axes, chosen, panel)
+        handles |= {line.get_label(): line for line in axes.get_lines()}
+    grid[-1, 0].set_xlim(left=0)
+    grid[-1, 0].set_xlabel("unavoidable traffic per second, GB/s (more is better)")
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5,
+                  frameon=False)  # fmt: skip
+    # Text stays text, and the same figures give the same file.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "csta_fast"}):
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -1,0 +1,150 @@
+"""A group's tensors, and one callable per variant over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.groups import HIDDEN, Direction, Group
+from bench.rivals import Layer, rival
+from bench.timing import Variant
+from csta_fast import HeadWeights, functional
+from csta_fast.backends import select
+from csta_fast.structures import GATE_CODES
+
+#: Frames of an NTU RGB+D sequence padded to 300: 75 on average, most between 40 and 110.
+_MEAN_LENGTH, _SHORTEST, _SHAPE_OF_LENGTHS = 75, 32, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The tensors that every variant of a group computes with."""
+
+    x: Tensor  # (N, C, T, V)
+    grad_y: Tensor | None  # like x; None for a forward
+    frame_head: HeadWeights
+    joint_head: HeadWeights
+    lengths: Tensor | None  # (N,)
+
+
+def ntu_lengths(samples: int, frames: int) -> Tensor:
+    """Lengths (N,) with the mean and the spread of NTU RGB+D; the mean is exact to a frame."""
+    spread = (_MEAN_LENGTH - _SHORTEST) / _SHAPE_OF_LENGTHS
+    gamma = torch.distributions.Gamma(_SHAPE_OF_LENGTHS, 1 / spread)
+    lengths = (_SHORTEST + gamma.sample((samples,))).round().long()
+    lengths += round(_MEAN_LENGTH - lengths.double().mean().item())
+    return lengths.clamp(1, frames)
+
+
+def _head(channels: int, dtype: torch.dtype) -> HeadWeights:
+    """Weights that spread the logits of random features by about one."""
+    return HeadWeights(
+        (torch.randn(HIDDEN, channels) * (6 / channels) ** 0.5).to(dtype),
+        torch.randn(HIDDEN).mul_(0.1).to(dtype),
+        torch.randn(1, HIDDEN).to(dtype),
+        torch.randn(1).to(dtype),
+    )
+
+
+def make_problem(group: Group) -> Problem:
+    torch.manual_seed(0)
+    dtype = getattr(torch, group.dtype)
+    layout = torch.channels_last if group.channels_last else torch.contiguous_format
+    empty = partial(torch.empty, group.shape, dtype=dtype, memory_format=layout)
+    samples, channels, frames, _ = group.shape
+    return Problem(
+        empty().normal_(),
+        None if group.direction == "forward" else empty().normal_(),
+        _head(channels, dtype),
+        _head(channels, dtype),
+        ntu_lengths(samples, frames) if group.lengths else None,
+    )
+
+
+def layer_named(name: str, backend: str | None) -> Layer:
+    """csta_fast on that backend (None: the one it chooses itself), or a rival."""
+    return partial(functional.csta, backend=backend) if name == "csta_fast" else rival(name)
+
+
+def differentiable(problem: Problem) -> tuple[Tensor, HeadWeights, HeadWeights]:
+    """x and both heads as leaves that want gradients."""
+    x = problem.x.detach().requires_grad_()
+    frame_head, joint_head = (
+        HeadWeights(*(weight.detach().requires_grad_() for weight in head))
+        for head in (problem.frame_head, problem.joint_head)
+    )
+    return x, frame_head, joint_head
+
+
+def _variant(name: str, layer: Layer, problem: Problem, direction: Direction) -> Variant:
+    """A layer's forward, or its step, or its backward with the forward left untimed."""
+    if direction == "forward":
+        return Variant(name, partial(layer, problem.x, problem.frame_head, problem.joint_head))
+    x, frame_head, joint_head = differentiable(problem)
+    leaves = (x, *frame_head, *joint_head)
+
+    def gradients(y: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(y, leaves, problem.grad_y)
+
+    if direction == "step":
+
+        def step() -> tuple[Tensor, ...]:
+            y = layer(x, frame_head, joint_head)
+            return (y, *gradients(y))
+
+        return Variant(name, step)
+
+    waiting: list[Tensor] = []
+    return Variant(
+        name,
+        lambda: gradients(waiting.pop()),
+        prepare=lambda: waiting.append(layer(x, frame_head, joint_head)),
+    )
+
+
+def _native_backward(name: str, problem: Problem) -> Variant:
+    """The backward operation itself, on attention kept from one forward."""
+    operations = torch.ops.csta_fast
+    weights = (*problem.frame_head, *problem.joint_head)
+    options = (problem.lengths, None, None, GATE_CODES["softmax"], None, False)
+    with torch.no_grad():
+        _, frames, joints = operations.csta(problem.x, *weights, *options)
+
+    def backward() -> Any:
+        with torch.no_grad():
+            return operations.csta_backward(
+                problem.grad_y, None, None, problem.x, *weights, frames, joints, *options, True
+            )
+
+    return Variant(name, backward)
+
+
+def _copy(problem: Problem) -> Variant:
+    target = torch.empty_like(problem.x)
+    return Variant("copy", partial(target.copy_, problem.x))
+
+
+def _ours(name: str, group: Group, problem: Problem, backend: str | None) -> Variant:
+    if group.direction == "backward" and select(problem.x, backend).name == "cpu":
+        return _native_backward(name, problem)
+    lengths = problem.lengths if name == "csta_fast" else None
+    layer = partial(functional.csta, lengths=lengths, backend=backend)
+    made = _variant(name, layer, problem, group.direction)
+    return Variant(made.name, made.call, made.prepare, lengths=lengths is not None)
+
+
+def make_variant(name: str, group: Group, problem: Problem, backend: str | None) -> Variant:
+    """The variant of that name: copy, a rival, csta_fast, or csta_fast told of no padding."""
+    makers: dict[str, Callable[[], Variant]] = {
+        "copy": lambda: _copy(problem),
+        "csta_fast": lambda: _ours(name, group, problem, backend),
+        "padded": lambda: _ours(name, group, problem, backend),
+    }
+    if name in makers:
+        return makers[name]()
+    return _variant(name, rival(name), problem, group.direction)
