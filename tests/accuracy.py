@@ -25,7 +25,7 @@ from csta_fast.structures import ARITHMETIC_DTYPES
 WALK = 1.5
 
 #: The same for plain PyTorch itself: what the worst of a million elements may be off.
-WALK_ALONE = 4.0
+WALK_ALONE = 8.0
 
 #: Rows of a tensor share the error of one logit or one hidden unit, so that signed errors add up
 #: faster than independent ones do, but not as fast as a bias does in a thousand elements.

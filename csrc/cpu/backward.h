@@ -36,9 +36,7 @@ class Backward {
     } else if (!Passes::kSplits || !wants_split(problem_)) {
       const int64_t length = sums_.samples_of_a_run();
       for_each(problem_, sums_.runs(), elements_ * length, [&](int64_t first, int64_t last) {
-        Worker<Passes> worker(problem_, sizes_, true);
-        const int64_t end = smaller(problem_.samples, last * length);
-        for (int64_t n = first * length; n < end; ++n) one_sample(worker, n, n + 1 < end);
+        run_pipeline(first * length, smaller(problem_.samples, last * length));
       });
     } else if constexpr (Passes::kSplits) {
       run_split();
@@ -50,20 +48,33 @@ class Backward {
   }
 
  private:
-  void one_sample(Worker<Passes>& worker, int64_t n, bool more) {
-    Sample<Scalar>& sample = worker.sample;
-    sample.describe(problem_, n);
-    recall_attention(sample, n);
-    worker.passes.begin(sample, x_limit_);
-    worker.passes.correlate(x_ + n * elements_, u_ + n * elements_, sample, has_heads_);
-    score_backward(sample, n, true);
-    score_backward(sample, n, false);
-    if (grad_x_ == nullptr) return;
-    Ahead<Element> ahead;
-    if (more) ahead = {x_ + (n + 1) * elements_, u_ + (n + 1) * elements_};
-    worker.passes.begin(sample, u_limit_);
-    worker.passes.reweight(u_ + n * elements_, sample, sample.frames.attention, has_heads_, 0,
-                           problem_.channels, ahead, grad_x_ + n * elements_);
+  void run_pipeline(int64_t first, int64_t last) {
+    Pipeline<Passes> pipeline(problem_, sizes_, true);
+    pipeline.run(
+        first, last,
+        [&](Stage<Passes>& stage) {
+          stage.sample.describe(problem_, stage.n);
+          recall_attention(stage.sample, stage.n);
+          stage.passes.begin(stage.sample, x_limit_);
+          if (problem_.channels == 0) stage.sample.clear_scores(problem_.groups);
+        },
+        [&](Stage<Passes>& stage, int64_t begin, int64_t end) CSTA_LAMBDA_INLINE {
+          const int64_t at = stage.n * elements_;
+          stage.passes.correlate(x_ + at, u_ + at, stage.sample, has_heads_, begin, end);
+        },
+        [&](Stage<Passes>& stage) {
+          score_backward(stage.sample, stage.n, true);
+          score_backward(stage.sample, stage.n, false);
+          stage.passes.begin(stage.sample, u_limit_);
+        },
+        [&](Stage<Passes>& stage, int64_t begin, int64_t end, bool more) CSTA_LAMBDA_INLINE {
+          if (grad_x_ == nullptr) return;
+          const int64_t at = stage.n * elements_, then = at + elements_;
+          Ahead<Element> ahead;
+          if (more) ahead = {x_ + then, u_ + then};
+          stage.passes.reweight(u_ + at, stage.sample, stage.sample.frames.attention, has_heads_,
+                                begin, end, ahead, grad_x_ + at);
+        });
   }
 
   void run_split() {

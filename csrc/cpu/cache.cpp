@@ -1,11 +1,13 @@
 #include "cache.h"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace csta {
 namespace {
 
 constexpr int64_t kUsualCache = int64_t{16} << 20;
+constexpr int64_t kMostKept = int64_t{64} << 20;
 
 // The kernel's word: sysconf reports some processors' last-level cache many times too large.
 int64_t last_level_cache() {
@@ -22,8 +24,9 @@ int64_t last_level_cache() {
 }  // namespace
 
 int64_t streaming_threshold() {
-  // Half the last-level cache: beyond that, a result has left the cache before it is read.
-  static const int64_t threshold = last_level_cache() / 2;
+  // Half the last-level cache: beyond that, a result has left the cache before it is read. A very
+  // large cache serves many more cores than this process has.
+  static const int64_t threshold = std::min(last_level_cache() / 2, kMostKept);
   return threshold;
 }
 

@@ -32,23 +32,31 @@ class Forward {
       if (wants_split(problem_)) return run_split();
     }
     for_each(problem_, problem_.samples, elements_, [&](int64_t first, int64_t last) {
-      Worker<Passes> worker(problem_, sizes_, false);
-      for (int64_t n = first; n < last; ++n) one_sample(worker, n, n + 1 < last);
+      Pipeline<Passes> pipeline(problem_, sizes_, false);
+      pipeline.run(
+          first, last,
+          [&](Stage<Passes>& stage) {
+            stage.sample.describe(problem_, stage.n);
+            stage.passes.begin(stage.sample, limit_);
+          },
+          [&](Stage<Passes>& stage, int64_t begin, int64_t end) CSTA_LAMBDA_INLINE {
+            if (has_heads_) stage.passes.pool(x_ + stage.n * elements_, stage.sample, begin, end);
+          },
+          [&](Stage<Passes>& stage) { attend(stage.sample, stage.n); },
+          [&](Stage<Passes>& stage, int64_t begin, int64_t end, bool more) CSTA_LAMBDA_INLINE {
+            const Element* x = x_ + stage.n * elements_;
+            const Ahead<Element> ahead{more ? x + elements_ : nullptr, nullptr};
+            stage.passes.reweight(x, stage.sample, stage.sample.frames.scores, false, begin, end,
+                                  ahead, y_ + stage.n * elements_);
+          });
     });
   }
 
  private:
-  void one_sample(Worker<Passes>& worker, int64_t n, bool more) {
-    Sample<Scalar>& sample = worker.sample;
-    sample.describe(problem_, n);
-    worker.passes.begin(sample, limit_);
-    if (has_heads_) worker.passes.pool(x_ + n * elements_, sample, 0, problem_.channels);
+  void attend(Sample<Scalar>& sample, int64_t n) const {
     attend(sample.frames, n, true);
     attend(sample.joints, n, false);
     sample.scale_joints(sample.joints.scores, problem_.groups);
-    const Ahead<Element> ahead{more ? x_ + (n + 1) * elements_ : nullptr, nullptr};
-    worker.passes.reweight(x_ + n * elements_, sample, sample.frames.scores, false, 0,
-                           problem_.channels, ahead, y_ + n * elements_);
   }
 
   void run_split() {

@@ -15,6 +15,13 @@ class InterleavedPasses {
   static constexpr int lanes = kLanes<Scalar>;
   static constexpr bool kSplits = false;  // a sample's channels lie too close to be split
 
+  // A sample's parts are its frames.
+  static int64_t parts(const Problem& problem) { return problem.frames; }
+  static int64_t parts_at_once(const Problem& problem) {
+    const int64_t bytes = problem.channels * problem.joints * static_cast<int64_t>(sizeof(Element));
+    return larger(1, kPartBytes / larger(bytes, 1));
+  }
+
   InterleavedPasses(Carver& carver, const Problem& problem, bool stream)
       : problem_(problem), stream_(stream) {
     rows_.channels = problem.channels;
@@ -51,63 +58,65 @@ class InterleavedPasses {
     }
   }
 
-  // Means of x; all channels at once.
-  void pool(const Element* x, Sample<Scalar>& sample, int64_t, int64_t) {
-    pass_over_blocks(sample, [&](int64_t t) { pool_one_row(x, sample, t); }, true, false);
-    finish_means(sample);
+  // Means of x, from its frames [begin, end), which are taken in order.
+  void pool(const Element* x, Sample<Scalar>& sample, int64_t begin, int64_t end) {
+    if (begin == 0) clear(mean_columns_);
+    for (int64_t t = begin; t < smaller(end, sample.frames.axis.end); ++t) {
+      if (starts_block(t)) clear(block_mean_columns_);
+      if (sample.frames.axis.is_real(t)) pool_one_row(x, sample, t);
+      if (ends_block(t, sample)) add(block_mean_columns_, mean_columns_);
+    }
+    if (end == problem_.frames) finish_means(sample);
   }
 
-  void correlate(const Element* x, const Element* u, Sample<Scalar>& sample, bool pool_too) {
-    spread_joints(sample);
-    pass_over_blocks(
-        sample,
-        [&](int64_t t) {
-          if (pool_too) pool_one_row(x, sample, t);
-          repeat_attention(sample.frames.attention + t, sample.frames.axis.stride);
-          correlate_row(rows_, x + t * rows_.row, u + t * rows_.row, frame_phases_, joint_gains_,
-                        problem_.groups, sample.frames.axis.stride, block_product_columns_, phases_,
-                        sample.frames.scores + t);
-        },
-        pool_too, true);
-    if (pool_too) finish_means(sample);
-    finish_joint_gradients(sample);
+  // Gradients of the attention, from frames [begin, end) in order; with `pool_too`, the means as
+  // well, while the frames are in cache.
+  void correlate(const Element* x, const Element* u, Sample<Scalar>& sample, bool pool_too,
+                 int64_t begin, int64_t end) {
+    if (begin == 0) {
+      spread_joints(sample);
+      clear(product_columns_);
+    }
+    if (pool_too) pool(x, sample, begin, end);
+    const int64_t stride = sample.frames.axis.stride;
+    for (int64_t t = begin; t < smaller(end, sample.frames.axis.end); ++t) {
+      if (starts_block(t)) clear(block_product_columns_);
+      if (sample.frames.axis.is_real(t)) {
+        repeat_attention(sample.frames.attention + t, stride);
+        correlate_row(rows_, x + t * rows_.row, u + t * rows_.row, frame_phases_, joint_gains_,
+                      problem_.groups, stride, block_product_columns_, phases_,
+                      sample.frames.scores + t);
+      }
+      if (ends_block(t, sample)) add(block_product_columns_, product_columns_);
+    }
+    if (end == problem_.frames) finish_joint_gradients(sample);
   }
 
   void reweight(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
-                bool with_means, int64_t, int64_t, Ahead<Element>, Element* out) {
-    spread_joints(sample);
-    if (with_means) {
-      spread_joint_gradients(sample);
-      write_rows<true, true>(in, sample, frame_attention, out);
-    } else {
-      write_rows<true, false>(in, sample, frame_attention, out);
+                bool with_means, int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
+    if (begin == 0) {
+      spread_joints(sample);
+      if (with_means) spread_joint_gradients(sample);
     }
+    if (with_means) {
+      write_rows<true, true>(in, sample, frame_attention, begin, end, out);
+    } else {
+      write_rows<true, false>(in, sample, frame_attention, begin, end, out);
+    }
+    (void)ahead;
   }
 
-  // out = the gradients through the means alone.
-  void spread_means(const Sample<Scalar>& sample, Element* out) {
-    spread_joint_gradients(sample);
-    write_rows<false, true>(nullptr, sample, nullptr, out);
+  // out = the gradients through the means alone, of frames [begin, end).
+  void spread_means(const Sample<Scalar>& sample, int64_t begin, int64_t end, Element* out) {
+    if (begin == 0) spread_joint_gradients(sample);
+    write_rows<false, true>(nullptr, sample, nullptr, begin, end, out);
   }
 
  private:
-  // Visits the real rows in blocks and adds each block's column sums to the sample's.
-  template <class Visit>
-  void pass_over_blocks(const Sample<Scalar>& sample, const Visit& visit, bool means,
-                        bool products) {
-    const Axis& frames = sample.frames.axis;
-    if (means) clear(mean_columns_);
-    if (products) clear(product_columns_);
-    for (int64_t block = 0; block < frames.end; block += kInterleavedBlockRows) {
-      if (means) clear(block_mean_columns_);
-      if (products) clear(block_product_columns_);
-      const int64_t end = smaller(frames.end, block + kInterleavedBlockRows);
-      for (int64_t t = block; t < end; ++t) {
-        if (frames.is_real(t)) visit(t);
-      }
-      if (means) add(block_mean_columns_, mean_columns_);
-      if (products) add(block_product_columns_, product_columns_);
-    }
+  // Sums over frames are taken block by block.
+  static bool starts_block(int64_t t) { return t % kInterleavedBlockRows == 0; }
+  static bool ends_block(int64_t t, const Sample<Scalar>& sample) {
+    return (t + 1) % kInterleavedBlockRows == 0 || t + 1 == sample.frames.axis.end;
   }
 
   void pool_one_row(const Element* x, Sample<Scalar>& sample, int64_t t) {
@@ -144,17 +153,17 @@ class InterleavedPasses {
 
   template <bool kProduct, bool kMeans>
   void write_rows(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
-                  Element* out) {
-    LineWriter<Element> writer(buffer_, out, stream_);
+                  int64_t begin, int64_t end, Element* out) {
+    LineWriter<Element> writer(buffer_, out + begin * rows_.row, stream_);
     const int64_t row_bytes = rows_.row * static_cast<int64_t>(sizeof(Element));
     const int64_t at_once = larger(1, LineWriter<Element>::kCapacity / larger(row_bytes, 1));
-    for (int64_t t = 0; t < problem_.frames; t += at_once) {
-      const int64_t end = smaller(problem_.frames, t + at_once);
-      for (int64_t row = t; row < end; ++row) {
+    for (int64_t t = begin; t < end; t += at_once) {
+      const int64_t last = smaller(end, t + at_once);
+      for (int64_t row = t; row < last; ++row) {
         write_row<kProduct, kMeans>(in + row * rows_.row, sample, frame_attention, row,
                                     writer.position() + (row - t) * rows_.row);
       }
-      writer.advance((end - t) * rows_.row);
+      writer.advance((last - t) * rows_.row);
     }
     writer.finish();
   }

@@ -15,6 +15,15 @@ class PlanarPasses {
   static constexpr int lanes = kLanes<Scalar>;
   static constexpr bool kSplits = true;  // channels of a sample can be given to several threads
 
+  // A sample's parts are its channels, taken a few at a time: whole blocks of correlated ones.
+  static int64_t parts(const Problem& problem) { return problem.channels; }
+  static int64_t parts_at_once(const Problem& problem) {
+    const int64_t bytes = problem.frames * problem.joints * static_cast<int64_t>(sizeof(Element));
+    const int64_t channels = larger(1, kPartBytes / larger(bytes, 1));
+    return channels < kCorrelatedChannels ? channels
+                                          : channels / kCorrelatedChannels * kCorrelatedChannels;
+  }
+
   PlanarPasses(Carver& carver, const Problem& problem, bool stream)
       : problem_(problem),
         plane_(problem.frames * problem.joints),
@@ -33,6 +42,7 @@ class PlanarPasses {
 
   void begin(const Sample<Scalar>& sample, const Element* limit) {
     rows_.limit = limit;
+    gain_group_ = -1;
     const bool masked = sample.joints.axis.real_count < problem_.joints;
     if (!masked && plain_lanes_) return;
     rows_.joints_masked = masked;
@@ -58,26 +68,25 @@ class PlanarPasses {
     });
   }
 
-  // Gradients of the attention into the scores of sample; with `pool_too`, the means as well, while
-  // the channels are in cache.
-  void correlate(const Element* x, const Element* u, Sample<Scalar>& sample, bool pool_too) {
-    for (int64_t group = 0; group < problem_.groups; ++group) {
-      correlate_group(x, u, sample, group, pool_too);
-    }
-  }
-
-  void correlate_group(const Element* x, const Element* u, Sample<Scalar>& sample, int64_t group,
-                       bool pool_too) {
+  // Gradients of the attention into the scores of sample, from the blocks of channels that begin in
+  // [begin, end); with `pool_too`, the means as well, while the channels are in cache.
+  void correlate(const Element* x, const Element* u, Sample<Scalar>& sample, bool pool_too,
+                 int64_t begin, int64_t end) {
     const int64_t width = problem_.channels / problem_.groups;
     const int64_t real = sample.frames.axis.end * problem_.joints;
-    if (width == 0) std::memset(products_, 0, static_cast<size_t>(real) * sizeof(Scalar));
-    for (int64_t c = 0; c < width; c += kCorrelatedChannels) {
-      const int64_t channel = group * width + c;
-      const int64_t end = channel + smaller(kCorrelatedChannels, width - c);
-      correlate_channels(x, u, channel, end, 0, real, products_, c == 0);
-      if (pool_too) pool(x, sample, channel, end);
+    for (int64_t channel = begin; channel < end;) {
+      const int64_t group = channel / width, place = channel % width;
+      const int64_t block = round_up(place, kCorrelatedChannels);
+      const int64_t block_end = channel - place + smaller(width, block + kCorrelatedChannels);
+      if (block == place) {
+        correlate_channels(x, u, channel, block_end, 0, real, products_, place == 0);
+        if (pool_too) pool(x, sample, channel, block_end);
+        if (block_end % width == 0) contract(sample, group, products_);
+        channel = block_end;
+      } else {
+        channel += smaller(width, block) - place;
+      }
     }
-    contract(sample, group, products_);
   }
 
   // Elements [begin, end) of the plane of products of a sample that is one group.
@@ -109,9 +118,12 @@ class PlanarPasses {
     for (int64_t channel = begin; channel < end;) {
       const int64_t group = channel / width;
       const int64_t group_end = smaller(end, (group + 1) * width);
-      build_gain(rows_, sample.frames.axis, frame_attention + group * sample.frames.axis.stride,
-                 sample.scaled_joints + group * sample.joints.axis.stride,
-                 problem_.residual ? Scalar{1} : Scalar{0}, gain_);
+      if (group != gain_group_) {
+        build_gain(rows_, sample.frames.axis, frame_attention + group * sample.frames.axis.stride,
+                   sample.scaled_joints + group * sample.joints.axis.stride,
+                   problem_.residual ? Scalar{1} : Scalar{0}, gain_);
+        gain_group_ = group;
+      }
       if (!flat) {
         reweight_planes(in, sample, with_means, channel, group_end, out);
       } else if (stream_) {
@@ -123,10 +135,10 @@ class PlanarPasses {
     }
   }
 
-  // out = the gradients through the means alone.
-  void spread_means(const Sample<Scalar>& sample, Element* out) {
-    LineWriter<Element> writer(buffer_, out, stream_);
-    for (int64_t channel = 0; channel < problem_.channels; ++channel) {
+  // out = the gradients through the means alone, of channels [begin, end).
+  void spread_means(const Sample<Scalar>& sample, int64_t begin, int64_t end, Element* out) {
+    LineWriter<Element> writer(buffer_, out + begin * plane_, stream_);
+    for (int64_t channel = begin; channel < end; ++channel) {
       write_plane<false, true>(nullptr, sample, channel, writer);
     }
     writer.finish();
@@ -205,6 +217,7 @@ class PlanarPasses {
   bool plain_lanes_ = false;  // real_lanes_ stand for a sample whose joints are all real
   Mask<Scalar>* real_lanes_;
   Vector<Scalar>* columns_;
+  int64_t gain_group_ = -1;  // whose gain it is
   Scalar* gain_;
   Scalar* products_;
   char* buffer_;

@@ -23,15 +23,21 @@ void pool(const Problem& problem, const void* x_data, void* frame_means, void* j
     }
   };
   for_each(problem, problem.samples, elements, [&](int64_t first, int64_t last) {
-    Worker<Passes> worker(problem, sizes, false);
-    Sample<Scalar>& sample = worker.sample;
-    for (int64_t n = first; n < last; ++n) {
-      sample.describe(problem, n);
-      worker.passes.begin(sample, x + problem.samples * elements);
-      worker.passes.pool(x + n * elements, sample, 0, problem.channels);
-      put(sample.frames, n, frame_means);
-      put(sample.joints, n, joint_means);
-    }
+    Pipeline<Passes>(problem, sizes, false)
+        .run(
+            first, last,
+            [&](Stage<Passes>& stage) {
+              stage.sample.describe(problem, stage.n);
+              stage.passes.begin(stage.sample, x + problem.samples * elements);
+            },
+            [&](Stage<Passes>& stage, int64_t begin, int64_t end) {
+              stage.passes.pool(x + stage.n * elements, stage.sample, begin, end);
+            },
+            [&](Stage<Passes>& stage) {
+              put(stage.sample.frames, stage.n, frame_means);
+              put(stage.sample.joints, stage.n, joint_means);
+            },
+            [](Stage<Passes>&, int64_t, int64_t, bool) {});
   });
 }
 
@@ -58,15 +64,22 @@ void pool_backward(const Problem& problem, const void* grad_frame_means,
     }
   };
   for_each(problem, problem.samples, elements, [&](int64_t first, int64_t last) {
-    Worker<Passes> worker(problem, sizes, true);
-    Sample<Scalar>& sample = worker.sample;
-    for (int64_t n = first; n < last; ++n) {
-      sample.describe(problem, n);
-      worker.passes.begin(sample, nullptr);
-      get(sample.frames, sample.joints.axis, n, grad_frame_means);
-      get(sample.joints, sample.frames.axis, n, grad_joint_means);
-      worker.passes.spread_means(sample, grad_x + n * elements);
-    }
+    Pipeline<Passes>(problem, sizes, true)
+        .run(
+            first, last,
+            [&](Stage<Passes>& stage) {
+              stage.sample.describe(problem, stage.n);
+              stage.passes.begin(stage.sample, nullptr);
+            },
+            [](Stage<Passes>&, int64_t, int64_t) {},
+            [&](Stage<Passes>& stage) {
+              const Sample<Scalar>& sample = stage.sample;
+              get(sample.frames, sample.joints.axis, stage.n, grad_frame_means);
+              get(sample.joints, sample.frames.axis, stage.n, grad_joint_means);
+            },
+            [&](Stage<Passes>& stage, int64_t begin, int64_t end, bool) {
+              stage.passes.spread_means(stage.sample, begin, end, grad_x + stage.n * elements);
+            });
   });
 }
 

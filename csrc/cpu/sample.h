@@ -2,6 +2,8 @@
 // scores and their gradients. Step 2 (heads) and step 3 (gates) work on nothing else.
 #pragma once
 
+#include <algorithm>
+
 #include "gates.h"
 #include "kernels.h"
 #include "products.h"
@@ -227,6 +229,13 @@ struct Sample {
       kappa = static_cast<Scalar>(frames.axis.real_count * joints.axis.real_count);
     } else {
       kappa = 1;
+    }
+  }
+
+  // The gradients of the attention where no channel contributes to them.
+  void clear_scores(int64_t groups) {
+    for (AxisState<Scalar>* state : {&frames, &joints}) {
+      std::fill_n(state->scores, groups * state->axis.stride, Scalar{0});
     }
   }
 

@@ -67,6 +67,7 @@ class SplitCall {
   // Gradients of the attention, into the scores.
   void correlate(const Element* x, const Element* u, const Element* limit) {
     const int64_t elements = sample_elements(problem_), groups = problem_.groups;
+    const int64_t width = problem_.channels / groups;
     if (groups > 1) {
       for_each(problem_, problem_.samples * groups, elements / groups,
                [&](int64_t first, int64_t last) {
@@ -74,8 +75,8 @@ class SplitCall {
                  for (int64_t i = first; i < last; ++i) {
                    const int64_t n = i / groups;
                    scratch.passes.begin(samples_[n], limit);
-                   scratch.passes.correlate_group(x + n * elements, u + n * elements, samples_[n],
-                                                  i % groups, false);
+                   scratch.passes.correlate(x + n * elements, u + n * elements, samples_[n], false,
+                                            i % groups * width, (i % groups + 1) * width);
                  }
                });
       return;

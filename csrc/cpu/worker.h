@@ -2,6 +2,9 @@
 // thread works with.
 #pragma once
 
+#include <cstdlib>
+#include <utility>
+
 #include "cache.h"
 #include "weight_sums.h"
 
@@ -77,15 +80,15 @@ bool streams(const Problem& problem) {
          streaming_threshold();
 }
 
-// What one thread works with: the passes, with room for their scratch and for `more` bytes.
+// What one thread works with: the passes, with room for their scratch.
 template <class Passes>
 class PassScratch {
  public:
-  explicit PassScratch(const Problem& problem, int64_t more = 0)
+  explicit PassScratch(const Problem& problem)
       : stream_(streams<typename Passes::Element>(problem)),
-        scratch_(bytes(problem) + more),
-        carver(scratch_.memory()),
-        passes(carver, problem, stream_) {}
+        scratch_(bytes(problem)),
+        carver_(scratch_.memory()),
+        passes(carver_, problem, stream_) {}
   ~PassScratch() {
     if (stream_) finish_streaming();
   }
@@ -99,35 +102,77 @@ class PassScratch {
 
   bool stream_;
   Scratch scratch_;
+  Carver carver_;
 
  public:
-  Carver carver;
   Passes passes;
 };
 
-// The same and one sample.
+// A sample on its way through the passes.
 template <class Passes>
-class Worker {
-  using Scalar = typename Passes::Scalar;
+struct Stage {
+  int64_t n = 0;
+  Passes passes;
+  Sample<typename Passes::Scalar> sample;
 
+  Stage(Carver& carver, const Problem& problem, const Sizes& sizes, bool backward, bool stream)
+      : passes(carver, problem, stream), sample(carver, sizes, backward) {}
+};
+
+// Two stages of one thread: while one sample's results are written, the next sample is read, part
+// by part, so that memory is read and written at the same time.
+template <class Passes>
+class Pipeline {
  public:
-  Worker(const Problem& problem, const Sizes& sizes, bool backward)
-      : scratch_(problem, bytes(sizes, backward)),
-        passes(scratch_.passes),
-        sample(scratch_.carver, sizes, backward) {}
-
- private:
-  static int64_t bytes(const Sizes& sizes, bool backward) {
-    Carver carver;
-    Sample<Scalar>(carver, sizes, backward);
-    return carver.used();
+  Pipeline(const Problem& problem, const Sizes& sizes, bool backward)
+      : stream_(streams<typename Passes::Element>(problem)),
+        scratch_(bytes(problem, sizes, backward)),
+        carver_(scratch_.memory()),
+        stages_{{carver_, problem, sizes, backward, stream_},
+                {carver_, problem, sizes, backward, stream_}},
+        parts_(Passes::parts(problem)),
+        step_(Passes::parts_at_once(problem)) {}
+  ~Pipeline() {
+    if (stream_) finish_streaming();
   }
 
-  PassScratch<Passes> scratch_;
+  // Takes samples [first, last) through: start(stage) before anything is read; read(stage, begin,
+  // end) for all parts; turn(stage) between reading and writing; write(stage, begin, end, ahead).
+  template <class Start, class Read, class Turn, class Write>
+  void run(int64_t first, int64_t last, const Start& start, const Read& read, const Turn& turn,
+           const Write& write) {
+    Stage<Passes>*now = &stages_[0], *next = &stages_[1];
+    now->n = first;
+    start(*now);
+    for (int64_t part = 0; part < parts_; part += step_) {
+      read(*now, part, smaller(parts_, part + step_));
+    }
+    for (int64_t n = first; n < last; ++n) {
+      const bool more = n + 1 < last;
+      next->n = n + 1;
+      if (more) start(*next);
+      turn(*now);
+      for (int64_t part = 0; part < parts_; part += step_) {
+        const int64_t end = smaller(parts_, part + step_);
+        write(*now, part, end, more);
+        if (more) read(*next, part, end);
+      }
+      std::swap(now, next);
+    }
+  }
 
- public:
-  Passes& passes;
-  Sample<Scalar> sample;
+ private:
+  static int64_t bytes(const Problem& problem, const Sizes& sizes, bool backward) {
+    Carver carver;
+    Stage<Passes>(carver, problem, sizes, backward, false);
+    return 2 * carver.used();
+  }
+
+  bool stream_;
+  Scratch scratch_;
+  Carver carver_;
+  Stage<Passes> stages_[2];
+  int64_t parts_, step_;
 };
 
 inline bool is_empty(const Problem& problem) {
