@@ -31,7 +31,8 @@ class ChildError(AssertionError):
 
 
 def _run(request: dict[str, Any], environment: Mapping[str, str]) -> Any:
-    clean = {name: value for name, value in os.environ.items() if name not in warm_heap.WARM_HEAP}
+    settings = warm_heap.WARM_HEAP | warm_heap.HUGE_PAGES
+    clean = {name: value for name, value in os.environ.items() if name not in settings}
     path = [*sys.path, str(Path(__file__).parent.parent)]
     done = subprocess.run(
         [sys.executable, "-c", _CHILD, json.dumps(request), json.dumps(path)],

@@ -60,10 +60,10 @@ _SECTIONS = {
 }
 
 _ALLOCATOR_ADVICE = """
-To have the fast rows: start Python with `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776
-MALLOC_TOP_PAD_=268435456` (glibc keeps what it has; memory use stays at its peak), or with
-`THP_MEM_ALLOC_ENABLE=1` (PyTorch asks for huge pages, 512 times fewer faults), or both; or preload
-an allocator that keeps memory, such as jemalloc or tcmalloc.
+To have the fast rows: start Python with `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184`
+(glibc keeps what it has; memory use stays at its peak), or with `THP_MEM_ALLOC_ENABLE=1` (PyTorch
+asks for huge pages, 512 times fewer faults); not with both, which can fragment the heap and be as
+slow as neither; or preload an allocator that keeps memory, such as jemalloc or tcmalloc.
 """
 
 

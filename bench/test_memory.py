@@ -24,7 +24,8 @@ _MEMORY = Group("memory", "step", MEMORY_SHAPE)
 _SETTINGS: dict[str, Mapping[str, str]] = {
     "default": {},
     "huge-pages": warm_heap.HUGE_PAGES,
-    "warm-heap": warm_heap.WARM_HEAP,  # and huge pages, as in every other section
+    "warm-heap": warm_heap.WARM_HEAP,  # as in every other section
+    "both": warm_heap.WARM_HEAP | warm_heap.HUGE_PAGES,
 }
 
 

@@ -13,14 +13,15 @@ from collections.abc import Mapping
 
 _GIBIBYTE = 2**30
 
-#: What glibc and PyTorch read at the start of a process.
-KEEP_FREED_MEMORY = {
+#: What glibc reads at the start of a process. Not together with HUGE_PAGES: PyTorch then asks for
+#: aligned pieces that the kept ones seldom fit, and the heap falls apart.
+WARM_HEAP = {
     "MALLOC_MMAP_MAX_": "0",  # large tensors come from the heap too
     "MALLOC_TRIM_THRESHOLD_": str(1024 * _GIBIBYTE),  # and the heap never shrinks
     "MALLOC_TOP_PAD_": str(_GIBIBYTE // 4),  # and grows in few steps
 }
+#: What PyTorch reads.
 HUGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
-WARM_HEAP = KEEP_FREED_MEMORY | HUGE_PAGES
 
 
 def is_set(environment: Mapping[str, str] = os.environ) -> bool:
@@ -31,7 +32,8 @@ def describe(environment: Mapping[str, str] = os.environ) -> str:
     """The allocator settings in force, for the machine block."""
     if "LD_PRELOAD" in environment:
         return "an allocator preloaded by the user"
-    settings = [f"{name}={environment[name]}" for name in WARM_HEAP if name in environment]
+    names = WARM_HEAP | HUGE_PAGES
+    settings = [f"{name}={environment[name]}" for name in names if name in environment]
     return " ".join(settings) or "default"
 
 

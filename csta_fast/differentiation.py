@@ -45,10 +45,10 @@ def call(name: str, *args: Any) -> Any:
     """Call an operation the cheapest way that still differentiates, transforms and compiles."""
     if torch.compiler.is_compiling():
         return getattr(torch.ops.csta_fast, name).default(*args)
-    if torch._C._are_functorch_transforms_active() or (
-        torch.is_grad_enabled() and _any_requires_grad(args)
-    ):
+    if torch._C._are_functorch_transforms_active():
         return RULES[name].apply(*args)
+    if torch.is_grad_enabled() and _any_requires_grad(args):
+        return _EAGER[name].apply(*args)
     return _native(name, *args)
 
 
@@ -280,3 +280,24 @@ RULES: dict[str, Any] = {
     "pool": _Pool,
     "pool_backward": _PoolBackward,
 }
+
+
+def _without_setup_context(rule: Any) -> type[Function]:
+    """The rule for calls outside ``torch.func``: with a setup_context of its own, PyTorch would
+    take forward's signature apart at every call, which costs more than the kernel of a small one.
+    """
+
+    class Eager(Function):
+        @staticmethod
+        def forward(ctx: Any, *args: Any) -> Any:
+            output = rule.forward(*args)
+            rule.setup_context(ctx, args, output)
+            return output
+
+        backward = staticmethod(rule.backward)
+
+    Eager.__name__ = Eager.__qualname__ = rule.__name__
+    return Eager
+
+
+_EAGER: dict[str, Any] = {name: _without_setup_context(rule) for name, rule in RULES.items()}

@@ -119,12 +119,15 @@ def _mask_cases() -> list[Case]:
                     residual=True, groups=3),
             replace(plain, name=f"{plain.name}_residual_number", residual=True, scale=0.37),
             replace(plain, name=f"{plain.name}_channels_last", layout="channels_last",
-                    upstream="channels_last", groups=2, shape=(3, 16, 12, 17)),
+                    upstream="channels_last", groups=2, shape=(3, 32, 12, 17)),
+            replace(plain, name=f"{plain.name}_channels_last_odd", layout="channels_last",
+                    upstream="channels_last", groups=2, shape=(3, 10, 36, 17)),
         ]  # fmt: skip
     return [
         *cases,
         Case("masks_long", (3, 16, 300, 25), masks="lengths", hidden=16),
         Case("masks_long_channels_last", (3, 16, 300, 25), masks="all", layout="channels_last"),
+        Case("masks_long_channels_last_odd", (3, 6, 300, 25), masks="all", layout="channels_last"),
         Case("masks_single", (1, 1, 1, 1), masks="full"),
         Case("masks_no_frame", (2, 6, 0, 5), masks="all"),
         Case("masks_sliced", (3, 6, 12, 17), masks="all", layout="sliced"),
@@ -169,7 +172,8 @@ _FEW = {
     "masks_all_residual_sigmoid_groups", "masks_lengths_channels_last", "last_odd",
     "layout_transposed", "single", "masks_shared_joints", "no_joint",
     "narrow_weights", "joints_33", "sigmoid", "frames_65", "masks_joints_residual_number",
-    "masks_long_channels_last", "joints_7", "last_hcn", "sum",
+    "masks_long_channels_last", "joints_7", "last_hcn", "sum", "masks_all_channels_last_odd",
+    "last_65",
 }  # fmt: skip
 
 #: One case of each sort, for tests that repeat much work on each.

@@ -4,6 +4,7 @@
 #include "backward.h"
 #include "forward.h"
 #include "interleaved_passes.h"
+#include "interleaved_vector_passes.h"
 #include "planar_passes.h"
 #include "pooling.h"
 
@@ -19,10 +20,12 @@ template <class Function>
 void with_passes(const Problem& problem, const Function& function) {
   const auto by_layout = [&](auto element) {
     using Element = decltype(element);
-    if (problem.channels_last) {
-      function(Identity<InterleavedPasses<Element>>{});
-    } else {
+    if (!problem.channels_last) {
       function(Identity<PlanarPasses<Element>>{});
+    } else if (InterleavedVectorPasses<Element>::fit(problem)) {
+      function(Identity<InterleavedVectorPasses<Element>>{});
+    } else {
+      function(Identity<InterleavedPasses<Element>>{});
     }
   };
   switch (problem.dtype) {

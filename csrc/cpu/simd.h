@@ -116,10 +116,9 @@ CSTA_INLINE Float widen_bfloat16(Halves value) {
 }
 CSTA_INLINE Halves narrow_bfloat16(Float value) {
   const Bits bits = (Bits)value;
-  const Bits rounded = (bits + (((bits >> 16) & 1) + 0x7fff)) >> 16;  // to nearest, ties to even
-  const Bits is_nan = (Bits)(value != value);
-  const Bits quiet_nan = (bits >> 16) | 0x40;
-  return __builtin_convertvector((rounded & ~is_nan) | (quiet_nan & is_nan), Halves);
+  const Bits rounded = bits + 0x7fff + ((bits >> 16) & 1);       // to nearest, ties to even
+  const Bits kept = value == value ? rounded : bits | 0x400000;  // NaN stays, and quiet
+  return __builtin_convertvector(kept >> 16, Halves);
 }
 
 #if defined(__F16C__)

@@ -98,7 +98,7 @@ KERNELS = [
     Mutant("runs_of_samples_not_added", WEIGHTS,
            "store(total + i, load(total + i) + load(part + i));", ""),
     Mutant("polynomial_coefficient", MATH, "5.0000001201e-1f", "4.9990001201e-1f"),
-    Mutant("bfloat16_truncated", SIMD, "(bits + (((bits >> 16) & 1) + 0x7fff)) >> 16",
+    Mutant("bfloat16_truncated", SIMD, "bits + 0x7fff + ((bits >> 16) & 1)",
            "bits >> 16"),
 ]  # fmt: skip
 
