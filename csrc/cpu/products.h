@@ -73,15 +73,24 @@ void product(const Scalar* a, const Scalar* b, int64_t rows, int64_t depth, cons
   }
 }
 
-// out[m][k] += sum_l a[m][l] b[k][l] over rows of `stride`; out [rows][columns].
+// sum_l a[l] b[l] over a row of `stride`, lane by lane.
+template <class Scalar>
+CSTA_INLINE Vector<Scalar> lane_products(const Scalar* a, const Scalar* b, int64_t stride) {
+  Vector<Scalar> sum{};
+  for (int64_t l = 0; l < stride; l += kLanes<Scalar>) sum += load(a + l) * load(b + l);
+  return sum;
+}
+
+// out[m][k] += sum_l a[m][l] b[k][l] over rows of `stride`; out [rows][columns]. Whole vectors of
+// columns share the work of adding up lanes, and so do whole vectors of rows of the columns left.
 template <class Scalar>
 void add_outer_product(const Scalar* a, const Scalar* b, int64_t rows, int64_t columns,
                        int64_t stride, Scalar* out) {
   constexpr int lanes = kLanes<Scalar>;
+  const int64_t whole_columns = columns / lanes * lanes, whole_rows = rows / lanes * lanes;
   for (int64_t row = 0; row < rows; ++row) {
     const Scalar* a_row = a + row * stride;
-    int64_t column = 0;
-    for (; column + lanes <= columns; column += lanes) {
+    for (int64_t column = 0; column < whole_columns; column += lanes) {
       Vector<Scalar> sums[lanes] = {};
       for (int64_t l = 0; l < stride; l += lanes) {
         const Vector<Scalar> factor = load(a_row + l);
@@ -91,11 +100,17 @@ void add_outer_product(const Scalar* a, const Scalar* b, int64_t rows, int64_t c
       Scalar* to = out + row * columns + column;
       store(to, load(to) + sum_each<Scalar>([&](int i) { return sums[i]; }));
     }
-    for (; column < columns; ++column) {
-      Vector<Scalar> sum{};
-      for (int64_t l = 0; l < stride; l += lanes)
-        sum += load(a_row + l) * load(b + column * stride + l);
-      out[row * columns + column] += sum_lanes<Scalar>(sum);
+  }
+  for (int64_t column = whole_columns; column < columns; ++column) {
+    const Scalar* b_row = b + column * stride;
+    for (int64_t row = 0; row < whole_rows; row += lanes) {
+      const Vector<Scalar> sums = sum_each<Scalar>(
+          [&](int i) { return lane_products(a + (row + i) * stride, b_row, stride); });
+      for (int i = 0; i < lanes; ++i) out[(row + i) * columns + column] += sums[i];
+    }
+    for (int64_t row = whole_rows; row < rows; ++row) {
+      out[row * columns + column] +=
+          sum_lanes<Scalar>(lane_products(a + row * stride, b_row, stride));
     }
   }
 }
@@ -103,11 +118,16 @@ void add_outer_product(const Scalar* a, const Scalar* b, int64_t rows, int64_t c
 // out[m] += sum_l a[m][l].
 template <class Scalar>
 void add_row_sums(const Scalar* a, int64_t rows, int64_t stride, Scalar* out) {
-  for (int64_t row = 0; row < rows; ++row) {
+  const auto sum_of = [&](int64_t row) CSTA_LAMBDA_INLINE {
     Vector<Scalar> sum{};
     for (int64_t l = 0; l < stride; l += kLanes<Scalar>) sum += load(a + row * stride + l);
-    out[row] += sum_lanes<Scalar>(sum);
+    return sum;
+  };
+  int64_t row = 0;
+  for (; row + kLanes<Scalar> <= rows; row += kLanes<Scalar>) {
+    store(out + row, load(out + row) + sum_each<Scalar>([&](int i) { return sum_of(row + i); }));
   }
+  for (; row < rows; ++row) out[row] += sum_lanes<Scalar>(sum_of(row));
 }
 
 // Gradient of relu in place: keeps gradients[i] where activations[i] is not 0.

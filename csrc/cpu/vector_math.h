@@ -41,12 +41,15 @@ CSTA_INLINE Vector<Scalar> sum_each(const Row& row) {
   }
 }
 
-template <class Scalar>
+template <class Scalar, int kHalf = kLanes<Scalar> / 2>
 CSTA_INLINE Scalar sum_lanes(Vector<Scalar> value) {
-  for (int half = kLanes<Scalar> / 2; half > 0; half /= 2) {
-    for (int lane = 0; lane < half; ++lane) value[lane] += value[lane + half];
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes<Scalar>>{};
+  value = halves_of<kHalf, 0>(value, value, lanes) + halves_of<kHalf, 1>(value, value, lanes);
+  if constexpr (kHalf > 1) {
+    return sum_lanes<Scalar, kHalf / 2>(value);
+  } else {
+    return value[0];
   }
-  return value[0];
 }
 
 template <class Scalar>
