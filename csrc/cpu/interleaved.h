@@ -5,12 +5,16 @@
 
 #include "gates.h"
 #include "line_writer.h"
+#include "vector_math.h"
 
 namespace csta::CSTA_ISA {
 
 // Sums over frames are taken in blocks of rows: their rounding error stays bounded, and blocks can
 // be given to different threads without changing the result.
 constexpr int64_t kInterleavedBlockRows = 16;
+
+// Up to so many channels, the lanes of each are picked out by a table of masks.
+constexpr int64_t kFewChannels = 8;
 
 template <class Element>
 struct InterleavedRows {
@@ -22,23 +26,31 @@ struct InterleavedRows {
   int64_t row;                     // joints * channels
   int64_t period;                  // scalars
   const Mask<Scalar>* real_lanes;  // of a row, or null when every joint is real
+  Mask<Scalar> last_lanes;         // of a row's last vector, where that is not whole
+  const Element* limit;            // end of the tensor being read
+  // [C][period in vectors]: the lanes of each channel, or null when the channels are many.
+  const Mask<Scalar>* channel_lanes;
 
   // Calls function(i, k, count) for each vector of a row: i its place in the row, k in the period,
   // count its elements.
   template <class Function>
   CSTA_INLINE void for_each_vector(const Function& function) const {
-    for (int64_t base = 0; base < row; base += period) {
-      const int64_t length = smaller(period, row - base);
-      int64_t k = 0;
-      for (; k + lanes <= length; k += lanes) function(base + k, k, int64_t{lanes});
-      if (k < length) function(base + k, k, length - k);
+    int64_t i = 0, k = 0;
+    for (; i + lanes <= row; i += lanes) {
+      function(i, k, int64_t{lanes});
+      k += lanes;
+      if (k == period) k = 0;
     }
+    if (i < row) function(i, k, row - i);
   }
-  CSTA_INLINE Vector<Scalar> load_vector(const Element* at, int64_t count) const {
-    return count == lanes ? load(at) : load_some(at, count);
+  // Whether lanes after the last element of a row may be read, of the next row or of nothing.
+  CSTA_INLINE bool may_overrun(const Element* at) const { return at + lanes <= limit; }
+  CSTA_INLINE Vector<Scalar> load_vector(const Element* at, int64_t count, bool overrun) const {
+    return count == lanes || overrun ? load(at) : load_some(at, count);
   }
-  CSTA_INLINE Vector<Scalar> keep_real(Vector<Scalar> value, int64_t i) const {
-    return real_lanes == nullptr ? value : keep<Scalar>(real_lanes[i / lanes], value);
+  CSTA_INLINE Vector<Scalar> keep_real(Vector<Scalar> value, int64_t i, int64_t count) const {
+    if (real_lanes != nullptr) return keep<Scalar>(real_lanes[i / lanes], value);
+    return count == lanes ? value : keep<Scalar>(last_lanes, value);
   }
 
   // The sum of a period's worth of partial sums that belong to one channel.
@@ -47,8 +59,34 @@ struct InterleavedRows {
     for (int64_t k = channel + channels; k < period; k += channels) sum += phases[k];
     return sum;
   }
+  // For few channels: the same for channels [first, last) and kLanes rows, a period apart.
+  CSTA_INLINE Vector<Scalar> of_channels(const Scalar* tile, int64_t first, int64_t last) const {
+    const int64_t vectors = period / lanes;
+    return sum_each<Scalar>([&](int i) {
+      Vector<Scalar> sum{};
+      for (int64_t k = 0; k < vectors; ++k) {
+        const Vector<Scalar> phases = load(tile + i * period + k * lanes);
+        for (int64_t channel = first; channel < last; ++channel) {
+          sum += keep<Scalar>(channel_lanes[channel * vectors + k], phases);
+        }
+      }
+      return sum;
+    });
+  }
   // Repeats values[channel * stride] along the period.
   CSTA_INLINE void repeat(const Scalar* values, int64_t stride, Scalar* phases) const {
+    if (channel_lanes != nullptr) {
+      const int64_t vectors = period / lanes;
+      for (int64_t k = 0; k < vectors; ++k) {
+        Mask<Scalar> bits{};
+        for (int64_t channel = 0; channel < channels; ++channel) {
+          bits |=
+              (Mask<Scalar>)splat(values[channel * stride]) & channel_lanes[channel * vectors + k];
+        }
+        store(phases + k * lanes, (Vector<Scalar>)bits);
+      }
+      return;
+    }
     for (int64_t channel = 0; channel < channels; ++channel) {
       phases[channel] = values[channel * stride];
     }
@@ -68,40 +106,34 @@ struct InterleavedRows {
   }
 };
 
-// Adds one row to its joints' sums [row] and writes its means frame_means[c * stride].
+// Adds one row to its joints' sums [row] and writes its sums over joints, spread over a period.
 template <class Element, class Scalar = Arithmetic<Element>>
-void pool_row(const InterleavedRows<Element>& rows, const Element* x, Scalar per_joint,
-              int64_t stride, Scalar* columns, Scalar* phases, Scalar* frame_means) {
+void pool_row(const InterleavedRows<Element>& rows, const Element* x, Scalar* columns,
+              Scalar* phases) {
   for (int64_t k = 0; k < rows.period; k += rows.lanes) store(phases + k, Vector<Scalar>{});
-  rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) {
-    const Vector<Scalar> value = rows.keep_real(rows.load_vector(x + i, count), i);
+  rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) CSTA_LAMBDA_INLINE {
+    const bool overrun = rows.may_overrun(x + i);
+    const Vector<Scalar> value = rows.keep_real(rows.load_vector(x + i, count, overrun), i, count);
     store(columns + i, load(columns + i) + value);
     store(phases + k, load(phases + k) + value);
   });
-  for (int64_t channel = 0; channel < rows.channels; ++channel) {
-    frame_means[channel * stride] = rows.of_channel(phases, channel) * per_joint;
-  }
 }
 
-// Adds one row's share of the attention's gradients: columns [row] of the joints' (by channel, not
-// yet scaled), and grad_frames[group * stride] of its own frame.
+// Adds one row's share of the gradients of the joints' attention to columns [row], by channel and
+// not yet scaled, and writes that of its own frame's, spread over a period.
 template <class Element, class Scalar = Arithmetic<Element>>
 void correlate_row(const InterleavedRows<Element>& rows, const Element* x, const Element* u,
-                   const Scalar* frame_phases, const Scalar* scaled_joints, int64_t groups,
-                   int64_t stride, Scalar* columns, Scalar* phases, Scalar* grad_frames) {
+                   const Scalar* frame_phases, const Scalar* scaled_joints, Scalar* columns,
+                   Scalar* phases) {
   for (int64_t k = 0; k < rows.period; k += rows.lanes) store(phases + k, Vector<Scalar>{});
-  rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) {
-    const Vector<Scalar> product =
-        rows.keep_real(rows.load_vector(x + i, count) * rows.load_vector(u + i, count), i);
+  rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) CSTA_LAMBDA_INLINE {
+    const bool overrun = rows.may_overrun(x + i);
+    const Vector<Scalar> product = rows.keep_real(
+        rows.load_vector(x + i, count, overrun) * rows.load_vector(u + i, count, overrun), i,
+        count);
     store(columns + i, load(columns + i) + product * load(frame_phases + k));
     store(phases + k, load(phases + k) + product * load(scaled_joints + i));
   });
-  const int64_t width = rows.channels / groups;
-  for (int64_t group = 0; group < groups; ++group) {
-    Scalar sum{};
-    for (int64_t c = group * width; c < (group + 1) * width; ++c) sum += rows.of_channel(phases, c);
-    grad_frames[group * stride] = sum;
-  }
 }
 
 // One row of out = in * (residual + frame_phases * scaled_joints) (kProduct) + gradients through
@@ -112,10 +144,10 @@ void reweight_row(const InterleavedRows<Element>& rows, const Element* in,
                   const Scalar* mean_phases, const Scalar* joint_means, bool residual,
                   Element* out) {
   const Scalar rho = residual ? Scalar{1} : Scalar{0};
-  rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) {
+  rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) CSTA_LAMBDA_INLINE {
     Vector<Scalar> value{}, result{};
     if (kProduct) {
-      value = rows.load_vector(in + i, count);
+      value = rows.load_vector(in + i, count, rows.may_overrun(in + i));
       result = value * (load(frame_phases + k) * load(scaled_joints + i) + rho);
     }
     if (kMeans) result += load(joint_means + i) + load(mean_phases + k);

@@ -15,11 +15,14 @@ class InterleavedPasses {
   static constexpr int lanes = kLanes<Scalar>;
   static constexpr bool kSplits = false;  // a sample's channels lie too close to be split
 
+  // With few channels, frames are summed over joints in tiles of a vector of frames.
+  static bool few(const Problem& problem) { return problem.channels <= kFewChannels; }
+
   // A sample's parts are its frames.
   static int64_t parts(const Problem& problem) { return problem.frames; }
   static int64_t parts_at_once(const Problem& problem) {
     const int64_t bytes = problem.channels * problem.joints * static_cast<int64_t>(sizeof(Element));
-    return larger(1, kPartBytes / larger(bytes, 1));
+    return round_up(larger(1, kPartBytes / larger(bytes, 1)), few(problem) ? lanes : 1);
   }
 
   InterleavedPasses(Carver& carver, const Problem& problem, bool stream)
@@ -37,7 +40,9 @@ class InterleavedPasses {
     block_product_columns_ = carver.take<Scalar>(row);
     joint_gains_ = carver.take<Scalar>(row);
     joint_mean_gradients_ = carver.take<Scalar>(row);
-    phases_ = carver.take<Scalar>(period);
+    phases_ = carver.take<Scalar>(few(problem) ? lanes * period : period);
+    channel_lanes_ =
+        carver.take<Mask<Scalar>>(few(problem) ? problem.channels * period / lanes : 0);
     frame_phases_ = carver.take<Scalar>(period);
     mean_phases_ = carver.take<Scalar>(period);
     channel_values_ = carver.take<Scalar>(problem.channels);
@@ -46,7 +51,10 @@ class InterleavedPasses {
                                 LineWriter<Element>::kSlack);
   }
 
-  void begin(const Sample<Scalar>& sample, const Element*) {
+  void begin(const Sample<Scalar>& sample, const Element* limit) {
+    rows_.limit = limit;
+    if (!tables_written_) write_tables();
+    tables_written_ = true;
     rows_.real_lanes = nullptr;
     if (sample.joints.axis.real_count == problem_.joints) return;
     // Without a mask this is a sample of no real frame, whose rows are never computed.
@@ -61,9 +69,17 @@ class InterleavedPasses {
   // Means of x, from its frames [begin, end), which are taken in order.
   void pool(const Element* x, Sample<Scalar>& sample, int64_t begin, int64_t end) {
     if (begin == 0) clear(mean_columns_);
-    for (int64_t t = begin; t < smaller(end, sample.frames.axis.end); ++t) {
+    const Axis& frames = sample.frames.axis;
+    const int64_t last = smaller(end, frames.end);
+    const Scalar share = Scalar{1} / static_cast<Scalar>(larger(sample.joints.axis.real_count, 1));
+    for (int64_t t = begin; t < last; ++t) {
       if (starts_block(t)) clear(block_mean_columns_);
-      if (sample.frames.axis.is_real(t)) pool_one_row(x, sample, t);
+      if (frames.is_real(t)) {
+        pool_row(rows_, x + t * rows_.row, block_mean_columns_, phases_of(t));
+      } else {
+        clear_phases(t);
+      }
+      add_up_phases(t, last, problem_.channels, share, sample.frames.means, frames.stride);
       if (ends_block(t, sample)) add(block_mean_columns_, mean_columns_);
     }
     if (end == problem_.frames) finish_means(sample);
@@ -79,14 +95,17 @@ class InterleavedPasses {
     }
     if (pool_too) pool(x, sample, begin, end);
     const int64_t stride = sample.frames.axis.stride;
-    for (int64_t t = begin; t < smaller(end, sample.frames.axis.end); ++t) {
+    const int64_t last = smaller(end, sample.frames.axis.end);
+    for (int64_t t = begin; t < last; ++t) {
       if (starts_block(t)) clear(block_product_columns_);
       if (sample.frames.axis.is_real(t)) {
         repeat_attention(sample.frames.attention + t, stride);
         correlate_row(rows_, x + t * rows_.row, u + t * rows_.row, frame_phases_, joint_gains_,
-                      problem_.groups, stride, block_product_columns_, phases_,
-                      sample.frames.scores + t);
+                      block_product_columns_, phases_of(t));
+      } else {
+        clear_phases(t);
       }
+      add_up_phases(t, last, problem_.groups, Scalar{1}, sample.frames.scores, stride);
       if (ends_block(t, sample)) add(block_product_columns_, product_columns_);
     }
     if (end == problem_.frames) finish_joint_gradients(sample);
@@ -99,17 +118,16 @@ class InterleavedPasses {
       if (with_means) spread_joint_gradients(sample);
     }
     if (with_means) {
-      write_rows<true, true>(in, sample, frame_attention, begin, end, out);
+      write_rows<true, true>(in, sample, frame_attention, begin, end, ahead, out);
     } else {
-      write_rows<true, false>(in, sample, frame_attention, begin, end, out);
+      write_rows<true, false>(in, sample, frame_attention, begin, end, ahead, out);
     }
-    (void)ahead;
   }
 
   // out = the gradients through the means alone, of frames [begin, end).
   void spread_means(const Sample<Scalar>& sample, int64_t begin, int64_t end, Element* out) {
     if (begin == 0) spread_joint_gradients(sample);
-    write_rows<false, true>(nullptr, sample, nullptr, begin, end, out);
+    write_rows<false, true>(nullptr, sample, nullptr, begin, end, {}, out);
   }
 
  private:
@@ -119,11 +137,42 @@ class InterleavedPasses {
     return (t + 1) % kInterleavedBlockRows == 0 || t + 1 == sample.frames.axis.end;
   }
 
-  void pool_one_row(const Element* x, Sample<Scalar>& sample, int64_t t) {
-    const Scalar per_joint =
-        Scalar{1} / static_cast<Scalar>(larger(sample.joints.axis.real_count, 1));
-    pool_row(rows_, x + t * rows_.row, per_joint, sample.frames.axis.stride, block_mean_columns_,
-             phases_, sample.frames.means + t);
+  void write_tables() {
+    rows_.last_lanes = first_lanes<Scalar>(rows_.row % lanes);
+    rows_.channel_lanes = few(problem_) ? channel_lanes_ : nullptr;
+    if (!few(problem_)) return;
+    for (int64_t channel = 0; channel < problem_.channels; ++channel) {
+      Mask<Scalar>* of_channel = channel_lanes_ + channel * (rows_.period / lanes);
+      for (int64_t k = 0; k < rows_.period; ++k) {
+        of_channel[k / lanes][k % lanes] = k % problem_.channels == channel ? -1 : 0;
+      }
+    }
+  }
+
+  Scalar* phases_of(int64_t t) const {
+    return few(problem_) ? phases_ + t % lanes * rows_.period : phases_;
+  }
+  void clear_phases(int64_t t) const { std::fill_n(phases_of(t), rows_.period, Scalar{0}); }
+
+  // out[p * stride + t] = share * the sum of frame t's phases that belong to part p of the
+  // channels: one frame after the other, or a tile of frames at its last one.
+  void add_up_phases(int64_t t, int64_t last, int64_t parts, Scalar share, Scalar* out,
+                     int64_t stride) const {
+    const int64_t width = problem_.channels / parts;
+    if (!few(problem_)) {
+      for (int64_t part = 0; part < parts; ++part) {
+        Scalar sum{};
+        for (int64_t c = 0; c < width; ++c) sum += rows_.of_channel(phases_, part * width + c);
+        out[part * stride + t] = sum * share;
+      }
+      return;
+    }
+    if ((t + 1) % lanes != 0 && t + 1 != last) return;
+    for (int64_t rest = t + 1; rest % lanes != 0; ++rest) clear_phases(rest);
+    for (int64_t part = 0; part < parts; ++part) {
+      store(out + part * stride + t / lanes * lanes,
+            rows_.of_channels(phases_, part * width, (part + 1) * width) * share);
+    }
   }
 
   void finish_means(Sample<Scalar>& sample) {
@@ -153,13 +202,15 @@ class InterleavedPasses {
 
   template <bool kProduct, bool kMeans>
   void write_rows(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
-                  int64_t begin, int64_t end, Element* out) {
+                  int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
     LineWriter<Element> writer(buffer_, out + begin * rows_.row, stream_);
     const int64_t row_bytes = rows_.row * static_cast<int64_t>(sizeof(Element));
     const int64_t at_once = larger(1, LineWriter<Element>::kCapacity / larger(row_bytes, 1));
     for (int64_t t = begin; t < end; t += at_once) {
       const int64_t last = smaller(end, t + at_once);
       for (int64_t row = t; row < last; ++row) {
+        for (int64_t i = 0; stream_ && i < rows_.row; i += per_line)
+          ahead.fetch(row * rows_.row + i);
         write_row<kProduct, kMeans>(in + row * rows_.row, sample, frame_attention, row,
                                     writer.position() + (row - t) * rows_.row);
       }
@@ -210,9 +261,13 @@ class InterleavedPasses {
     for (int64_t i = 0; i < rows_.row; i += lanes) store(to + i, load(to + i) + load(from + i));
   }
 
+  static constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
+
   const Problem& problem_;
   bool stream_;
+  bool tables_written_ = false;
   InterleavedRows<Element> rows_{};
+  Mask<Scalar>* channel_lanes_;
   Mask<Scalar>* real_lanes_;
   Scalar *mean_columns_, *block_mean_columns_, *product_columns_, *block_product_columns_;
   Scalar *joint_gains_, *joint_mean_gradients_;
