@@ -156,6 +156,8 @@ def masks(
         _mask("lengths", x, lengths, torch.int64)
         if lengths.shape != (samples,):
             _mask_shape("lengths", f"(N,) = ({samples},)", lengths)
+        if _can_be_read(lengths):
+            _lengths_range(lengths, frames)
     if frame_mask is not None:
         _mask("frame_mask", x, frame_mask, torch.bool)
         if frame_mask.shape != (samples, frames):
@@ -165,6 +167,24 @@ def masks(
         if joint_mask.shape != (samples, joints) and joint_mask.shape != (joints,):
             wanted = f"(N, V) = ({samples}, {joints}) or (V,) = ({joints},)"
             _mask_shape("joint_mask", wanted, joint_mask)
+
+
+def _can_be_read(tensor: Tensor) -> bool:
+    """Whether values cost nothing to look at: no compiler, no transform, no wait for a device."""
+    return (
+        tensor.is_cpu
+        and type(tensor) is Tensor
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+def _lengths_range(lengths: Tensor, frames: int) -> None:
+    wrong = ((lengths < 0) | (lengths > frames)).nonzero()
+    if wrong.numel():
+        sample = int(wrong[0])
+        got = f"{int(lengths[sample])} for sample {sample}"
+        raise ValueError(f"lengths: wanted 0 to T = {frames}, got {got}")
 
 
 def _mask(name: str, x: Tensor, given: Tensor, dtype: torch.dtype) -> None:

@@ -136,13 +136,23 @@ def test_mistake(call: Any, arguments: dict, error: type[Exception], message: st
         call(**arguments)
 
 
+_FAR_AWAY = 2**40
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("call", [_csta, _couple, _pool])
+@pytest.mark.parametrize("lengths", [[7, 8], [7, -1], [0, _FAR_AWAY]])
+def test_lengths_out_of_range(call: Any, lengths: list[int], backend: Backend) -> None:
+    message = f"lengths: wanted 0 to T = 7, got {lengths[1]} for sample 1"
+    with pytest.raises(ValueError, match=message):
+        call(lengths=torch.tensor(lengths), backend=backend.name)
+
+
 @pytest.mark.quick
 @pytest.mark.usefixtures("native")
-@pytest.mark.parametrize("call", [_csta, _couple, _pool])
-@pytest.mark.parametrize("lengths", [[7, 8], [-1, 7], [2**40, 0]])
-def test_lengths_out_of_range(call: Any, lengths: list[int]) -> None:
-    with pytest.raises(RuntimeError, match="lengths"):
-        call(lengths=torch.tensor(lengths), backend="cpu")
+def test_the_library_itself_looks_at_lengths() -> None:
+    with pytest.raises(RuntimeError, match="lengths: wanted 0 to T = 7, got 8 for sample 0"):
+        torch.ops.csta_fast.pool(X, torch.tensor([8, 7]), None, None)
 
 
 def test_16_bit_features_take_weights_of_either_dtype(backend: Backend) -> None:

@@ -28,6 +28,8 @@ GATES, SAMPLE, WEIGHTS = (f"csrc/cpu/{name}.h" for name in ("gates", "sample", "
 FORWARD, BACKWARD, SPLIT = (f"csrc/cpu/{name}.h" for name in ("forward", "backward", "split"))
 PLANAR, PASSES, FLAT = (f"csrc/cpu/planar{part}.h" for part in ("", "_passes", "_flat"))
 INTERLEAVED, INTERLEAVED_PASSES = "csrc/cpu/interleaved.h", "csrc/cpu/interleaved_passes.h"
+VECTORS, VECTOR_PASSES = (f"csrc/cpu/interleaved_vector{part}.h" for part in ("s", "_passes"))
+WORKER = "csrc/cpu/worker.h"
 PRODUCTS, MATH, SIMD = (f"csrc/cpu/{name}.h" for name in ("products", "vector_math", "simd"))
 
 KERNELS = [
@@ -54,9 +56,12 @@ KERNELS = [
            "of_frames ? sample.frames.axis : sample.joints.axis"),
     Mutant("attention_unwritten_when_empty", FORWARD, "frame_attention_[i] = 0;", ""),
     Mutant("int32_offset", BACKWARD,
-           "worker.passes.correlate(x_ + n * elements_, u_ + n * elements_, sample, has_heads_);",
-           "worker.passes.correlate(x_ + static_cast<int32_t>(n * elements_), u_ + n * elements_,"
-           " sample, has_heads_);", "extremes"),
+           "stage.passes.correlate(x_ + at, u_ + at, stage.sample, has_heads_, begin, end);",
+           "stage.passes.correlate(x_ + static_cast<int32_t>(at), u_ + at, stage.sample,"
+           " has_heads_, begin, end);", "extremes"),
+    Mutant("last_part_not_read", WORKER, "read(*next, part, end);",
+           "if (end < parts_) read(*next, part, end);"),
+    Mutant("next_sample_not_described", WORKER, "start(*next);", ""),
     Mutant("threads_share_a_sum", BACKWARD, "n / sums_.samples_of_a_run()", "0", "bitwise"),
     Mutant("split_drops_a_channel", SPLIT,
            "function(scratch.passes, n, first - n * channels, end - n * channels);",
@@ -77,17 +82,35 @@ KERNELS = [
            "std::memset(out, 0, static_cast<size_t>(rows.joints) * sizeof(Element));"),
     Mutant("gain_does_not_wrap", PLANAR, "gain[plane + i] = gain[i % plane];",
            "gain[plane + i] = 0;"),
-    Mutant("group_of_a_channel", PASSES, "channel / width", "channel % problem_.groups"),
+    Mutant("gain_of_the_first_group", PASSES, "group != gain_group_", "gain_group_ < 0"),
+    Mutant("group_never_finished", PASSES, "block_end % width == 0", "block_end == width"),
     Mutant("next_row_of_a_vector", FLAT, "splat(frame[1])", "splat(frame[0])"),
     Mutant("last_elements_unwritten", FLAT, "some(f, count);", ""),
     Mutant("channels_last_mean_gradient_dropped", INTERLEAVED,
            "load(joint_means + i) + load(mean_phases + k)", "load(joint_means + i)"),
     Mutant("channels_last_tail_dropped", INTERLEAVED,
-           "if (k < length) function(base + k, k, length - k);", ""),
+           "if (i < row) function(i, k, row - i);", ""),
+    Mutant("channels_last_next_row_counted", INTERLEAVED,
+           "count == lanes ? value : keep<Scalar>(last_lanes, value)", "value"),
     Mutant("channels_last_block_not_added", INTERLEAVED_PASSES,
-           "if (products) add(block_product_columns_, product_columns_);", ""),
+           "add(block_product_columns_, product_columns_);", ""),
     Mutant("channels_last_mask_by_channel", INTERLEAVED_PASSES,
            "i / problem_.channels", "i % problem_.joints"),
+    Mutant("few_channels_mixed_up", INTERLEAVED_PASSES,
+           "k % problem_.channels == channel", "k % problem_.channels == 0"),
+    Mutant("vectors_last_product_only", VECTORS,
+           "sum += load(x + at + c) * load(u + at + c);",
+           "sum = load(x + at + c) * load(u + at + c);"),
+    Mutant("vectors_frame_sums_unscaled", VECTORS, "sums[row][k] * share", "sums[row][k]"),
+    Mutant("vectors_frame_gradient_dropped", VECTORS,
+           "load(joint_gradients + c) + load(gain.frame_gradients + c)",
+           "load(joint_gradients + c)"),
+    Mutant("vectors_tile_not_transposed", VECTORS,
+           "tile[i + kHalf] = halves_of<kHalf, 1>(a, b, lanes);", "tile[i + kHalf] = b;"),
+    Mutant("vectors_block_not_added", VECTOR_PASSES, "add(block_columns_, columns_);", ""),
+    Mutant("vectors_masked_joints_counted", VECTOR_PASSES,
+           "if (real) real_joints_[real_count_++] = v;",
+           "if (v < problem_.joints) real_joints_[real_count_++] = v;"),
     Mutant("bias_dropped", PRODUCTS, "bias == nullptr ? Scalar{0} : bias[row]", "Scalar{0}"),
     Mutant("only_the_last_block_of_channels", PRODUCTS, "left[row] += left_sum[row];",
            "left[row] = left_sum[row];"),
