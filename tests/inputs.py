@@ -129,7 +129,7 @@ def masks_of(case: Case, numbers: torch.Generator) -> dict[str, Tensor | None]:
     if kind == "nothing_real":
         frame_mask = _some((samples, frames), numbers)
         joint_mask = _some((samples, joints), numbers)
-        frame_mask[0] = False
+        frame_mask[:1] = False
         joint_mask[1:2] = False
     if kind == "full":
         lengths = torch.full((samples,), frames)
@@ -193,6 +193,12 @@ def _spread(weight: Tensor) -> Tensor:
     return room[(slice(None, None, 2),) * weight.dim()].copy_(weight.permute(axes)).permute(axes)
 
 
+def _padded_with_nan(x: Tensor, real: Tensor, layout: str) -> Tensor:
+    """NaN wherever nothing is real, in all samples if the layout makes them share their numbers."""
+    padding = ~real.any(0, keepdim=True) if layout == "expanded" else ~real
+    return x.masked_fill(padding, torch.nan)
+
+
 def make(case: Case, dtype: torch.dtype, device: str = "cpu") -> Inputs:
     """The case's inputs in a dtype, the same numbers each time.
 
@@ -207,7 +213,7 @@ def make(case: Case, dtype: torch.dtype, device: str = "cpu") -> Inputs:
     masks = masks_of(case, numbers)
     frames, joints = real_frames_and_joints(case.shape, masks)
     real = frames[:, None, :, None] & joints[:, None, None, :]
-    features = (normal(*case.shape) + 0.5).masked_fill(~real, torch.nan)
+    features = _padded_with_nan(normal(*case.shape) + 0.5, real, case.layout)
     tensors = {"x": LAYOUTS[case.layout](features.to(device, dtype))}
     for name, weight in _weights(case, normal).items():
         given = weight.to(device, dtype if case.narrow_weights else arithmetic)
@@ -216,7 +222,7 @@ def make(case: Case, dtype: torch.dtype, device: str = "cpu") -> Inputs:
     if case.op == "pool":
         upstream = tuple(each.to(device, dtype) for each in (first, *others))
     else:
-        first = first.masked_fill(~real, torch.nan).to(device, dtype)
+        first = _padded_with_nan(first, real, case.upstream).to(device, dtype)
         attention = (each.to(device, arithmetic) for each in others)
         upstream = (LAYOUTS[case.upstream](first), *attention)
     for tensor in tensors.values():

@@ -143,8 +143,10 @@ class Oracle:
     def _gate_gradient(self, axis: Axis, of_attention: Uncertain) -> Uncertain:
         a = axis.attention
         if self.case.gate == "softmax":
-            return a * (of_attention + -((a * of_attention).sum(2, keepdims=True)))
-        return a * (exactly(np.ones_like(a.value)) + -a) * of_attention
+            of_logits = a * (of_attention + -((a * of_attention).sum(2, keepdims=True)))
+        else:
+            of_logits = a * (exactly(np.ones_like(a.value)) + -a) * of_attention
+        return of_logits.where(axis.real[:, None, :])
 
     def _head_gradients(
         self, axis: Axis, of_logits: Uncertain, into: dict[str, Uncertain]

@@ -14,6 +14,7 @@ _DIVISORS = {channels: [g for g in range(1, channels + 1) if channels % g == 0]
              for channels in range(1, 41)}  # fmt: skip
 _MASKS = ("none", "lengths", "holes", "joints", "shared_joints", "all", "all_shared",
           "nothing_real", "full")  # fmt: skip
+# Not "constant": channels with equal gradients round alike, and their errors add up.
 _LAYOUTS = sorted(LAYOUTS.keys() - {"constant"})
 
 
@@ -34,7 +35,7 @@ def calls(draw: st.DrawFn) -> Case:
         residual=draw(st.booleans()),
         masks=draw(st.sampled_from(_MASKS)),
         layout=draw(st.sampled_from(_LAYOUTS)),
-        upstream=draw(st.sampled_from([*_LAYOUTS, "constant"])),
+        upstream=draw(st.sampled_from(_LAYOUTS)),
         narrow_weights=draw(st.booleans()),
         strided_weights=draw(st.booleans()),
     )

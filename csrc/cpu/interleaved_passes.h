@@ -158,7 +158,7 @@ class InterleavedPasses {
   // channels: one frame after the other, or a tile of frames at its last one.
   void add_up_phases(int64_t t, int64_t last, int64_t parts, Scalar share, Scalar* out,
                      int64_t stride) const {
-    const int64_t width = problem_.channels / parts;
+    const int64_t width = parts > 0 ? problem_.channels / parts : 0;
     if (!few(problem_)) {
       for (int64_t part = 0; part < parts; ++part) {
         Scalar sum{};

@@ -144,7 +144,7 @@ class Pipeline {
     Stage<Passes>*now = &stages_[0], *next = &stages_[1];
     now->n = first;
     start(*now);
-    for (int64_t part = 0; part < parts_; part += step_) {
+    for (int64_t part = 0; is_part(part); part += step_) {
       read(*now, part, smaller(parts_, part + step_));
     }
     for (int64_t n = first; n < last; ++n) {
@@ -152,7 +152,7 @@ class Pipeline {
       next->n = n + 1;
       if (more) start(*next);
       turn(*now);
-      for (int64_t part = 0; part < parts_; part += step_) {
+      for (int64_t part = 0; is_part(part); part += step_) {
         const int64_t end = smaller(parts_, part + step_);
         write(*now, part, end, more);
         if (more) read(*next, part, end);
@@ -167,6 +167,9 @@ class Pipeline {
     Stage<Passes>(carver, problem, sizes, backward, false);
     return 2 * carver.used();
   }
+
+  // A sample without parts is one empty part.
+  bool is_part(int64_t part) const { return part < larger(1, parts_); }
 
   bool stream_;
   Scratch scratch_;
