@@ -15,10 +15,11 @@ from bench.variants import Problem
 from csta_fast import HeadWeights, reference
 
 #: Largest relative L2 error by dtype: of y, of the gradient of x, of a head's weight gradients.
-#: Wide enough for the rivals, which round 16-bit values at every step. Zeros have error 1 and a
-#: permuted result about 1.4, so every bound rejects both.
+#: Wide enough for the rivals, which round 16-bit values at every step, and for gradients through a
+#: relu that rounding switches at zero: among millions of few-channel means some always are (3e-3 in
+#: eager PyTorch). Zeros have error 1 and a permuted result about 1.4, so every bound rejects both.
 TOLERANCES: dict[torch.dtype, dict[str, float]] = {
-    torch.float32: {"y": 1e-5, "grad_x": 1e-4, "grad_frame_head": 1e-4, "grad_joint_head": 1e-4},
+    torch.float32: {"y": 1e-5, "grad_x": 1e-2, "grad_frame_head": 1e-2, "grad_joint_head": 1e-2},
     torch.float16: {"y": 1e-2, "grad_x": 5e-2, "grad_frame_head": 0.2, "grad_joint_head": 0.2},
     torch.bfloat16: {"y": 5e-2, "grad_x": 0.1, "grad_frame_head": 0.3, "grad_joint_head": 0.3},
 }
