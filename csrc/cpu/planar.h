@@ -104,12 +104,38 @@ Vector<Scalar> pool_any_tile(const PlanarRows<Element>& rows, const Axis& frames
   return sums;
 }
 
+// Means of a plane of one joint, which is a single row of frames: they are their own means.
+template <class Element, class Scalar = Arithmetic<Element>>
+void pool_one_joint(const Axis& frames, const Axis& joints, const Element* plane,
+                    Scalar* frame_means, Scalar* joint_means) {
+  constexpr int lanes = kLanes<Scalar>;
+  Vector<Scalar> total{};
+  for (int64_t block = 0; block < frames.end; block += kBlockRows) {
+    const int64_t block_end = smaller(frames.end, block + kBlockRows);
+    Vector<Scalar> sum{};
+    for (int64_t t = block; t < block_end; t += lanes) {
+      const int64_t count = smaller(lanes, block_end - t);
+      Vector<Scalar> value = count == lanes ? load(plane + t) : load_some(plane + t, count);
+      for (int64_t i = 0; !frames.is_prefix() && i < count; ++i) {
+        if (!frames.is_real(t + i)) value[i] = 0;
+      }
+      store(frame_means + t, value);
+      sum += value;
+    }
+    total += sum;
+  }
+  for (int64_t i = round_up(frames.end, lanes); i < frames.stride; ++i) frame_means[i] = 0;
+  for (int64_t i = 1; i < joints.stride; ++i) joint_means[i] = 0;
+  joint_means[0] = sum_lanes<Scalar>(total) / static_cast<Scalar>(larger(frames.real_count, 1));
+}
+
 // Means of one plane: frame_means [T padded] over joints, joint_means [V padded] over frames.
 // `columns` is scratch of 2 * rows.vectors vectors.
 template <int kVectors, class Element, class Scalar = Arithmetic<Element>>
 void pool_plane(const PlanarRows<Element>& rows, const Axis& frames, const Axis& joints,
                 const Element* plane, Vector<Scalar>* columns, Scalar* frame_means,
                 Scalar* joint_means) {
+  if (rows.joints == 1) return pool_one_joint(frames, joints, plane, frame_means, joint_means);
   constexpr int lanes = kLanes<Scalar>;
   const int64_t vectors = kVectors > 0 ? kVectors : rows.vectors;
   const Scalar per_joint = Scalar{1} / static_cast<Scalar>(larger(joints.real_count, 1));
