@@ -136,8 +136,9 @@ class Pipeline {
     if (stream_) finish_streaming();
   }
 
-  // Takes samples [first, last) through: start(stage) before anything is read; read(stage, begin,
-  // end) for all parts; turn(stage) between reading and writing; write(stage, begin, end, ahead).
+  // Takes samples [first, last) through: start(stage) before anything is read, read(stage, begin,
+  // end) for all parts, turn(stage) between reading and writing, and write(stage, begin, end, more)
+  // for all parts, with more telling whether another sample is read meanwhile.
   template <class Start, class Read, class Turn, class Write>
   void run(int64_t first, int64_t last, const Start& start, const Read& read, const Turn& turn,
            const Write& write) {
