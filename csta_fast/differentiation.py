@@ -24,7 +24,6 @@ from csta_fast.second_order import pull_back_twice
 #: to (results, place of the mapped dimension in each).
 VmapRule: TypeAlias = Callable[..., tuple[Any, Any]]
 
-
 _OPERATIONS: dict[str, Any] = {}
 
 
@@ -231,12 +230,8 @@ class _Pool(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        return (
-            call("pool_backward", *grads, *ctx.saved_tensors, ctx.channels_last),
-            None,
-            None,
-            None,
-        )
+        grad_x = call("pool_backward", *grads, *ctx.saved_tensors, ctx.channels_last)
+        return grad_x, None, None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
