@@ -62,8 +62,9 @@ _SECTIONS = {
 _ALLOCATOR_ADVICE = """
 To have the fast rows: start Python with `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184`
 (glibc keeps what it has; memory use stays at its peak), or with `THP_MEM_ALLOC_ENABLE=1` (PyTorch
-asks for huge pages, 512 times fewer faults); not with both, which can fragment the heap and be as
-slow as neither; or preload an allocator that keeps memory, such as jemalloc or tcmalloc.
+asks for huge pages, 512 times fewer faults); or preload an allocator that keeps memory, such as
+jemalloc or tcmalloc. Not both of the first two: at the shape above they get on, but a heap that had
+held other sizes before was seen to fall apart and to fault pages in at every call.
 """
 
 

@@ -11,6 +11,10 @@
 
 namespace csta::CSTA_ISA {
 
+// Bytes of one sample that are written, and of the next that are read, in turn: few enough for the
+// L1 cache or little more, many enough that starting and ending a part costs nothing.
+constexpr int64_t kPartBytes = 32768;
+
 struct Sizes {
   int64_t channels, frames, joints, groups;
   int64_t frame_hidden, joint_hidden;  // 0 when logits are given

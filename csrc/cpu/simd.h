@@ -46,10 +46,6 @@ constexpr int kLanes = CSTA_VECTOR_BYTES / static_cast<int>(sizeof(Scalar));
 
 constexpr int64_t kLine = 64;  // bytes of a cache line
 
-// Bytes of one sample that are written, and of the next that are read, in turn: few enough for the
-// L1 cache or little more, many enough that starting and ending a part costs nothing.
-constexpr int64_t kPartBytes = 32768;
-
 struct Half {
   uint16_t bits;
 };
