@@ -1,4 +1,4 @@
-// The operations: schemas, and the CPU kernels behind them.
+// The CPU kernels behind the operations.
 
 #include "arguments.h"
 
@@ -173,46 +173,19 @@ void instruction_set_code(StackValue* stack, uint64_t, uint64_t) {
   stack[0] = static_cast<StackValue>(instruction_set());
 }
 
-#define CSTA_WEIGHTS                                                     \
-  "Tensor frame_w1, Tensor frame_b1, Tensor frame_w2, Tensor frame_b2, " \
-  "Tensor joint_w1, Tensor joint_b1, Tensor joint_w2, Tensor joint_b2"
-#define CSTA_MASKS "Tensor? lengths, Tensor? frame_mask, Tensor? joint_mask"
-#define CSTA_CHOICES "int gate, float? scale, bool residual"
-#define CSTA_UPSTREAM \
-  "Tensor grad_y, Tensor? grad_frame_attention, Tensor? grad_joint_attention, Tensor x"
-#define CSTA_ATTENTION "Tensor frame_attention, Tensor joint_attention"
-
 struct Operation {
   const char* name;
-  const char* schema;
   BoxedKernel kernel;
 };
 
+// Their schemas are in csta_fast/ops.py.
 constexpr Operation kOperations[] = {
-    {"csta",
-     "csta(Tensor x, " CSTA_WEIGHTS ", " CSTA_MASKS ", " CSTA_CHOICES
-     ") -> (Tensor, Tensor, Tensor)",
-     csta},
-    {"csta_backward",
-     "csta_backward(" CSTA_UPSTREAM ", " CSTA_WEIGHTS ", " CSTA_ATTENTION ", " CSTA_MASKS
-     ", " CSTA_CHOICES
-     ", bool input_gradient) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, "
-     "Tensor)",
-     csta_backward},
-    {"pool", "pool(Tensor x, " CSTA_MASKS ") -> (Tensor, Tensor)", pool},
-    {"pool_backward",
-     "pool_backward(Tensor grad_frame_means, Tensor grad_joint_means, " CSTA_MASKS
-     ", bool channels_last) -> Tensor",
-     pool_backward},
-    {"couple",
-     "couple(Tensor x, Tensor frame_logits, Tensor joint_logits, " CSTA_MASKS ", " CSTA_CHOICES
-     ") -> (Tensor, Tensor, Tensor)",
-     couple},
-    {"couple_backward",
-     "couple_backward(" CSTA_UPSTREAM ", " CSTA_ATTENTION
-     ", Tensor frame_logits, Tensor joint_logits, " CSTA_MASKS ", " CSTA_CHOICES
-     ", bool input_gradient) -> (Tensor, Tensor, Tensor)",
-     couple_backward},
+    {"csta", csta},
+    {"csta_backward", csta_backward},
+    {"pool", pool},
+    {"pool_backward", pool_backward},
+    {"couple", couple},
+    {"couple_backward", couple_backward},
 };
 
 const bool kRegistered = [] {
@@ -222,7 +195,6 @@ const bool kRegistered = [] {
   CSTA_ABI(aoti_torch_library_init_impl("csta_fast", "CompositeExplicitAutograd", __FILE__,
                                         __LINE__, &any));
   for (const Operation& operation : kOperations) {
-    CSTA_ABI(aoti_torch_library_def(schemas, operation.schema));
     CSTA_ABI(torch_library_impl(cpu, operation.name, operation.kernel, kAbiVersion));
   }
   CSTA_ABI(aoti_torch_library_def(schemas, "instruction_set() -> int"));

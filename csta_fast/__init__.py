@@ -7,16 +7,17 @@ the installation.
 
 from __future__ import annotations
 
-from csta_fast import functional, library, reference
+from pathlib import Path
+
+# In a checkout the kernels lie beside the package, where the build finds them, not in it.
+if not (Path(__file__).parent / "kernels").exists():
+    __path__.append(str(Path(__file__).parents[1]))
+
+from csta_fast import functional, reference
 from csta_fast.backends import explain
 from csta_fast.layer import CSTA
 from csta_fast.structures import Attention, HeadWeights
 from csta_fast.version import __version__
-
-if library.failure is None:
-    from csta_fast import ops
-
-    ops.register()
 
 __all__ = [
     "CSTA",

@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from csta_fast import composite, differentiation, library
+from csta_fast import composite, library, ops, triton_backend
+from csta_fast.differentiation import Operations
 from csta_fast.structures import ARITHMETIC_DTYPES
 
 
@@ -43,14 +44,31 @@ def _reference_refusal(x: Tensor) -> str | None:
     return None if x.dtype in ARITHMETIC_DTYPES else f"does not compute in {x.dtype}"
 
 
-_CPU = Backend(
+def _fused(
+    name: str, namespace: str, description: str, refusal: Callable[[Tensor], str | None],
+    register: Callable[[Operations], Any] | None,
+) -> Backend:  # fmt: skip
+    """A backend of operations in a namespace of their own, registered where there are kernels."""
+    operations = Operations(namespace)
+    if register is not None:
+        register(operations)
+    csta, pool, couple = (partial(operations.call, each) for each in ("csta", "pool", "couple"))
+    return Backend(name, description, refusal, csta, pool, couple, validates=True)
+
+
+_CPU = _fused(
     "cpu",
+    "csta_fast",
     "fused C++ kernels, one pass over x",
     _native_refusal,
-    partial(differentiation.call, "csta"),
-    partial(differentiation.call, "pool"),
-    partial(differentiation.call, "couple"),
-    validates=True,
+    ops.register if library.failure is None else None,
+)
+_TRITON = _fused(
+    "triton",
+    triton_backend.NAMESPACE,
+    "fused Triton kernels, one pass over x",
+    triton_backend.refusal,
+    triton_backend.register if triton_backend.MISSING is None else None,
 )
 _REFERENCE = Backend(
     "reference",
@@ -63,7 +81,7 @@ _REFERENCE = Backend(
 )
 
 #: Every backend by name, in order of preference.
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (_CPU, _REFERENCE)}
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (_CPU, _TRITON, _REFERENCE)}
 
 
 def _named(name: str, source: str) -> Backend:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from csta_fast import reference
@@ -70,3 +74,73 @@ def pool(
     x: Tensor, lengths: Tensor | None, frame_mask: Tensor | None, joint_mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     return reference.pool(x, lengths=lengths, frame_mask=frame_mask, joint_mask=joint_mask)
+
+
+def csta_backward(
+    grad_y: Tensor,
+    grad_frames: Tensor | None,
+    grad_joints: Tensor | None,
+    x: Tensor,
+    *args: Any,
+) -> tuple[Tensor, ...]:
+    weights, settings, input_gradient = args[:8], args[10:16], args[16]
+    grad_x, *others = _pull_back(
+        lambda *primals: csta(*primals, *settings),
+        (grad_y, grad_frames, grad_joints),
+        (x, *weights),
+    )
+    return grad_x if input_gradient else x.new_empty((0,)), *others
+
+
+def couple_backward(
+    grad_y: Tensor,
+    grad_frames: Tensor | None,
+    grad_joints: Tensor | None,
+    x: Tensor,
+    frame_attention: Tensor,
+    joint_attention: Tensor,
+    frame_logits: Tensor,
+    joint_logits: Tensor,
+    *args: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    settings, input_gradient = args[:6], args[6]
+    grad_x, of_frames, of_joints = _pull_back(
+        lambda *primals: couple(*primals, *settings),
+        (grad_y, grad_frames, grad_joints),
+        (x, frame_logits.to(frame_attention.dtype), joint_logits.to(joint_attention.dtype)),
+    )
+    return grad_x if input_gradient else x.new_empty((0,)), of_frames, of_joints
+
+
+def pool_backward(grad_frame_means: Tensor, grad_joint_means: Tensor, *args: Any) -> Tensor:
+    *masks, channels_last = args
+    x = grad_frame_means.new_zeros((*grad_frame_means.shape, grad_joint_means.shape[2]))
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    (grad_x,) = _pull_back(lambda x: pool(x, *masks), (grad_frame_means, grad_joint_means), (x,))
+    return grad_x
+
+
+def _pull_back(
+    forward: Callable[..., tuple[Tensor, ...]],
+    cotangents: tuple[Tensor | None, ...],
+    primals: tuple[Tensor, ...],
+) -> tuple[Tensor, ...]:
+    """Gradients of <cotangents, forward(primals)>."""
+    leaves = [primal.detach().requires_grad_() for primal in primals]
+    with torch.enable_grad():
+        outputs = forward(*leaves)
+    given = [(out, grad) for out, grad in zip(outputs, cotangents, strict=True) if grad is not None]
+    gradients = torch.autograd.grad(
+        [out for out, _ in given], leaves, [grad for _, grad in given], materialize_grads=True
+    )
+    return tuple(
+        gradient.contiguous(memory_format=_layout_of(leaf))
+        for gradient, leaf in zip(gradients, leaves, strict=True)
+    )
+
+
+def _layout_of(tensor: Tensor) -> torch.memory_format:
+    last = tensor.dim() == 4 and not tensor.is_contiguous()
+    last = last and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format

@@ -2,7 +2,8 @@
 
 Eager calls go through these ``autograd.Function`` classes (half the cost of the generated ones);
 ``ops.register`` hands the same two methods to ``torch.library.register_autograd``, which is what
-``torch.compile`` and direct users of ``torch.ops.csta_fast`` see.
+``torch.compile`` and direct users of ``torch.ops`` see. Every set of kernels has its operations in
+a namespace of its own, and the same rules.
 
 First gradients are native. Gradients of gradients differentiate the reference, so they are exact
 to any order.
@@ -24,63 +25,85 @@ from csta_fast.second_order import pull_back_twice
 #: to (results, place of the mapped dimension in each).
 VmapRule: TypeAlias = Callable[..., tuple[Any, Any]]
 
-_OPERATIONS: dict[str, Any] = {}
 
+class Operations:
+    """The operations of one namespace of ``torch.ops``, callable with gradients."""
 
-def _operation(name: str) -> Any:
-    operation = _OPERATIONS.get(name)
-    if operation is None:
-        operation = _OPERATIONS[name] = getattr(torch.ops.csta_fast, name).default
-    return operation
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self._found: dict[str, Any] = {}
+        #: The gradient rule of every operation.
+        self.rules: dict[str, Any] = {
+            name: type(rule.__name__, (rule,), {"operations": self})
+            for name, rule in _RULES.items()
+        }
+        self._eager = {name: _without_setup_context(rule) for name, rule in self.rules.items()}
 
+    def _operation(self, name: str) -> Any:
+        operation = self._found.get(name)
+        if operation is None:
+            operation = getattr(getattr(torch.ops, self.namespace), name).default
+            self._found[name] = operation
+        return operation
 
-def _native(name: str, *args: Any) -> Any:
-    """Call the kernel without the autograd layer, whose mere presence costs microseconds."""
-    with torch._C._AutoDispatchBelowAutograd():
-        return _operation(name)(*args)
+    def native(self, name: str, *args: Any) -> Any:
+        """Call the kernel without the autograd layer, whose mere presence costs microseconds."""
+        with torch._C._AutoDispatchBelowAutograd():
+            return self._operation(name)(*args)
 
+    def call(self, name: str, *args: Any) -> Any:
+        """Call an operation the cheapest way that still differentiates, transforms and compiles."""
+        if torch.compiler.is_compiling():
+            return getattr(getattr(torch.ops, self.namespace), name).default(*args)
+        if torch._C._are_functorch_transforms_active():
+            return self.rules[name].apply(*args)
+        if torch.is_grad_enabled() and _any_requires_grad(args):
+            return self._eager[name].apply(*args)  # type: ignore[no-untyped-call]
+        return self.native(name, *args)
 
-def call(name: str, *args: Any) -> Any:
-    """Call an operation the cheapest way that still differentiates, transforms and compiles."""
-    if torch.compiler.is_compiling():
-        return getattr(torch.ops.csta_fast, name).default(*args)
-    if torch._C._are_functorch_transforms_active():
-        return RULES[name].apply(*args)
-    if torch.is_grad_enabled() and _any_requires_grad(args):
-        return _EAGER[name].apply(*args)
-    return _native(name, *args)
+    def loop_over_batch(self, name: str) -> VmapRule:
+        """A vmap rule: one call per element of the mapped dimension, results stacked in front."""
+
+        def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+            results = [
+                self.call(
+                    name,
+                    *(
+                        value if axis is None else value.select(axis, index)
+                        for value, axis in zip(args, in_dims, strict=True)
+                    ),
+                )
+                for index in range(info.batch_size)
+            ]
+            if isinstance(results[0], Tensor):
+                return torch.stack(results), 0
+            stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+            return stacked, (0,) * len(stacked)
+
+        return rule
 
 
 def _any_requires_grad(args: tuple[Any, ...]) -> bool:
     return any(isinstance(value, Tensor) and value.requires_grad for value in args)
 
 
-def loop_over_batch(name: str) -> VmapRule:
-    """A vmap rule: one call per element of the mapped dimension, results stacked in front."""
+class _Rule(Function):
+    """The gradient rule of one operation; ``Operations`` makes one of each for its namespace."""
 
-    def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-        results = [
-            call(
-                name,
-                *(
-                    value if axis is None else value.select(axis, index)
-                    for value, axis in zip(args, in_dims, strict=True)
-                ),
-            )
-            for index in range(info.batch_size)
-        ]
-        if isinstance(results[0], Tensor):
-            return torch.stack(results), 0
-        stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
-        return stacked, (0,) * len(stacked)
+    operation: str
+    operations: Operations
 
-    return rule
+    @classmethod
+    def forward(cls, *args: Any) -> Any:
+        return cls.operations.native(cls.operation, *args)
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
+        return cls.operations.loop_over_batch(cls.operation)(info, in_dims, *args)
 
 
-class _Csta(Function):
-    @staticmethod
-    def forward(*args: Any) -> Any:
-        return _native("csta", *args)
+class _Csta(_Rule):
+    operation = "csta"
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -89,12 +112,12 @@ class _Csta(Function):
         ctx.save_for_backward(*inputs[:12], *attention)
         ctx.options = inputs[12:]
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+    @classmethod
+    def backward(cls, ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         *inputs, frame_attention, joint_attention = ctx.saved_tensors
         grad_y, grad_frames, grad_joints = grads
         x, weights, masks = inputs[0], inputs[1:9], inputs[9:]
-        grad_x, *grad_weights = call(
+        grad_x, *grad_weights = cls.operations.call(
             "csta_backward",
             torch.zeros_like(x) if grad_y is None else grad_y,
             grad_frames,
@@ -109,15 +132,9 @@ class _Csta(Function):
         )
         return grad_x if ctx.needs_input_grad[0] else None, *grad_weights, *(None,) * 6
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-        return loop_over_batch("csta")(info, in_dims, *args)
 
-
-class _CstaBackward(Function):
-    @staticmethod
-    def forward(*args: Any) -> Any:
-        return _native("csta_backward", *args)
+class _CstaBackward(_Rule):
+    operation = "csta_backward"
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -125,8 +142,8 @@ class _CstaBackward(Function):
         ctx.save_for_backward(*inputs[:17])
         ctx.options = inputs[17:]
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+    @classmethod
+    def backward(cls, ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
         cotangents, primals = saved[:3], saved[3:12]
         settings: tuple[Any, ...] = (*saved[14:17], *ctx.options[:3])
@@ -137,15 +154,9 @@ class _CstaBackward(Function):
         results = pull_back_twice(forward, cotangents, primals, grads)
         return *_where_given(results, (*cotangents, *primals)), *(None,) * 9
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-        return loop_over_batch("csta_backward")(info, in_dims, *args)
 
-
-class _Couple(Function):
-    @staticmethod
-    def forward(*args: Any) -> Any:
-        return _native("couple", *args)
+class _Couple(_Rule):
+    operation = "couple"
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -154,11 +165,11 @@ class _Couple(Function):
         ctx.save_for_backward(*inputs[:6], *attention)
         ctx.options = inputs[6:]
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+    @classmethod
+    def backward(cls, ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         x, frame_logits, joint_logits, *masks, frame_attention, joint_attention = ctx.saved_tensors
         grad_y, grad_frames, grad_joints = grads
-        grad_x, grad_frame_logits, grad_joint_logits = call(
+        grad_x, grad_frame_logits, grad_joint_logits = cls.operations.call(
             "couple_backward",
             torch.zeros_like(x) if grad_y is None else grad_y,
             grad_frames,
@@ -179,15 +190,9 @@ class _Couple(Function):
             *(None,) * 6,
         )
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-        return loop_over_batch("couple")(info, in_dims, *args)
 
-
-class _CoupleBackward(Function):
-    @staticmethod
-    def forward(*args: Any) -> Any:
-        return _native("couple_backward", *args)
+class _CoupleBackward(_Rule):
+    operation = "couple_backward"
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -195,8 +200,8 @@ class _CoupleBackward(Function):
         ctx.save_for_backward(*inputs[:11])
         ctx.options = inputs[11:]
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+    @classmethod
+    def backward(cls, ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
         cotangents, x, logits = saved[:3], saved[3], saved[6:8]
         settings: tuple[Any, ...] = (*saved[8:11], *ctx.options[:3])
@@ -210,15 +215,9 @@ class _CoupleBackward(Function):
         )
         return *of_cotangents, of_x, None, None, of_frames, of_joints, *(None,) * 7
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-        return loop_over_batch("couple_backward")(info, in_dims, *args)
 
-
-class _Pool(Function):
-    @staticmethod
-    def forward(*args: Any) -> Any:
-        return _native("pool", *args)
+class _Pool(_Rule):
+    operation = "pool"
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -228,34 +227,24 @@ class _Pool(Function):
             memory_format=torch.channels_last
         )
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        grad_x = call("pool_backward", *grads, *ctx.saved_tensors, ctx.channels_last)
+    @classmethod
+    def backward(cls, ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        grad_x = cls.operations.call("pool_backward", *grads, *ctx.saved_tensors, ctx.channels_last)
         return grad_x, None, None, None
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-        return loop_over_batch("pool")(info, in_dims, *args)
 
-
-class _PoolBackward(Function):
+class _PoolBackward(_Rule):
     """Linear in both gradients, so its own gradient is the pooling of what comes back."""
 
-    @staticmethod
-    def forward(*args: Any) -> Any:
-        return _native("pool_backward", *args)
+    operation = "pool_backward"
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.save_for_backward(*inputs[2:5])
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        return *call("pool", *grads, *ctx.saved_tensors), None, None, None, None
-
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-        return loop_over_batch("pool_backward")(info, in_dims, *args)
+    @classmethod
+    def backward(cls, ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return *cls.operations.call("pool", *grads, *ctx.saved_tensors), None, None, None, None
 
 
 def _where_given(
@@ -266,14 +255,9 @@ def _where_given(
     )
 
 
-#: The gradient rule of every operation.
-RULES: dict[str, Any] = {
-    "csta": _Csta,
-    "csta_backward": _CstaBackward,
-    "couple": _Couple,
-    "couple_backward": _CoupleBackward,
-    "pool": _Pool,
-    "pool_backward": _PoolBackward,
+_RULES: dict[str, type[_Rule]] = {
+    rule.operation: rule
+    for rule in (_Csta, _CstaBackward, _Couple, _CoupleBackward, _Pool, _PoolBackward)
 }
 
 
@@ -293,6 +277,3 @@ def _without_setup_context(rule: Any) -> type[Function]:
 
     Eager.__name__ = Eager.__qualname__ = rule.__name__
     return Eager
-
-
-_EAGER: dict[str, Any] = {name: _without_setup_context(rule) for name, rule in RULES.items()}

@@ -1,7 +1,8 @@
-"""Makes the library's operations citizens of PyTorch: fake kernels, gradients, vmap, FLOPs.
+"""The operations as PyTorch knows them: schemas, fake kernels, gradients, vmap, FLOPs.
 
-The schemas and the CPU kernels are in C++ (``csrc/register.cpp``). Each operation returns what
-its backward needs and nothing x-sized beside its result:
+Every set of kernels has them in a namespace of its own: ``csta_fast`` holds those of the native
+library (``csrc/register.cpp``), ``csta_fast_triton`` those of ``csta_fast.kernels``. Each operation
+returns what its backward needs and nothing x-sized beside its result:
 
 ====================  ==========================================================
 ``csta``              y, frame attention, joint attention
@@ -23,8 +24,33 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from csta_fast import differentiation
+from csta_fast.differentiation import Operations
 from csta_fast.structures import ARITHMETIC_DTYPES
+
+_WEIGHTS = ", ".join(
+    f"Tensor {head}_{part}" for head in ("frame", "joint") for part in ("w1", "b1", "w2", "b2")
+)
+_MASKS = "Tensor? lengths, Tensor? frame_mask, Tensor? joint_mask"
+_CHOICES = "int gate, float? scale, bool residual"
+_UPSTREAM = "Tensor grad_y, Tensor? grad_frame_attention, Tensor? grad_joint_attention, Tensor x"
+_ATTENTION = "Tensor frame_attention, Tensor joint_attention"
+_LOGITS = "Tensor frame_logits, Tensor joint_logits"
+_THREE = "(Tensor, Tensor, Tensor)"
+
+SCHEMAS: dict[str, str] = {
+    "csta": f"(Tensor x, {_WEIGHTS}, {_MASKS}, {_CHOICES}) -> {_THREE}",
+    "csta_backward": f"({_UPSTREAM}, {_WEIGHTS}, {_ATTENTION}, {_MASKS}, {_CHOICES}, "
+    f"bool input_gradient) -> ({', '.join(['Tensor'] * 9)})",
+    "pool": f"(Tensor x, {_MASKS}) -> (Tensor, Tensor)",
+    "pool_backward": f"(Tensor grad_frame_means, Tensor grad_joint_means, {_MASKS}, "
+    "bool channels_last) -> Tensor",
+    "couple": f"(Tensor x, {_LOGITS}, {_MASKS}, {_CHOICES}) -> {_THREE}",
+    "couple_backward": f"({_UPSTREAM}, {_ATTENTION}, {_LOGITS}, {_MASKS}, {_CHOICES}, "
+    f"bool input_gradient) -> {_THREE}",
+}
+
+#: The libraries that this module made; PyTorch forgets an operation whose library is collected.
+_LIBRARIES: dict[str, torch.library.Library] = {}
 
 
 def _empty_result(x: Tensor) -> Tensor:
@@ -131,12 +157,19 @@ _FLOPS: dict[str, Callable[..., int]] = dict.fromkeys(_FAKES, _no_flops) | {
 }
 
 
-def register() -> None:
-    """Complete the operations that the loaded library has defined; called once."""
-    for name, fake in _FAKES.items():
-        qualified = f"csta_fast::{name}"
-        torch.library.register_fake(qualified, _on_one_device(fake))
-        rule = differentiation.RULES[name]
-        torch.library.register_autograd(qualified, rule.backward, setup_context=rule.setup_context)
-        torch.library.register_vmap(qualified, differentiation.loop_over_batch(name))
-        register_flop_formula(getattr(torch.ops.csta_fast, name))(_FLOPS[name])
+def register(operations: Operations) -> torch.library.Library:
+    """Define the operations of a namespace, once; returns the library to add kernels to."""
+    namespace = operations.namespace
+    library = torch.library.Library(namespace, "FRAGMENT")  # type: ignore[no-untyped-call]
+    _LIBRARIES[namespace] = library
+    for name, schema in SCHEMAS.items():
+        library.define(name + schema)  # type: ignore[no-untyped-call]
+        qualified = f"{namespace}::{name}"
+        torch.library.register_fake(qualified, _on_one_device(_FAKES[name]), lib=library)
+        rule = operations.rules[name]
+        torch.library.register_autograd(
+            qualified, rule.backward, setup_context=rule.setup_context, lib=library
+        )
+        torch.library.register_vmap(qualified, operations.loop_over_batch(name), lib=library)
+        register_flop_formula(getattr(getattr(torch.ops, namespace), name))(_FLOPS[name])
+    return library

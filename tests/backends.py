@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from csta_fast import library
+from csta_fast import library, triton_backend
 
 ALL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -22,6 +22,7 @@ class Backend:
     device: str
     dtypes: tuple[torch.dtype, ...] = ALL_DTYPES
     keeps_layout: bool = True
+    interpreted: bool = False  # a thousand times slower: small calls only
 
     def __str__(self) -> str:
         return self.name
@@ -29,6 +30,11 @@ class Backend:
 
 BACKENDS = (
     Backend("cpu", "cpu"),
+    Backend(
+        "triton",
+        "cuda" if torch.cuda.is_available() else "cpu",
+        interpreted=triton_backend.INTERPRETED,
+    ),
     Backend("reference", "cpu", keeps_layout=False),
 )
 
@@ -52,3 +58,5 @@ def require(name: str) -> None:
         if native_was_declined():
             pytest.skip(library.failure)
         pytest.fail(library.failure)
+    if name == "triton" and triton_backend.MISSING is not None:
+        pytest.skip(triton_backend.MISSING)

@@ -8,8 +8,12 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import pytest
 import torch
+
+if not torch.cuda.is_available():  # Triton reads it when it is imported
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+import pytest
 from backends import BACKENDS, Backend, require
 from hypothesis import HealthCheck, settings
 

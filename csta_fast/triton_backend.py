@@ -1,0 +1,143 @@
+"""The Triton kernels as a backend: when they can serve, and what happens when they cannot.
+
+Neither Triton nor a driver is needed to import this. The kernels are imported by the first call
+that they are to serve. A kernel that does not compile is no failed call: plain PyTorch computes
+that one, and the reason is remembered for the next ones.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from csta_fast import checks, composite, ops
+from csta_fast.differentiation import Operations
+from csta_fast.kernels.plans import MOST_JOINTS
+from csta_fast.structures import ARITHMETIC_DTYPES, HeadWeights
+
+NAMESPACE = "csta_fast_triton"
+
+#: Older GPUs have no bfloat16 and no asynchronous copies.
+_LEAST_CAPABILITY = (8, 0)
+
+#: None, or why the kernels do not serve any more.
+failure: str | None = None
+
+
+#: Whether Triton runs its kernels in Python, on any device: its own switch, read as it reads it.
+INTERPRETED: bool = os.environ.get("TRITON_INTERPRET") == "1"
+
+#: None, or why there is no Triton.
+MISSING: str | None = (
+    None
+    if importlib.util.find_spec("triton")
+    else "Triton is not installed; it comes with PyTorch for GPUs (pip install triton)"
+)
+
+
+@lru_cache(maxsize=64)
+def _device_refusal(device: torch.device) -> str | None:
+    if device.type != "cuda":
+        return f"serves GPU tensors, x is on {device}"
+    if torch.version.hip is None:
+        capability = torch.cuda.get_device_capability(device)
+        if capability < _LEAST_CAPABILITY:
+            has, wanted = (".".join(map(str, each)) for each in (capability, _LEAST_CAPABILITY))
+            return f"wants a GPU of compute capability {wanted}, {device} has {has}"
+    return None
+
+
+def refusal(x: Tensor) -> str | None:
+    """Why x cannot be served here, or None."""
+    if x.dtype not in ARITHMETIC_DTYPES:
+        return f"does not compute in {x.dtype}"
+    reason = MISSING or (None if INTERPRETED else _device_refusal(x.device)) or failure
+    if reason is None and x.dim() == 4 and x.shape[3] > MOST_JOINTS:
+        return f"takes up to {MOST_JOINTS} joints, x has {x.shape[3]}"
+    return reason
+
+
+def implementation(name: str) -> Callable[..., Any]:
+    """The operation as PyTorch's dispatcher calls it: checked, launched, or computed plainly."""
+    check = _CHECKS.get(name)
+
+    def run(*args: Any) -> Any:
+        if check is not None:
+            check(*args)
+        if failure is None:
+            try:
+                from csta_fast.kernels import operations
+
+                with torch.cuda.device_of(args[0]):  # type: ignore[no-untyped-call]
+                    return getattr(operations, name)(*args)
+            except Exception as error:
+                if not _is_compilation_failure(error):
+                    raise
+                _remember(error)
+        with _autograd_enabled():
+            return getattr(composite, name)(*args)
+
+    return run
+
+
+def _is_compilation_failure(error: Exception) -> bool:
+    """Whether Triton could not make a kernel, as opposed to a kernel or a call that went wrong."""
+    from triton.errors import TritonError
+
+    return isinstance(error, TritonError) or "C compiler" in str(error)
+
+
+def _remember(error: Exception) -> None:
+    global failure
+    first_line = str(error).strip().partition("\n")[0]
+    failure = f"its kernels could not be compiled here ({type(error).__name__}: {first_line})"
+    warnings.warn(f"csta_fast: backend 'triton' does not serve any more: {failure}", stacklevel=2)
+
+
+@contextmanager
+def _autograd_enabled() -> Iterator[None]:
+    """Undo, for plain PyTorch's gradients, that the dispatcher is below its autograd layer."""
+    functionality = torch._C.DispatchKey.AutogradFunctionality
+    with torch._C._PreserveDispatchKeyGuard():
+        torch._C._dispatch_tls_set_dispatch_key_excluded(functionality, False)
+        yield
+
+
+def _check_csta(x: Tensor, *args: Any) -> None:
+    weights = HeadWeights(*args[:4]), HeadWeights(*args[4:8])
+    checks.heads(x, checks.features(x), *weights)
+    checks.masks(x, *args[8:11])
+
+
+def _check_couple(x: Tensor, *args: Any) -> None:
+    checks.features(x)
+    checks.logits(x, *args[:2])
+    checks.masks(x, *args[2:5])
+
+
+def _check_pool(x: Tensor, *masks: Any) -> None:
+    checks.features(x)
+    checks.masks(x, *masks)
+
+
+_CHECKS: dict[str, Callable[..., None]] = {
+    "csta": _check_csta,
+    "couple": _check_couple,
+    "pool": _check_pool,
+}
+
+
+def register(operations: Operations) -> None:
+    """Make the kernels PyTorch operations; they are imported when first called."""
+    library = ops.register(operations)
+    for name in ops.SCHEMAS:
+        for key in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):
+            library.impl(name, implementation(name), key)  # type: ignore[no-untyped-call]

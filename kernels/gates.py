@@ -1,0 +1,190 @@
+"""The stages between logits and attention, forward and backward; one item is some rows of one axis.
+
+Every length is walked in blocks: T may be any number of frames without another compilation.
+"""
+
+import triton
+import triton.language as tl
+from csta_fast.kernels.positions import real_counts, real_frames, real_joints, scale_of
+
+_LOG2_E = tl.constexpr(1.4426950408889634)
+_LN2_HIGH = tl.constexpr(0.693145751953125)  # the upper bits of ln 2: n times it is exact
+_LN2_LOW = tl.constexpr(1.42860682030941723212e-6)
+_SMALLEST = tl.constexpr(-104.0)  # its float32 exponential is 0
+
+
+@triton.jit
+def exponential(x):
+    """e^x for x ≤ 0. The hardware's exponential is accurate near 0 only: its error grows with x."""
+    if x.dtype == tl.float64:
+        return tl.exp(x)
+    else:
+        bounded = tl.where(x < _SMALLEST, _SMALLEST, x)
+        whole = tl.floor(bounded * _LOG2_E + 0.5)
+        rest = (bounded - whole * _LN2_HIGH) - whole * _LN2_LOW
+        half = tl.floor(whole * 0.5)  # 2^whole alone may be too small for a normal number
+        return tl.exp(rest) * tl.exp2(half) * tl.exp2(whole - half)
+
+
+@triton.jit
+def sigmoid(x):
+    small = exponential(-tl.abs(x))
+    return tl.where(x >= 0, 1 / (1 + small), tl.where(x < 0, small / (1 + small), x))
+
+
+@triton.jit
+def gate_item(
+    frames,  # Axis; reads logits, writes attention
+    joints,  # Axis; reads logits, writes attention
+    sizes,
+    masks,
+    sample,
+    item,
+    BLOCK_V: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+    ARITHMETIC: tl.constexpr,
+):
+    """Attention of the logits: even items the frames', odd items the joints' of some groups."""
+    limit, _, joint_count = real_counts(sizes, masks, sample, BLOCK_V)
+    group = (item // 2) * BLOCK_R + tl.arange(0, BLOCK_R)
+    if item % 2 == 0:
+        _gate_axis(frames, 0, sizes, masks, sample, group, limit,
+                   BLOCK_R, BLOCK_L, SOFTMAX, ARITHMETIC)  # fmt: skip
+    else:
+        _gate_axis(joints, 1, sizes, masks, sample, group, joint_count,
+                   BLOCK_R, BLOCK_L, SOFTMAX, ARITHMETIC)  # fmt: skip
+
+
+@triton.jit
+def _real(sizes, masks, sample, at, bound, JOINTS: tl.constexpr):
+    if JOINTS:
+        return real_joints(sizes, masks, sample, at, bound)
+    else:
+        return real_frames(sizes, masks, sample, at, bound)
+
+
+@triton.jit
+def _gate_axis(
+    axis, JOINTS: tl.constexpr, sizes, masks, sample, group, bound,
+    BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr, SOFTMAX: tl.constexpr, ARITHMETIC: tl.constexpr
+):  # fmt: skip
+    groups, length = sizes.groups, axis.length
+    start_of_row = (sample.to(tl.int64) * groups + group)[:, None] * length
+    largest = tl.full([BLOCK_R], float("-inf"), ARITHMETIC)
+    total = tl.zeros([BLOCK_R], ARITHMETIC)
+    if SOFTMAX:
+        for start in range(0, length, BLOCK_L):
+            at = start + tl.arange(0, BLOCK_L)
+            real = (group < groups)[:, None] & _real(sizes, masks, sample, at, bound, JOINTS)[
+                None, :
+            ]
+            place = axis.logits + start_of_row + at[None, :]
+            logits = tl.load(place, mask=real, other=float("-inf")).to(ARITHMETIC)
+            largest = tl.maximum(largest, tl.max(logits, 1))
+        for start in range(0, length, BLOCK_L):
+            at = start + tl.arange(0, BLOCK_L)
+            real = (group < groups)[:, None] & _real(sizes, masks, sample, at, bound, JOINTS)[
+                None, :
+            ]
+            place = axis.logits + start_of_row + at[None, :]
+            logits = tl.load(place, mask=real, other=0).to(ARITHMETIC)
+            shifted = exponential(tl.where(real, logits - largest[:, None], 0))
+            total += tl.sum(tl.where(real, shifted, 0), 1)
+    for start in range(0, length, BLOCK_L):
+        at = start + tl.arange(0, BLOCK_L)
+        inside = (group < groups)[:, None] & (at < length)[None, :]
+        real = inside & _real(sizes, masks, sample, at, bound, JOINTS)[None, :]
+        place = start_of_row + at[None, :]
+        logits = tl.load(axis.logits + place, mask=real, other=0).to(ARITHMETIC)
+        if SOFTMAX:
+            shifted = tl.where(real, logits - largest[:, None], 0)
+            attention = exponential(shifted) / total[:, None]
+        else:
+            attention = sigmoid(logits)
+        tl.store(axis.attention + place, tl.where(real, attention, 0), mask=inside)
+
+
+@triton.jit
+def gate_backward_item(
+    frames,  # Axis; reads attention
+    joints,  # Axis; reads attention
+    frame_gradients,  # AxisGradients; reads correlation and upstream, writes logits
+    joint_gradients,  # AxisGradients; reads correlation and upstream, writes logits
+    sizes,
+    masks,
+    slices,
+    scale,
+    sample,
+    item,
+    BLOCK_V: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+    SOFTMAX: tl.constexpr,
+    MEAN: tl.constexpr,
+    ARITHMETIC: tl.constexpr,
+):
+    """Gradient of the logits: even items the frames', odd items the joints' of some groups."""
+    _, frame_count, joint_count = real_counts(sizes, masks, sample, BLOCK_V)
+    kappa = scale_of(scale, frame_count, joint_count, MEAN, ARITHMETIC)
+    group = (item // 2) * BLOCK_R + tl.arange(0, BLOCK_R)
+    if item % 2 == 0:
+        _gate_axis_backward(frames, frame_gradients, sizes, slices, kappa, sample, group,
+                            BLOCK_R, BLOCK_L, SOFTMAX, ARITHMETIC)  # fmt: skip
+    else:
+        _gate_axis_backward(joints, joint_gradients, sizes, slices, kappa, sample, group,
+                            BLOCK_R, BLOCK_L, SOFTMAX, ARITHMETIC)  # fmt: skip
+
+
+@triton.jit
+def _gate_axis_backward(
+    axis, gradients, sizes, slices, kappa, sample, group,
+    BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr, SOFTMAX: tl.constexpr, ARITHMETIC: tl.constexpr
+):  # fmt: skip
+    length = axis.length
+    row = sample.to(tl.int64) * sizes.groups + group
+    along = tl.zeros([BLOCK_R], ARITHMETIC)  # Σ a·da
+    if SOFTMAX:
+        for start in range(0, length, BLOCK_L):
+            at = start + tl.arange(0, BLOCK_L)
+            inside = (group < sizes.groups)[:, None] & (at < length)[None, :]
+            attention = tl.load(
+                axis.attention + row[:, None] * length + at[None, :], mask=inside, other=0
+            )
+            of_attention = _gradient_of_attention(
+                axis, gradients, sizes, slices, kappa, sample, group, at, inside, ARITHMETIC
+            )
+            along += tl.sum(tl.where(attention != 0, attention * of_attention, 0), 1)
+    for start in range(0, length, BLOCK_L):
+        at = start + tl.arange(0, BLOCK_L)
+        inside = (group < sizes.groups)[:, None] & (at < length)[None, :]
+        place = row[:, None] * length + at[None, :]
+        attention = tl.load(axis.attention + place, mask=inside, other=0)
+        of_attention = _gradient_of_attention(
+            axis, gradients, sizes, slices, kappa, sample, group, at, inside, ARITHMETIC
+        )
+        if SOFTMAX:
+            result = attention * (of_attention - along[:, None])
+        else:
+            result = attention * (1 - attention) * of_attention
+        tl.store(gradients.logits + place, tl.where(attention != 0, result, 0), mask=inside)
+
+
+@triton.jit
+def _gradient_of_attention(
+    axis, gradients, sizes, slices, kappa, sample, group, at, inside, ARITHMETIC: tl.constexpr
+):  # fmt: skip
+    """κ Σ of the correlations of a group's rows, in their order, and what came from above."""
+    total = tl.zeros(inside.shape, ARITHMETIC)
+    rows = slices.rows // sizes.groups
+    first = (sample.to(tl.int64) * slices.rows + group * rows) * axis.parts
+    for index in range(rows * axis.parts):
+        place = gradients.correlation + (first + index)[:, None] * axis.length + at[None, :]
+        total += tl.load(place, mask=inside, other=0)
+    total = kappa * total
+    if gradients.upstream is not None:
+        row = sample.to(tl.int64) * sizes.groups + group
+        place = gradients.upstream + row[:, None] * axis.length + at[None, :]
+        total += tl.load(place, mask=inside, other=0)
+    return total

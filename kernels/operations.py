@@ -1,0 +1,338 @@
+"""The six operations on a GPU, under the flat signatures of ``csta_fast.composite``.
+
+Each allocates its results and what lies between its stages, and launches. A call runs on the
+current stream of x's device and waits for nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton.language as tl
+from csta_fast.kernels import means, pipeline, plans, weights
+from csta_fast.kernels.plans import Plan
+from csta_fast.kernels.structures import AxisGradients, AxisTensors, HeadTensors, MaskTensors
+from torch import Tensor
+
+from csta_fast.structures import ARITHMETIC_DTYPES
+
+_ARITHMETIC = {torch.float32: tl.float32, torch.float64: tl.float64}
+
+#: Where there is no GPU (Triton's interpreter), plans are made for an H100's L2 cache.
+_INTERPRETED_L2 = 50 * 2**20
+
+#: Parts into which the samples fall for the gradients of the weights.
+_MOST_RUNS = 64
+_ADDED = 256  # elements that one program adds up over the runs
+
+
+class Call:
+    """What every operation needs of x: its layout, its plan, its masks, and room beside it."""
+
+    def __init__(
+        self, x: Tensor, groups: int, masks: tuple[Tensor | None, ...], passes: int = 1
+    ) -> None:
+        self.last = is_channels_last(x)
+        self.x = x if self.last else x.contiguous()
+        self.samples, self.channels, self.frames, self.joints = x.shape
+        self.groups = groups
+        self.arithmetic = ARITHMETIC_DTYPES[x.dtype]
+        lengths, frame_mask, joint_mask = (
+            None if mask is None else mask.contiguous() for mask in masks
+        )
+        self.masks = MaskTensors(lengths, _bytes(frame_mask), _bytes(joint_mask))
+        self.joint_stride = self.joints if joint_mask is not None and joint_mask.dim() == 2 else 0
+        self.plan: Plan = plans.plan(
+            self.channels, self.frames, self.joints, groups, x.element_size(), self.last,
+            l2_bytes(x.device), passes,
+        )  # fmt: skip
+
+    def like_x(self, x: Tensor) -> Tensor:
+        """x's shape in the layout of the call."""
+        layout = torch.channels_last if self.last else torch.contiguous_format
+        return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=layout)
+
+    def in_layout(self, tensor: Tensor) -> Tensor:
+        """Another tensor of x's shape, in the layout of the call."""
+        layout = torch.channels_last if self.last else torch.contiguous_format
+        return tensor.contiguous(memory_format=layout)
+
+    def room(self, *shape: int) -> Tensor:
+        """Uninitialised memory in the type of the arithmetic."""
+        return self.x.new_empty((self.samples, *shape), dtype=self.arithmetic)
+
+    def counters(self) -> tuple[Tensor | None, Tensor | None]:
+        """Tickets, and items done per stage and sample; none where programs work alone."""
+        if self.plan.alone:
+            return None, None
+        zeros = self.x.new_zeros(1 + 3 * self.samples, dtype=torch.int32)
+        return zeros, zeros[1:]
+
+    @property
+    def delay(self) -> int:
+        """Samples between the first and the last stage of one sample."""
+        return min(self.plan.window, self.samples)
+
+    def launch(
+        self, kernel: Any, registers: int, tensors: tuple[Any, ...],
+        items: tuple[int, int, int, int], widths: tuple[int, int],
+        choices: tuple[int, float | None, bool], **blocks: Any
+    ) -> None:  # fmt: skip
+        """Launch one of the two pipelines."""
+        this, (gate, scale, residual) = self.plan, choices
+        registers = plans.DOUBLE_REGISTERS if self.arithmetic is torch.float64 else registers
+        if torch.version.hip is None:  # AMD's compiler has no such option
+            blocks["maxnreg"] = registers
+        softmax = gate == 0
+        mean = scale is None and softmax
+        slots = self.samples if this.alone else (self.samples + self.delay) * sum(items)
+        kernel[(slots,)](
+            *tensors, self.masks, *self.counters(),
+            self.samples, self.channels, self.frames, self.joints, self.groups, self.joint_stride,
+            *widths, this.rows, this.slice_frames, this.slice_positions, self.delay, *items,
+            1.0 if scale is None else scale,
+            BLOCK_C=this.block_c, BLOCK_T=this.block_t, BLOCK_V=this.block_v,
+            BLOCK_H=plans.BLOCK_H, BLOCK_K=plans.BLOCK_K, BLOCK_P=plans.BLOCK_P,
+            BLOCK_R=this.block_r, BLOCK_L=plans.BLOCK_L, SHARED=this.shared, SOFTMAX=softmax,
+            MEAN=mean, RESIDUAL=residual, LAST=self.last, ALONE=this.alone,
+            ARITHMETIC=_ARITHMETIC[self.arithmetic], num_warps=plans.WARPS, **blocks,
+        )  # fmt: skip
+
+
+def is_channels_last(x: Tensor) -> bool:
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _bytes(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else mask.view(torch.uint8)
+
+
+def l2_bytes(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _INTERPRETED_L2
+    return int(torch.cuda.get_device_properties(device).L2_cache_size)
+
+
+def csta(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    heads = _heads(args[:8])
+    call = Call(x, heads[0].w2.shape[0], args[8:11])
+    widths = heads[0].w1.shape[0], heads[1].w1.shape[0]
+    this, channels, groups = call.plan, call.channels, call.groups
+    frames, joints = (
+        AxisTensors(
+            call.room(parts, channels, length), call.room(width, length),
+            call.room(groups, length), call.room(groups, length),
+        )
+        for parts, width, length in _axes(call, widths)
+    )  # fmt: skip
+    y = call.like_x(x)
+    items = (this.tile_items, this.score_items, this.gate_items, this.flat_items)
+    if call.samples:
+        call.launch(
+            pipeline.forward_kernel, plans.FORWARD_REGISTERS,
+            (call.x, y, frames, joints, *heads), items, widths, args[11:14],
+            FLAT_P=this.flat_p, ALIGNED=this.aligned,
+        )  # fmt: skip
+    return y, frames.attention, joints.attention
+
+
+def _heads(weights_of_both: tuple[Tensor, ...]) -> tuple[HeadTensors, HeadTensors]:
+    given = [weight.contiguous() for weight in weights_of_both]
+    return HeadTensors(*given[:4]), HeadTensors(*given[4:])
+
+
+def _axes(call: Call, widths: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
+    """Parts of the sums, width of the head and length, of the frames and of the joints."""
+    return (1, widths[0], call.frames), (call.plan.frame_slices, widths[1], call.joints)
+
+
+def couple(
+    x: Tensor, frame_logits: Tensor, joint_logits: Tensor, *args: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    call = Call(x, frame_logits.shape[1], args[:3])
+    frames, joints = (
+        AxisTensors(None, None, logits.contiguous(), call.room(call.groups, logits.shape[2]))
+        for logits in (frame_logits, joint_logits)
+    )
+    y = call.like_x(x)
+    items = (0, 0, call.plan.gate_items, call.plan.flat_items)
+    if call.samples:
+        call.launch(
+            pipeline.forward_kernel, plans.FORWARD_REGISTERS,
+            (call.x, y, frames, joints, None, None), items, (1, 1), args[3:6],
+            FLAT_P=call.plan.flat_p, ALIGNED=call.plan.aligned,
+        )  # fmt: skip
+    return y, frames.attention, joints.attention
+
+
+def csta_backward(
+    grad_y: Tensor,
+    grad_frames: Tensor | None,
+    grad_joints: Tensor | None,
+    x: Tensor,
+    *args: Any,
+) -> tuple[Tensor, ...]:
+    heads, attention = _heads(args[:8]), args[8:10]
+    call = Call(x, heads[0].w2.shape[0], args[10:13], passes=2)
+    widths = heads[0].w1.shape[0], heads[1].w1.shape[0]
+    frames, joints = (
+        AxisTensors(
+            call.room(parts, call.channels, length), call.room(width, length), None,
+            given.contiguous(),
+        )
+        for given, (parts, width, length) in zip(attention, _axes(call, widths), strict=True)
+    )  # fmt: skip
+    gradients = tuple(
+        AxisGradients(
+            call.room(call.plan.rows, parts, length), _contiguous(upstream),
+            call.room(call.groups, length), call.room(width, length),
+            call.room(call.channels, length), call.room(call.channels, length),
+        )
+        for upstream, (parts, width, length) in zip(
+            (grad_frames, grad_joints), _axes(call, widths), strict=True
+        )
+    )  # fmt: skip
+    dx = _backward(call, grad_y, x, (frames, joints), heads, gradients, widths, args[13:17])
+    return dx, *_weight_gradients(call, heads, (frames, joints), gradients)
+
+
+def couple_backward(
+    grad_y: Tensor,
+    grad_frames: Tensor | None,
+    grad_joints: Tensor | None,
+    x: Tensor,
+    frame_attention: Tensor,
+    joint_attention: Tensor,
+    frame_logits: Tensor,
+    joint_logits: Tensor,
+    *args: Any,
+) -> tuple[Tensor, Tensor, Tensor]:
+    call = Call(x, frame_attention.shape[1], args[:3], passes=2)
+    axes = tuple(
+        AxisTensors(None, None, None, given.contiguous())
+        for given in (frame_attention, joint_attention)
+    )
+    gradients = tuple(
+        AxisGradients(
+            call.room(call.plan.rows, parts, length), _contiguous(upstream),
+            call.room(call.groups, length), None, None, None,
+        )
+        for upstream, (parts, _, length) in zip(
+            (grad_frames, grad_joints), _axes(call, (1, 1)), strict=True
+        )
+    )  # fmt: skip
+    dx = _backward(call, grad_y, x, axes, (None, None), gradients, (1, 1), args[3:7])
+    return dx, gradients[0].logits, gradients[1].logits
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
+
+
+def _backward(
+    call: Call, grad_y: Tensor, x: Tensor, axes: tuple[AxisTensors, ...], heads: tuple[Any, Any],
+    gradients: tuple[AxisGradients, ...], widths: tuple[int, int], options: tuple[Any, ...],
+) -> Tensor:  # fmt: skip
+    """Launch the pipeline of backward; the gradient of x, empty if it is not wanted."""
+    *choices, input_gradient = options
+    dx = call.like_x(x) if input_gradient else None
+    this = call.plan
+    items = (this.tile_items, this.gate_items, 0 if heads[0] is None else this.score_items,
+             this.tile_items if input_gradient else 0)  # fmt: skip
+    if call.samples:
+        tensors = (call.x, call.in_layout(grad_y), dx, *axes, *heads, *gradients)
+        call.launch(
+            pipeline.backward_kernel,
+            plans.BACKWARD_REGISTERS,
+            tensors,
+            items,
+            widths,
+            tuple(choices),
+        )
+    return x.new_empty((0,)) if dx is None else dx
+
+
+def _weight_gradients(
+    call: Call, heads: tuple[HeadTensors, ...], axes: tuple[AxisTensors, ...],
+    gradients: tuple[AxisGradients, ...],
+) -> list[Tensor]:  # fmt: skip
+    """Gradients of w1, b1, w2, b2 of both heads: two launches for the sums, one a matrix after."""
+    results = [torch.empty_like(weight) for head in heads for weight in head]
+    if not call.samples:
+        return [result.zero_() for result in results]
+    per_run = plans.ceil_div(call.samples, _MOST_RUNS)
+    runs = plans.ceil_div(call.samples, per_run)
+    outers = []
+    for axis, gradient in zip(axes, gradients, strict=True):
+        for left, right in ((gradient.hidden, gradient.pooled), (gradient.logits, axis.hidden)):
+            rows, columns = left.shape[1], right.shape[1]
+            parts = left.new_empty((runs, rows, columns + 1))
+            outers.append(weights.Outer(left, right, parts))
+    numbers = [size for outer in outers for size in (outer.left.shape[1], outer.right.shape[1])]
+    arithmetic = _ARITHMETIC[call.arithmetic]
+    blocks = sum(plans.ceil_div(outer.left.shape[1], weights.BLOCK_I)
+                 * plans.ceil_div(outer.right.shape[1] + 1, weights.BLOCK_J)
+                 for outer in outers)  # fmt: skip
+    weights.outer_kernel[(blocks, runs)](
+        *outers, *numbers, call.frames, call.joints, call.samples, per_run,
+        BLOCK_I=weights.BLOCK_I, BLOCK_J=weights.BLOCK_J, BLOCK_P=weights.BLOCK_P,
+        ARITHMETIC=arithmetic, num_warps=plans.WARPS,
+    )  # fmt: skip
+    for outer, matrix, vector in zip(outers, results[::2], results[1::2], strict=True):
+        size = outer.parts[0].numel()
+        weights.add_runs_kernel[(plans.ceil_div(size, _ADDED),)](
+            outer.parts, matrix, vector, matrix.shape[0], matrix.shape[1], runs,
+            BLOCK=_ADDED, ARITHMETIC=arithmetic, num_warps=plans.WARPS,
+        )  # fmt: skip
+    return results
+
+
+def pool(x: Tensor, *masks: Tensor | None) -> tuple[Tensor, Tensor]:
+    call = Call(x, 1, masks)
+    this = call.plan
+    results = tuple(
+        x.new_empty((call.samples, call.channels, length)) for length in (call.frames, call.joints)
+    )
+    if call.samples:
+        sums = tuple(
+            call.room(parts, call.channels, length) for parts, _, length in _axes(call, (1, 1))
+        )
+        numbers = (call.channels, call.frames, call.joints, call.joint_stride, this.slice_frames)
+        arithmetic = _ARITHMETIC[call.arithmetic]
+        if this.tile_items:
+            means.pool_kernel[(call.samples * this.tile_items,)](
+                call.x, *sums, call.masks, *numbers, this.tile_items,
+                BLOCK_C=this.block_c, BLOCK_T=this.block_t, BLOCK_V=this.block_v, LAST=call.last,
+                ARITHMETIC=arithmetic, num_warps=plans.WARPS,
+            )  # fmt: skip
+        means.means_kernel[(call.samples, plans.ceil_div(call.channels, plans.BLOCK_K))](
+            *sums, *results, call.masks, *numbers, BLOCK_V=this.block_v, BLOCK_K=plans.BLOCK_K,
+            BLOCK_P=plans.BLOCK_P, ARITHMETIC=arithmetic, num_warps=plans.WARPS,
+        )  # fmt: skip
+    return results
+
+
+def pool_backward(
+    grad_frame_means: Tensor,
+    grad_joint_means: Tensor,
+    lengths: Tensor | None,
+    frame_mask: Tensor | None,
+    joint_mask: Tensor | None,
+    channels_last: bool,
+) -> Tensor:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    dx = torch.empty(
+        (*grad_frame_means.shape, grad_joint_means.shape[2]), dtype=grad_frame_means.dtype,
+        device=grad_frame_means.device, memory_format=layout,
+    )  # fmt: skip
+    call = Call(dx, 1, (lengths, frame_mask, joint_mask))
+    this = call.plan
+    if dx.numel():
+        means.pool_backward_kernel[(call.samples * this.tile_items,)](
+            grad_frame_means.contiguous(), grad_joint_means.contiguous(), dx, call.masks,
+            call.channels, call.frames, call.joints, call.joint_stride, this.slice_frames,
+            this.tile_items, BLOCK_C=this.block_c, BLOCK_T=this.block_t, BLOCK_V=this.block_v,
+            LAST=call.last, ARITHMETIC=_ARITHMETIC[call.arithmetic], num_warps=plans.WARPS,
+        )  # fmt: skip
+    return dx

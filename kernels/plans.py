@@ -1,0 +1,161 @@
+"""How a call is cut up for a GPU: blocks, slices and the window of the pipeline, in closed form.
+
+All of it follows from shape, dtype, memory layout and the size of the L2 cache; nothing is tuned
+when it runs. A sample is cut the same way whatever batch it is in, so that its sums have one order.
+Of T only three kinds are told apart by the compiler, so that a hundred lengths cost three
+compilations at most.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+#: Elements of a tile: 16 for each thread of four warps, which leaves registers for two tiles.
+TILE = 2048
+WARPS = 4
+
+#: Registers of a thread. ptxas left alone spills some to reach the next lower number of them.
+FORWARD_REGISTERS, BACKWARD_REGISTERS, DOUBLE_REGISTERS = 96, 128, 168
+
+#: Bytes of x that one item of a pass should read: enough to be worth a program, few enough that a
+#: sample keeps several multiprocessors busy.
+_ITEM_BYTES = 48 * 1024
+
+#: Elements of a sample up to which one program takes it through all stages.
+_ALONE = 16_384
+
+#: The widest row of joints that a tile can hold.
+MOST_JOINTS = 4096
+
+#: Channels that lie side by side in channels-last memory and are taken together. Their tiles are
+#: half as large: sums across the lanes of a warp take more registers.
+_ROW_OF_CHANNELS = 32
+
+#: Frames of a tile, and the most that count as few.
+_FRAMES, _FEW_FRAMES = 8, 2
+
+#: Blocks of the heads: hidden values, channels or groups, and positions. Of the gates: positions,
+#: and groups.
+BLOCK_H, BLOCK_K, BLOCK_P = 16, 8, 32
+BLOCK_L, _MOST_ROWS = 64, 8
+
+#: A quarter of the L2 cache is for what waits between its two uses; the rest serves what is in
+#: flight, what is written, and data that both halves of the cache hold.
+_SHARE_OF_L2 = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The launch of one operation on one kind of sample."""
+
+    channels: int
+    frames: int
+    joints: int
+    groups: int
+    block_c: int
+    block_t: int
+    block_v: int
+    flat_p: int
+    shared: bool  # every block of channels lies in one group
+    alone: bool
+    aligned: bool
+    slice_frames: int
+    slice_positions: int
+    window: int  # samples between the first and the last stage of one sample
+
+    @property
+    def channel_slices(self) -> int:
+        return ceil_div(self.channels, self.block_c)
+
+    @property
+    def frame_slices(self) -> int:
+        return ceil_div(self.frames, self.slice_frames)
+
+    @property
+    def tile_items(self) -> int:
+        """Items of a three-dimensional pass over one sample."""
+        return self.channel_slices * self.frame_slices
+
+    @property
+    def flat_items(self) -> int:
+        """Items of a flat pass over one sample."""
+        return self.channel_slices * ceil_div(self.frames * self.joints, self.slice_positions)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the correlations: channel slices, or channels where a slice mixes groups."""
+        return self.channel_slices if self.shared else self.channels
+
+    @property
+    def block_r(self) -> int:
+        return min(power_of_two(self.groups), _MOST_ROWS)
+
+    @property
+    def gate_items(self) -> int:
+        """Blocks of groups, for the frames and for the joints."""
+        return 2 * ceil_div(self.groups, self.block_r)
+
+    @property
+    def score_items(self) -> int:
+        """Blocks of positions, of the frames and of the joints."""
+        return ceil_div(self.frames, BLOCK_P) + ceil_div(self.joints, BLOCK_P)
+
+
+def ceil_div(number: int, by: int) -> int:
+    return -(-number // by)
+
+
+def power_of_two(number: int) -> int:
+    """The smallest power of two that is not smaller, at least 1."""
+    return 1 << max(number - 1, 0).bit_length()
+
+
+@lru_cache(maxsize=1024)
+def plan(
+    channels: int,
+    frames: int,
+    joints: int,
+    groups: int,
+    element_bytes: int,
+    channels_last: bool,
+    l2_bytes: int,
+    passes: int,
+) -> Plan:
+    """The plan for samples (C, T, V).
+
+    Args:
+        channels, frames, joints, groups: sizes of a sample.
+        element_bytes: bytes of an element of x.
+        channels_last: x lies as (N, T, V, C).
+        l2_bytes: size of the device's L2 cache.
+        passes: tensors of x's size that are read before the second use: 1, or 2 in backward.
+    """
+    block_v = power_of_two(joints)
+    few = _FEW_FRAMES if frames <= _FEW_FRAMES else _FRAMES
+    most_channels = power_of_two(channels)
+    if channels_last:
+        block_c = min(most_channels, _ROW_OF_CHANNELS)
+        block_t = max(min(few, TILE // 2 // (block_c * block_v)), 1)
+    else:
+        block_c = max(min(most_channels, TILE // (few * block_v)), 1)
+        block_t = max(min(64 if few == _FRAMES else few, TILE // (block_c * block_v)), 1)
+    size, plane = channels * frames * joints, frames * joints
+    alone = size <= _ALONE
+    flat_p = TILE // 2 // block_c if channels_last else 256
+    item = _ITEM_BYTES // element_bytes // block_c  # positions
+    return Plan(
+        channels, frames, joints, groups, block_c, block_t, block_v, flat_p,
+        shared=groups == 1 or (channels // max(groups, 1)) % block_c == 0,
+        alone=alone,
+        aligned=not (alone or channels_last) and plane % 16 == 0,
+        slice_frames=_even_slices(frames, max(item // max(joints, 1), 1), block_t),
+        slice_positions=_even_slices(plane, item, flat_p),
+        window=max(l2_bytes // _SHARE_OF_L2 // max(size * element_bytes * passes, 1), 1),
+    )  # fmt: skip
+
+
+def _even_slices(length: int, wanted: int, block: int) -> int:
+    """The length of slices of about the wanted size, in whole blocks, as even as can be."""
+    slices = ceil_div(max(length, 1), max(wanted, 1))
+    return ceil_div(ceil_div(max(length, 1), slices), block) * block

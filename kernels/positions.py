@@ -1,0 +1,102 @@
+"""Device functions that every stage shares: which positions are real, and where they lie."""
+
+import triton
+import triton.language as tl
+
+_BLOCK = tl.constexpr(128)
+
+
+@triton.jit
+def real_counts(sizes, masks, sample, BLOCK_V: tl.constexpr):
+    """Frames below which a real one may lie, and the numbers of real frames and real joints.
+
+    A sample without one kind has none of the other: all three are 0 then.
+    """
+    limit = sizes.frames
+    if masks.lengths is not None:
+        given = tl.load(masks.lengths + sample)
+        limit = tl.minimum(tl.maximum(given, 0), limit.to(tl.int64)).to(tl.int32)
+    frame_count = limit
+    if masks.frames is not None:
+        frame_count = limit * 0
+        for start in range(0, limit, _BLOCK):
+            t = start + tl.arange(0, _BLOCK)
+            frame_count += tl.sum(real_frames(sizes, masks, sample, t, limit).to(tl.int32), 0)
+    v = tl.arange(0, BLOCK_V)
+    joint_count = tl.sum(_unmasked_joints(sizes, masks, sample, v).to(tl.int32), 0)
+    nothing = (frame_count == 0) | (joint_count == 0)
+    limit = tl.where(nothing, 0, limit)
+    return limit, tl.where(nothing, 0, frame_count), tl.where(nothing, 0, joint_count)
+
+
+@triton.jit
+def is_masked(masks):
+    return masks.lengths is not None or masks.frames is not None or masks.joints is not None
+
+
+@triton.jit
+def real_frames(sizes, masks, sample, t, limit):
+    """Which of the frames t are real, of those below the limit."""
+    real = t < limit
+    if masks.frames is not None:
+        place = masks.frames + sample.to(tl.int64) * sizes.frames + t
+        real = real & (tl.load(place, mask=real, other=0) != 0)
+    return real
+
+
+@triton.jit
+def _unmasked_joints(sizes, masks, sample, v):
+    real = v < sizes.joints
+    if masks.joints is not None:
+        place = masks.joints + sample.to(tl.int64) * masks.joint_stride + v
+        real = real & (tl.load(place, mask=real, other=0) != 0)
+    return real
+
+
+@triton.jit
+def real_joints(sizes, masks, sample, v, joint_count):
+    """Which of the joints v are real."""
+    return _unmasked_joints(sizes, masks, sample, v) & (joint_count > 0)
+
+
+@triton.jit
+def tile_of(x, sizes, sample, c, t, v, BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr,
+            BLOCK_V: tl.constexpr, LAST: tl.constexpr):  # fmt: skip
+    """Pointers to x[sample, c:, t:, v:] of a tile (BLOCK_C, BLOCK_T, BLOCK_V).
+
+    Only the tile's start is 64 bits wide: addresses of every element would take its registers.
+    """
+    channels, frames, joints = sizes.channels, sizes.frames, sizes.joints
+    along_c = tl.arange(0, BLOCK_C)[:, None, None]
+    along_t = tl.arange(0, BLOCK_T)[None, :, None]
+    along_v = tl.arange(0, BLOCK_V)[None, None, :]
+    if LAST:
+        start = ((sample.to(tl.int64) * frames + t) * joints + v) * channels + c
+        return x + start + ((along_t * joints + along_v) * channels + along_c)
+    else:
+        start = ((sample.to(tl.int64) * channels + c) * frames + t) * joints + v
+        return x + start + ((along_c * frames + along_t) * joints + along_v)
+
+
+@triton.jit
+def scale_of(scale, frame_count, joint_count, MEAN: tl.constexpr, ARITHMETIC: tl.constexpr):
+    """κ: real frames × real joints for the "mean" of a softmax, else the number given."""
+    if MEAN:
+        return frame_count.to(ARITHMETIC) * joint_count.to(ARITHMETIC)
+    else:
+        return tl.full([], scale, ARITHMETIC)
+
+
+@triton.jit
+def product(left, right, total):
+    """total + left @ right, for few columns of left.
+
+    Not a tl.dot: on whole numbers of that precision it keeps both operands in registers, more than
+    the passes over x need, and all stages of a pipeline have the registers of the greediest.
+    """
+    return total + tl.sum(left[:, :, None] * right[None, :, :], 1)
+
+
+@triton.jit
+def at_least_one(count, ARITHMETIC: tl.constexpr):
+    return tl.maximum(count, 1).to(ARITHMETIC)
