@@ -144,47 +144,52 @@ def _gate_axis_backward(
 ):  # fmt: skip
     length = axis.length
     row = sample.to(tl.int64) * sizes.groups + group
-    along = tl.zeros([BLOCK_R], ARITHMETIC)  # Σ a·da
+    along = tl.zeros([BLOCK_R], ARITHMETIC)  # Σ a da
+    rest = tl.zeros([BLOCK_R], ARITHMETIC)  # what rounding left of Σ a (da − Σ a da), exactly 0
     if SOFTMAX:
         for start in range(0, length, BLOCK_L):
             at = start + tl.arange(0, BLOCK_L)
-            inside = (group < sizes.groups)[:, None] & (at < length)[None, :]
-            attention = tl.load(
-                axis.attention + row[:, None] * length + at[None, :], mask=inside, other=0
-            )
-            of_attention = _gradient_of_attention(
-                axis, gradients, sizes, slices, kappa, sample, group, at, inside, ARITHMETIC
+            attention, of_attention = _with_gradient(
+                axis, gradients, sizes, slices, kappa, sample, group, at, ARITHMETIC
             )
             along += tl.sum(tl.where(attention != 0, attention * of_attention, 0), 1)
+        for start in range(0, length, BLOCK_L):
+            at = start + tl.arange(0, BLOCK_L)
+            attention, of_attention = _with_gradient(
+                axis, gradients, sizes, slices, kappa, sample, group, at, ARITHMETIC
+            )
+            centred = of_attention - along[:, None]
+            rest += tl.sum(tl.where(attention != 0, attention * centred, 0), 1)
     for start in range(0, length, BLOCK_L):
         at = start + tl.arange(0, BLOCK_L)
-        inside = (group < sizes.groups)[:, None] & (at < length)[None, :]
-        place = row[:, None] * length + at[None, :]
-        attention = tl.load(axis.attention + place, mask=inside, other=0)
-        of_attention = _gradient_of_attention(
-            axis, gradients, sizes, slices, kappa, sample, group, at, inside, ARITHMETIC
+        attention, of_attention = _with_gradient(
+            axis, gradients, sizes, slices, kappa, sample, group, at, ARITHMETIC
         )
         if SOFTMAX:
-            result = attention * (of_attention - along[:, None])
+            result = attention * ((of_attention - along[:, None]) - rest[:, None])
         else:
             result = attention * (1 - attention) * of_attention
-        tl.store(gradients.logits + place, tl.where(attention != 0, result, 0), mask=inside)
+        inside = (group < sizes.groups)[:, None] & (at < length)[None, :]
+        place = gradients.logits + row[:, None] * length + at[None, :]
+        tl.store(place, tl.where(attention != 0, result, 0), mask=inside)
 
 
 @triton.jit
-def _gradient_of_attention(
-    axis, gradients, sizes, slices, kappa, sample, group, at, inside, ARITHMETIC: tl.constexpr
-):  # fmt: skip
-    """κ Σ of the correlations of a group's rows, in their order, and what came from above."""
+def _with_gradient(
+    axis, gradients, sizes, slices, kappa, sample, group, at, ARITHMETIC: tl.constexpr
+):
+    """Attention, and its gradient: κ Σ of the correlations of a group's rows, in their order, and
+    what came from above."""
+    row = sample.to(tl.int64) * sizes.groups + group
+    inside = (group < sizes.groups)[:, None] & (at < axis.length)[None, :]
+    place = row[:, None] * axis.length + at[None, :]
     total = tl.zeros(inside.shape, ARITHMETIC)
     rows = slices.rows // sizes.groups
     first = (sample.to(tl.int64) * slices.rows + group * rows) * axis.parts
     for index in range(rows * axis.parts):
-        place = gradients.correlation + (first + index)[:, None] * axis.length + at[None, :]
-        total += tl.load(place, mask=inside, other=0)
+        from_row = gradients.correlation + (first + index)[:, None] * axis.length + at[None, :]
+        total += tl.load(from_row, mask=inside, other=0)
     total = kappa * total
     if gradients.upstream is not None:
-        row = sample.to(tl.int64) * sizes.groups + group
-        place = gradients.upstream + row[:, None] * axis.length + at[None, :]
-        total += tl.load(place, mask=inside, other=0)
-    return total
+        total += tl.load(gradients.upstream + place, mask=inside, other=0)
+    return tl.load(axis.attention + place, mask=inside, other=0), total

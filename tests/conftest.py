@@ -17,6 +17,8 @@ import pytest
 from backends import BACKENDS, Backend, require
 from hypothesis import HealthCheck, settings
 
+from csta_fast import triton_backend
+
 settings.register_profile(
     "local",
     max_examples=60,
@@ -25,6 +27,10 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+if triton_backend.INTERPRETED and triton_backend.MISSING is None:
+    import interpreted
+
+    interpreted.mend()
 
 
 def pytest_configure(config: pytest.Config) -> None:

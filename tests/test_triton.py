@@ -1,0 +1,161 @@
+"""The Triton kernels beyond the contract: their pipeline in any order, their traffic, their refusals.
+
+The contract itself runs on them like on every backend. Here programs run in several threads at
+once, which the interpreter otherwise does one by one in the order of their tickets.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from backends import BACKENDS, Backend, require
+from cases import FEW_CASES, Case, named
+from contract import check, run
+from inputs import make
+
+from csta_fast import explain, functional, triton_backend
+
+TRITON: Backend = next(backend for backend in BACKENDS if backend.name == "triton")
+
+if triton_backend.MISSING is not None:
+    pytest.skip(triton_backend.MISSING, allow_module_level=True)
+
+from csta_fast.kernels import operations, pipeline, plans
+
+_SMALL = [case for case in FEW_CASES if case.op != "pool" and torch.Size(case.shape).numel() < 3000]
+
+interpreted_only = pytest.mark.skipif(not TRITON.interpreted, reason="needs the interpreter")
+
+
+@pytest.fixture
+def pipelined(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Small samples, too, are handed from program to program, in small slices."""
+    require("triton")
+    monkeypatch.setattr(plans, "_ALONE", 0)
+    monkeypatch.setattr(plans, "_ITEM_BYTES", 256)
+    plans.plan.cache_clear()
+    yield
+    plans.plan.cache_clear()
+
+
+@pytest.mark.usefixtures("pipelined")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", _SMALL, ids=str)
+def test_contract_in_a_pipeline(case: Case, dtype: torch.dtype) -> None:
+    check(case, dtype, TRITON)
+
+
+@pytest.mark.usefixtures("pipelined")
+@pytest.mark.parametrize("window", [0, 1, 5])
+def test_any_window(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = make(named("masks_all"), torch.float32, TRITON.device)
+    wanted = run(inputs, "triton")
+    monkeypatch.setattr(operations.Call, "delay", window)
+    _assert_equal(run(inputs, "triton"), wanted)
+
+
+@pytest.mark.usefixtures("pipelined")
+def test_a_sample_alone_and_in_a_batch_of_a_pipeline() -> None:
+    x = torch.randn(5, 6, 9, 17, device=TRITON.device)
+    logits = torch.randn(5, 2, 9, device=x.device), torch.randn(5, 2, 17, device=x.device)
+    batch = functional.couple(x, *logits, backend="triton")
+    for sample in range(5):
+        here = slice(sample, sample + 1)
+        one = functional.couple(x[here], *(each[here] for each in logits), backend="triton")
+        assert torch.equal(one, batch[here])
+
+
+def _assert_equal(ours: Any, theirs: Any) -> None:
+    for mine, other in zip(ours, theirs, strict=True):
+        for name, tensor in mine.items():
+            assert torch.equal(tensor.nan_to_num(), other[name].nan_to_num()), name
+
+
+class _AllAtOnce:
+    """A kernel whose programs run in threads, started in a random order, with random delays."""
+
+    def __init__(self, kernel: Any, numbers: random.Random) -> None:
+        self._kernel, self._numbers = kernel, numbers
+
+    def __getitem__(self, grid: tuple[int]) -> Callable[..., None]:
+        from triton.runtime import interpreter
+
+        def launch(*args: Any, **options: Any) -> None:
+            errors: list[BaseException] = []
+
+            def program() -> None:
+                try:
+                    self._kernel[(1,)](*args, **options)
+                except BaseException as error:
+                    errors.append(error)
+
+            scope = interpreter._patch_lang(self._kernel.rewrite())
+            threads = [threading.Thread(target=program, daemon=True) for _ in range(*grid)]
+            try:
+                for thread in threads:
+                    thread.start()
+                deadline = time.monotonic() + 60
+                for thread in threads:
+                    thread.join(max(0.0, deadline - time.monotonic()))
+            finally:
+                scope.restore()
+            assert not errors, errors[0]
+            assert not any(thread.is_alive() for thread in threads), "programs wait for each other"
+
+        return launch
+
+
+@pytest.fixture
+def all_at_once(monkeypatch: pytest.MonkeyPatch, pipelined: None) -> Iterator[None]:
+    """Programs run at the same time; a store may take its time, as it does on hardware."""
+    from triton.runtime import interpreter
+
+    numbers = random.Random(7)
+    store = interpreter.InterpreterBuilder.create_masked_store
+
+    def slow_store(*args: Any) -> Any:
+        if numbers.random() < 0.2:
+            time.sleep(0.002 * numbers.random())
+        return store(*args)
+
+    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_masked_store", slow_store)
+    monkeypatch.setattr(
+        interpreter.InterpreterBuilder, "create_store",
+        lambda self, place, value, *_: slow_store(
+            self, place, value, _everywhere(interpreter, place), None, None),
+    )  # fmt: skip
+    for name in ("forward_kernel", "backward_kernel"):
+        kernel = getattr(pipeline, name)
+        monkeypatch.setattr(pipeline, name, _AllAtOnce(kernel, numbers))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def _everywhere(interpreter: Any, place: Any) -> Any:
+    import numpy as np
+    import triton.language as tl
+
+    return interpreter.TensorHandle(np.ones_like(place.data, dtype=bool), tl.int1)
+
+
+@interpreted_only
+@pytest.mark.parametrize("name", ["odd", "masks_all", "couple_two_groups"])
+def test_programs_at_the_same_time(
+    name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    inputs = make(named(name), torch.float32)
+    request.getfixturevalue("pipelined")
+    wanted = run(inputs, "triton")
+    request.getfixturevalue("all_at_once")
+    _assert_equal(run(inputs, "triton"), wanted)
