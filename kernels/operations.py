@@ -69,21 +69,27 @@ class Call:
         zeros = self.x.new_zeros(1 + 3 * self.samples, dtype=torch.int32)
         return zeros, zeros[1:]
 
+    def threads(self, backward: bool) -> dict[str, int]:
+        """Warps of a program and registers of a thread, for a pass over x."""
+        if torch.version.hip is not None:  # AMD's compiler has no such limit
+            return {"num_warps": plans.WARPS}
+        masked = any(mask is not None for mask in self.masks)
+        double = self.arithmetic is torch.float64
+        limit = plans.registers(backward, masked, double)
+        return {"num_warps": plans.WARPS, "maxnreg": limit}
+
     @property
     def delay(self) -> int:
         """Samples between the first and the last stage of one sample."""
         return min(self.plan.window, self.samples)
 
     def launch(
-        self, kernel: Any, registers: int, tensors: tuple[Any, ...],
+        self, kernel: Any, backward: bool, tensors: tuple[Any, ...],
         items: tuple[int, int, int, int], widths: tuple[int, int],
         choices: tuple[int, float | None, bool], **blocks: Any
     ) -> None:  # fmt: skip
         """Launch one of the two pipelines."""
         this, (gate, scale, residual) = self.plan, choices
-        registers = plans.DOUBLE_REGISTERS if self.arithmetic is torch.float64 else registers
-        if torch.version.hip is None:  # AMD's compiler has no such option
-            blocks["maxnreg"] = registers
         softmax = gate == 0
         mean = scale is None and softmax
         slots = self.samples if this.alone else (self.samples + self.delay) * sum(items)
@@ -96,7 +102,7 @@ class Call:
             BLOCK_H=plans.BLOCK_H, BLOCK_K=plans.BLOCK_K, BLOCK_P=plans.BLOCK_P,
             BLOCK_R=this.block_r, BLOCK_L=plans.BLOCK_L, SHARED=this.shared, SOFTMAX=softmax,
             MEAN=mean, RESIDUAL=residual, LAST=self.last, ALONE=this.alone,
-            ARITHMETIC=_ARITHMETIC[self.arithmetic], num_warps=plans.WARPS, **blocks,
+            ARITHMETIC=_ARITHMETIC[self.arithmetic], **self.threads(backward), **blocks,
         )  # fmt: skip
 
 
@@ -130,7 +136,7 @@ def csta(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
     items = (this.tile_items, this.score_items, this.gate_items, this.flat_items)
     if call.samples:
         call.launch(
-            pipeline.forward_kernel, plans.FORWARD_REGISTERS,
+            pipeline.forward_kernel, False,
             (call.x, y, frames, joints, *heads), items, widths, args[11:14],
             FLAT_P=this.flat_p, ALIGNED=this.aligned,
         )  # fmt: skip
@@ -159,7 +165,7 @@ def couple(
     items = (0, 0, call.plan.gate_items, call.plan.flat_items)
     if call.samples:
         call.launch(
-            pipeline.forward_kernel, plans.FORWARD_REGISTERS,
+            pipeline.forward_kernel, False,
             (call.x, y, frames, joints, None, None), items, (1, 1), args[3:6],
             FLAT_P=call.plan.flat_p, ALIGNED=call.plan.aligned,
         )  # fmt: skip
@@ -244,7 +250,7 @@ def _backward(
         tensors = (call.x, call.in_layout(grad_y), dx, *axes, *heads, *gradients)
         call.launch(
             pipeline.backward_kernel,
-            plans.BACKWARD_REGISTERS,
+            True,
             tensors,
             items,
             widths,
@@ -304,7 +310,7 @@ def pool(x: Tensor, *masks: Tensor | None) -> tuple[Tensor, Tensor]:
             means.pool_kernel[(call.samples * this.tile_items,)](
                 call.x, *sums, call.masks, *numbers, this.tile_items,
                 BLOCK_C=this.block_c, BLOCK_T=this.block_t, BLOCK_V=this.block_v, LAST=call.last,
-                ARITHMETIC=arithmetic, num_warps=plans.WARPS,
+                ARITHMETIC=arithmetic, **call.threads(backward=False),
             )  # fmt: skip
         means.means_kernel[(call.samples, plans.ceil_div(call.channels, plans.BLOCK_K))](
             *sums, *results, call.masks, *numbers, BLOCK_V=this.block_v, BLOCK_K=plans.BLOCK_K,
@@ -333,6 +339,7 @@ def pool_backward(
             grad_frame_means.contiguous(), grad_joint_means.contiguous(), dx, call.masks,
             call.channels, call.frames, call.joints, call.joint_stride, this.slice_frames,
             this.tile_items, BLOCK_C=this.block_c, BLOCK_T=this.block_t, BLOCK_V=this.block_v,
-            LAST=call.last, ARITHMETIC=_ARITHMETIC[call.arithmetic], num_warps=plans.WARPS,
+            LAST=call.last, ARITHMETIC=_ARITHMETIC[call.arithmetic],
+            **call.threads(backward=True),
         )  # fmt: skip
     return dx

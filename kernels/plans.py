@@ -15,8 +15,11 @@ from functools import lru_cache
 TILE = 2048
 WARPS = 4
 
-#: Registers of a thread. ptxas left alone spills some to reach the next lower number of them.
-FORWARD_REGISTERS, BACKWARD_REGISTERS, DOUBLE_REGISTERS = 96, 128, 168
+#: Registers of a thread in forward and in backward, where masks and float64 need more. ptxas left
+#: alone spills some to reach the next lower number that lets one more block onto a multiprocessor.
+_REGISTERS = (96, 128)
+_REGISTERS_WITH_MASKS = (96, 168)
+_REGISTERS_OF_DOUBLES = (168, 168)
 
 #: Bytes of x that one item of a pass should read: enough to be worth a program, few enough that a
 #: sample keeps several multiprocessors busy.
@@ -34,6 +37,9 @@ _ROW_OF_CHANNELS = 32
 
 #: Frames of a tile, and the most that count as few.
 _FRAMES, _FEW_FRAMES = 8, 2
+
+#: Positions of a flat tile at the most: fewer are lost at a plane's end.
+_MOST_POSITIONS = 256
 
 #: Blocks of the heads: hidden values, channels or groups, and positions. Of the gates: positions,
 #: and groups.
@@ -102,6 +108,12 @@ class Plan:
         return ceil_div(self.frames, BLOCK_P) + ceil_div(self.joints, BLOCK_P)
 
 
+def registers(backward: bool, masked: bool, double: bool) -> int:
+    """The registers that the threads of a pipeline may have."""
+    limits = _REGISTERS_WITH_MASKS if masked else _REGISTERS
+    return (_REGISTERS_OF_DOUBLES if double else limits)[backward]
+
+
 def ceil_div(number: int, by: int) -> int:
     return -(-number // by)
 
@@ -142,7 +154,7 @@ def plan(
         block_t = max(min(64 if few == _FRAMES else few, TILE // (block_c * block_v)), 1)
     size, plane = channels * frames * joints, frames * joints
     alone = size <= _ALONE
-    flat_p = TILE // 2 // block_c if channels_last else 256
+    flat_p = min(TILE // (2 if channels_last else 1) // block_c, _MOST_POSITIONS)
     item = _ITEM_BYTES // element_bytes // block_c  # positions
     return Plan(
         channels, frames, joints, groups, block_c, block_t, block_v, flat_p,

@@ -104,8 +104,8 @@ def _affordable(case: Case, backend: Backend) -> Case:
         return case
     samples, channels, frames, joints = case.shape
     groups = min(case.groups, 2)
-    return replace(case, groups=groups, shape=(min(samples, 3), min(channels, 18) // groups * groups,
-                                               min(frames, 9), joints))  # fmt: skip
+    few = (min(samples, 3), min(channels, 18) // groups * groups, min(frames, 9), joints)
+    return replace(case, groups=groups, shape=few)
 
 
 def _one_sample(inputs: Inputs, sample: int) -> Inputs:

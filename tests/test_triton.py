@@ -1,4 +1,4 @@
-"""The Triton kernels beyond the contract: their pipeline in any order, their traffic, their refusals.
+"""The Triton kernels beyond the contract: pipelines in any order, traffic, and refusals.
 
 The contract itself runs on them like on every backend. Here programs run in several threads at
 once, which the interpreter otherwise does one by one in the order of their tickets.
@@ -11,8 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +20,7 @@ from cases import FEW_CASES, Case, named
 from contract import check, run
 from inputs import make
 
-from csta_fast import explain, functional, triton_backend
+from csta_fast import functional, triton_backend
 
 TRITON: Backend = next(backend for backend in BACKENDS if backend.name == "triton")
 
@@ -81,10 +79,10 @@ def _assert_equal(ours: Any, theirs: Any) -> None:
 
 
 class _AllAtOnce:
-    """A kernel whose programs run in threads, started in a random order, with random delays."""
+    """A kernel whose programs run in threads, in the order in which the system likes them."""
 
-    def __init__(self, kernel: Any, numbers: random.Random) -> None:
-        self._kernel, self._numbers = kernel, numbers
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
 
     def __getitem__(self, grid: tuple[int]) -> Callable[..., None]:
         from triton.runtime import interpreter
@@ -135,7 +133,7 @@ def all_at_once(monkeypatch: pytest.MonkeyPatch, pipelined: None) -> Iterator[No
     )  # fmt: skip
     for name in ("forward_kernel", "backward_kernel"):
         kernel = getattr(pipeline, name)
-        monkeypatch.setattr(pipeline, name, _AllAtOnce(kernel, numbers))
+        monkeypatch.setattr(pipeline, name, _AllAtOnce(kernel))
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)
     yield
