@@ -29,15 +29,14 @@ def _dtypes(case: Case, backend: Backend) -> tuple[torch.dtype, ...]:
 
 
 def _interpreted_dtypes(case: Case, backend: Backend) -> tuple[torch.dtype, ...]:
-    """All for one case of each sort, float32 and one other for the rest."""
+    """All for one case of each sort, one for each of the rest."""
     if case in FEW_CASES and prod(case.shape) <= _INTERPRETED:
         return backend.dtypes
     if case.name in _INTERPRETED_MODELS:
         return (torch.float32,)
     if prod(case.shape) > _INTERPRETED:
         return ()
-    others = [dtype for dtype in backend.dtypes if dtype is not torch.float32]
-    return torch.float32, others[crc32(case.name.encode()) % len(others)]
+    return (backend.dtypes[crc32(case.name.encode()) % len(backend.dtypes)],)
 
 
 _CALLS = [

@@ -52,7 +52,13 @@ def _finite_leaves(inputs: Inputs) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize("case", _CASES, ids=str)
 def test_first_gradients(case: Case, backend: Backend) -> None:
     inputs = make(case, torch.float64, backend.device)
-    assert gradcheck(_function(inputs, backend.name), _finite_leaves(inputs), atol=1e-7, rtol=1e-5)
+    assert gradcheck(
+        _function(inputs, backend.name),
+        _finite_leaves(inputs),
+        atol=1e-7,
+        rtol=1e-5,
+        fast_mode=backend.interpreted,  # a random direction, where every call takes its time
+    )
 
 
 @pytest.mark.parametrize("case", _CASES, ids=str)
@@ -85,4 +91,7 @@ def test_finite_differences_refuse_a_wrong_gradient(backend: Backend) -> None:
     call = _function(inputs, backend.name)
     x, *others = _finite_leaves(inputs)
     with pytest.raises(RuntimeError, match="Jacobian mismatch"):
-        gradcheck(lambda x: call(Wrong.apply(x), *others), (x,), atol=1e-7, rtol=1e-5)
+        gradcheck(
+            lambda x: call(Wrong.apply(x), *others), (x,), atol=1e-7, rtol=1e-5,
+            fast_mode=backend.interpreted,
+        )  # fmt: skip
