@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from csta_fast import backends, functional, library
+from csta_fast import backends, functional, library, triton_backend
 from csta_fast.structures import ARITHMETIC_DTYPES, HeadWeights
 from csta_fast.version import __version__
 
@@ -24,7 +24,7 @@ a self-test of about one second, and what to do about whatever is not as it coul
 """
 
 _EPILOG = """\
-self-test: every backend that serves CPU tensors computes the layer and its gradients, in every
+self-test: every backend, on a GPU where there is one, computes the layer and its gradients in every
 dtype, with masked frames, groups, and both gates. Its error against the reference in float64 is
 printed relative to the largest value, and must not exceed a few roundings.
 
@@ -55,6 +55,12 @@ class Case(NamedTuple):
         """The same call in another dtype, rounded."""
         weights = tuple(weight.to(ARITHMETIC_DTYPES[dtype]) for weight in self.weights)
         return self._replace(x=self.x.to(dtype), weights=weights, upstream=self.upstream.to(dtype))
+
+    def on(self, device: str) -> Case:
+        """The same call on a device."""
+        weights = tuple(weight.to(device) for weight in self.weights)
+        x, upstream, lengths = (each.to(device) for each in (self.x, self.upstream, self.lengths))
+        return self._replace(x=x, weights=weights, upstream=upstream, lengths=lengths)
 
     def evaluate(self, backend: str) -> tuple[Tensor, Tensor, Tensor]:
         """y, the gradient of x, and the gradients of all weights in one row."""
@@ -101,13 +107,13 @@ def bound(result: Tensor) -> float:
     return torch.finfo(result.dtype).eps + 64 * torch.finfo(arithmetic).eps
 
 
-def self_test(backend: str, dtype: torch.dtype) -> tuple[float, float, bool]:
+def self_test(backend: str, dtype: torch.dtype, device: str) -> tuple[float, float, bool]:
     """Error of y and largest error of a gradient of one backend, and whether both are small."""
     forward = backward = 0.0
     passed = True
     for groups, gate, residual in ((1, "softmax", False), (4, "sigmoid", True)):
         case = example(groups, gate, residual).to(dtype)
-        results = case.evaluate(backend)
+        results = [result.cpu() for result in case.on(device).evaluate(backend)]
         exact = case.to(torch.float64).evaluate("reference")
         errors = [relative_error(*pair) for pair in zip(results, exact, strict=True)]
         passed &= all(error <= bound(result) for error, result in zip(errors, results, strict=True))
@@ -126,21 +132,38 @@ def print_installation() -> None:
         ("native library", f"{library.CPU_LIBRARY} ({built})"),
         ("instruction set", library.instruction_set()),
         ("threads", str(torch.get_num_threads())),
+        ("triton", _version_of_triton()),
+        ("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none"),
     ):
         print(f"{name:16} {value}")
+
+
+def _version_of_triton() -> str:
+    if triton_backend.MISSING is not None:
+        return f"none: {triton_backend.MISSING}"
+    return metadata.version("triton") + (" (interpreted)" if triton_backend.INTERPRETED else "")
+
+
+def _serves(backend: backends.Backend, dtype: torch.dtype, device: str) -> bool:
+    """Whether the backend can be tested there; an interpreter is no installation to be tested."""
+    if backend.name == "triton" and triton_backend.INTERPRETED:
+        return False
+    return backend.refusal(torch.empty(0, dtype=dtype, device=device)) is None
 
 
 def print_self_test() -> bool:
     """Run the self-test of every backend and dtype; True if all of them passed."""
     print(f"\nself-test        {'dtype':9} error of y   of gradients")
     all_passed = True
+    devices = ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
     for name, backend in backends.BACKENDS.items():
         for dtype in ARITHMETIC_DTYPES:
-            if backend.refusal(torch.empty(0, dtype=dtype)) is not None:
+            device = next((each for each in devices if _serves(backend, dtype, each)), None)
+            if device is None:
                 continue
             label = f"{name:16} {str(dtype).removeprefix('torch.'):9}"
             try:
-                forward, backward, passed = self_test(name, dtype)
+                forward, backward, passed = self_test(name, dtype, device)
             except RuntimeError as error:
                 print(f"{label} FAILED: {error}")
                 passed = False
@@ -190,11 +213,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-self-test", action="store_true", help="only report, compute nothing")
     options = parser.parse_args(arguments)
     print_installation()
-    print("\nbackends for a float32 tensor on the CPU, the serving one marked")
-    try:
-        print(backends.explain(torch.empty(1, 1, 1, 1)))
-    except ValueError as error:
-        print(error)
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        print(f"\nbackends for a float32 tensor on {device}, the serving one marked")
+        try:
+            print(backends.explain(torch.empty(1, 1, 1, 1, device=device)))
+        except ValueError as error:
+            print(error)
     passed = options.no_self_test or print_self_test()
     for number, remedy in enumerate(advice(), 1):
         print(f"\n{number}. {remedy}")

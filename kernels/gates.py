@@ -160,6 +160,7 @@ def _gate_axis_backward(
             )
             centred = of_attention - along[:, None]
             rest += tl.sum(tl.where(attention != 0, attention * centred, 0), 1)
+        rest = tl.where(tl.abs(rest) < float("inf"), rest, 0)
     for start in range(0, length, BLOCK_L):
         at = start + tl.arange(0, BLOCK_L)
         attention, of_attention = _with_gradient(

@@ -9,8 +9,8 @@ has finished its sample. All of that stands at lower tickets, which running prog
 program waits for one that has not begun, whatever the hardware schedules, be it one program at a
 time. Counters are integers, and no sum depends on who comes first.
 
-Small samples are not worth the hand-over: there (ALONE) a slot is one program, which does all of its
-items in turn.
+Small samples are not worth the hand-over: there (ALONE) a slot is one program, which does all of
+its items in turn.
 """
 
 import triton

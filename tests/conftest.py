@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 # Threads that spin while they wait take the cores from the processes beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -58,6 +59,19 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def native() -> None:
     """The test is about the native library's operations."""
     require("cpu")
+
+
+@pytest.fixture
+def pipelined(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Small samples, too, are handed from program to program, in small slices."""
+    require("triton")
+    from csta_fast.kernels import plans
+
+    monkeypatch.setattr(plans, "_ALONE", 0)
+    monkeypatch.setattr(plans, "_ITEM_BYTES", 256)
+    plans.plan.cache_clear()
+    yield
+    plans.plan.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from backends import require
 
 import csta_fast
 from csta_fast import __main__ as health
+from csta_fast import triton_backend
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -57,9 +58,13 @@ _BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 
 
 @pytest.mark.parametrize("block", _BLOCKS, ids=lambda block: block.place)
-def test_code(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code(
+    block: Block, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if "explain" in block.code:
         require("cpu")
+        monkeypatch.setattr(triton_backend, "INTERPRETED", False)
+        monkeypatch.setattr(triton_backend, "MISSING", None)
     block.run(capsys)
 
 
@@ -88,7 +93,8 @@ def test_architecture_names_every_source_file() -> None:
     package = {path.name for path in (ROOT / "csta_fast").glob("*.py")}
     package -= {"__init__.py", "version.py"}
     native = {path.stem for path in (ROOT / "csrc").rglob("*.*")}
-    assert not [name for name in package | native if not re.search(rf"\b{name}\b", text)]
+    kernels = {f"kernels/{path.name}" for path in (ROOT / "kernels").glob("[!_]*.py")}
+    assert not [name for name in package | native | kernels if not re.search(rf"\b{name}\b", text)]
 
 
 def test_promises_name_every_test_file() -> None:

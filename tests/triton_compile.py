@@ -23,9 +23,9 @@ from typing import Any
 
 import torch
 import triton
+from csta_fast.kernels import means, operations, pipeline, weights
 from triton.backends.compiler import GPUTarget
 
-from csta_fast.kernels import means, operations, pipeline, weights
 from csta_fast.structures import ARITHMETIC_DTYPES
 
 

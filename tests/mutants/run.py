@@ -38,9 +38,11 @@ _SELECTOR = """#pragma once
 static const int kSeededBug = std::atoi(std::getenv("SEEDED_BUG"));
 """
 _FILES = (
-    "contract", "extremes", "bitwise", "messages", "layer", "training", "transforms", "operations"
+    "contract", "extremes", "bitwise", "messages", "layer", "training", "transforms", "operations",
+    "triton",
 )  # fmt: skip
-_OPTIONS = ("-m", "quick", "-k", "not reference", "-x", "-q", "--tb=line", "--show-capture=no")
+_OPTIONS = ("-m", "quick", "-x", "-q", "--tb=line", "--show-capture=no")
+_NATIVE, _TRITON = "not reference and not triton", "triton"
 
 
 def _run(folder: Path, *command: str, bug: int = 0) -> subprocess.CompletedProcess[str]:
@@ -55,9 +57,11 @@ def _run(folder: Path, *command: str, bug: int = 0) -> subprocess.CompletedProce
     )
 
 
-def _test(folder: Path, files: tuple[str, ...], bug: int) -> subprocess.CompletedProcess[str]:
-    paths = (f"tests/test_{name}.py" for name in files)
-    return _run(folder, "-m", "pytest", "-p", "no:cacheprovider", *paths, *_OPTIONS, bug=bug)
+def _test(
+    folder: Path, files: tuple[str, ...], chosen: str, bug: int = 0
+) -> subprocess.CompletedProcess[str]:
+    command = ("-m", "pytest", "-p", "no:cacheprovider", "-k", chosen, *_OPTIONS)
+    return _run(folder, *command, *(f"tests/test_{name}.py" for name in files), bug=bug)
 
 
 def _copy_repository(source: Path, folder: Path) -> None:
@@ -104,8 +108,9 @@ def _build(folder: Path) -> None:
 def _noticed(mutant: Mutant, folder: Path) -> tuple[bool, str]:
     """Whether a test fails, or crashes, with the bug selected or planted in the folder."""
     bug = _number(mutant) if mutant.in_library else 0
+    chosen = _TRITON if mutant.in_triton else _NATIVE
     for files in ((mutant.tests,), tuple(name for name in _FILES if name != mutant.tests)):
-        tested = _test(folder, files, bug)
+        tested = _test(folder, files, chosen, bug)
         lines = tested.stdout.strip().splitlines()
         if tested.returncode == 1 or tested.returncode < 0:
             failed = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
@@ -147,9 +152,10 @@ def main() -> int:
         _copy_repository(ROOT, clean)
         _build(clean)
         print(f"built in {time.perf_counter() - begin:.0f} s", flush=True)
-        unharmed = _test(clean, _FILES, 0)
-        if unharmed.returncode:
-            raise SystemExit(f"{unharmed.stdout[-3000:]}\nthe tests fail without any seeded bug")
+        for kernels in (_NATIVE, _TRITON):
+            unharmed = _test(clean, _FILES, kernels)
+            if unharmed.returncode:
+                raise SystemExit(f"{unharmed.stdout[-3000:]}\nthe tests fail without a seeded bug")
         print(f"the tests pass without a bug, {time.perf_counter() - begin:.0f} s", flush=True)
         with ThreadPoolExecutor(options.jobs) as pool:
             found = list(pool.map(lambda mutant: _outcome(mutant, clean), chosen))

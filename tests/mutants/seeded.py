@@ -23,6 +23,10 @@ class Mutant:
     def in_library(self) -> bool:
         return self.file.startswith("csrc/")
 
+    @property
+    def in_triton(self) -> bool:
+        return self.file.startswith("kernels/")
+
 
 GATES, SAMPLE, WEIGHTS = (f"csrc/cpu/{name}.h" for name in ("gates", "sample", "weight_sums"))
 FORWARD, BACKWARD, SPLIT = (f"csrc/cpu/{name}.h" for name in ("forward", "backward", "split"))
@@ -160,4 +164,62 @@ PYTHON = [
     Mutant("scale_sum_is_mean", "csta_fast/checks.py", "return 1.0", "return None"),
 ]  # fmt: skip
 
-MUTANTS: list[Mutant] = [*KERNELS, *OPERATIONS, *PYTHON]
+PASSES_OF_TRITON, POSITIONS, PIPELINE = (
+    f"kernels/{name}.py" for name in ("passes", "positions", "pipeline")
+)
+GATES_OF_TRITON, HEADS, WEIGHTS_OF_TRITON, PLANS = (
+    f"kernels/{name}.py" for name in ("gates", "heads", "weights", "plans")
+)
+TRITON = [
+    Mutant("triton_softmax_sum_without_maximum", GATES_OF_TRITON,
+           "exponential(tl.where(real, logits - largest[:, None], 0))",
+           "exponential(tl.where(real, logits, 0))"),
+    Mutant("triton_softmax_gradient_without_mean", GATES_OF_TRITON,
+           "((of_attention - along[:, None]) - rest[:, None])", "of_attention"),
+    Mutant("triton_sigmoid_gradient", GATES_OF_TRITON, "(1 - attention) * ", ""),
+    Mutant("triton_padding_takes_weight", GATES_OF_TRITON,
+           "tl.where(real, attention, 0), mask=inside", "attention, mask=inside"),
+    Mutant("triton_last_frame_dropped", PASSES_OF_TRITON,
+           "tl.minimum(first + slices.frames, sizes.frames)",
+           "tl.minimum(first + slices.frames, sizes.frames - 1)"),
+    Mutant("triton_last_position_unwritten", PASSES_OF_TRITON,
+           "tl.minimum(first + slices.positions, plane)",
+           "tl.minimum(first + slices.positions, plane - 1)"),
+    Mutant("triton_dx_without_frame_means", PASSES_OF_TRITON,
+           "dp_frames[:, :, None] + dp_joints[:, None, :]",
+           "0 * dp_frames[:, :, None] + dp_joints[:, None, :]"),
+    Mutant("triton_attention_of_swapped_axes", PASSES_OF_TRITON,
+           "with_joints = tl.sum(both * joint_attention[:, None, :], 2)",
+           "with_joints = tl.sum(both, 2)"),
+    Mutant("triton_residual_of_padding_lost", PASSES_OF_TRITON,
+           "inside if RESIDUAL or not is_masked(masks) else inside & real[None, :]",
+           "inside & real[None, :]"),
+    Mutant("triton_groups_interleaved", PASSES_OF_TRITON,
+           "group = c // (sizes.channels // sizes.groups)", "group = c % sizes.groups"),
+    Mutant("triton_groups_always_shared", PLANS,
+           "shared=groups == 1 or (channels // max(groups, 1)) % block_c == 0", "shared=True"),
+    Mutant("triton_lengths_ignored", POSITIONS, "real = t < limit", "real = t < sizes.frames"),
+    Mutant("triton_one_joint_mask_for_all", POSITIONS,
+           "masks.joints + sample.to(tl.int64) * masks.joint_stride + v", "masks.joints + v"),
+    Mutant("triton_scale_of_frames_only", POSITIONS,
+           "frame_count.to(ARITHMETIC) * joint_count.to(ARITHMETIC)",
+           "frame_count.to(ARITHMETIC)"),
+    Mutant("triton_relu_gradient", HEADS, "tl.where(hidden <= 0, 0, gradient)", "gradient"),
+    Mutant("triton_bias_missing", HEADS, "total = bias[:, None] + tl.zeros", "total = tl.zeros"),
+    Mutant("triton_first_part_of_the_means_only", HEADS,
+           "for part in range(axis.parts):", "for part in range(1):", "triton"),
+    Mutant("triton_last_sample_without_weight_gradient", WEIGHTS_OF_TRITON,
+           "tl.minimum(first + samples_of_run, samples)",
+           "tl.minimum(first + samples_of_run, samples - 1)"),
+    Mutant("triton_first_run_only", WEIGHTS_OF_TRITON,
+           "for run in range(runs):", "for run in range(1):"),
+    Mutant("triton_nobody_waits", PIPELINE, 'sem="acquire") < items', 'sem="acquire") < 0',
+           "triton"),
+    Mutant("triton_an_item_counts_twice", PIPELINE,
+           "work.done + STAGE * work.samples + sample, 1,",
+           "work.done + STAGE * work.samples + sample, 2,", "triton"),
+    Mutant("triton_last_slots_missing", "kernels/operations.py",
+           "(self.samples + self.delay) * sum(items)", "self.samples * sum(items)", "triton"),
+]  # fmt: skip
+
+MUTANTS: list[Mutant] = [*KERNELS, *OPERATIONS, *PYTHON, *TRITON]
