@@ -59,7 +59,8 @@ def refusal(x: Tensor) -> str | None:
     """Why x cannot be served here, or None."""
     if x.dtype not in ARITHMETIC_DTYPES:
         return f"does not compute in {x.dtype}"
-    reason = MISSING or (None if INTERPRETED else _device_refusal(x.device)) or failure
+    here = INTERPRETED and x.is_cpu
+    reason = MISSING or (None if here else _device_refusal(x.device)) or failure
     if reason is None and x.dim() == 4 and x.shape[3] > MOST_JOINTS:
         return f"takes up to {MOST_JOINTS} joints, x has {x.shape[3]}"
     return reason

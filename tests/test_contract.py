@@ -12,7 +12,7 @@ from cases import CASES, FEW_CASES, Case
 from contract import check
 
 #: What the interpreter of Triton's kernels takes: small calls, and a few as large as in models.
-_INTERPRETED = 3_000
+_INTERPRETED = 4_000
 _INTERPRETED_MODELS = {"model_hcn", "model_ucla", "coordinates", "couple_latency"}
 
 #: Cases with more elements than this run in the two dtypes that models are trained in.

@@ -30,7 +30,7 @@ if triton_backend.MISSING is not None:
 
 from csta_fast.kernels import operations, pipeline
 
-_SMALL = [case for case in FEW_CASES if case.op != "pool" and torch.Size(case.shape).numel() < 3000]
+_SMALL = [case for case in FEW_CASES if case.op != "pool" and torch.Size(case.shape).numel() < 4000]
 
 interpreted_only = pytest.mark.skipif(not TRITON.interpreted, reason="needs the interpreter")
 
