@@ -20,8 +20,18 @@ field           shapes of published models (not without ``--full``)
 samples         cost against N, frames: cost against T (not without ``--full``)
 ==============  =================================================================
 
-Options: ``--full``, ``--rivals=all`` (compile everywhere, and max-autotune), ``--seconds=3`` of
-measuring per group, ``--backend=NAME``.
+``--device=cuda`` measures on a GPU instead, every backend that serves it by name:
+
+==============  =================================================================
+gpu             forward and step, float32 and bfloat16, published and large shapes
+gpu_small       latency of one to eight samples, replayed and called in a loop
+gpu_field       the other shapes of published models (not without ``--full``)
+==============  =================================================================
+
+Options: ``--full``, ``--rivals=all`` (compile everywhere, and max-autotune) or ``--rivals=none``,
+``--seconds=3`` of measuring per group, ``--budget=SECONDS`` after which no group is begun,
+``--backend=NAME``. ``python -m bench.gpu`` does all that a GPU is needed for: tests, sanitizers and
+benches.
 
 How it is measured: the variants of a group take turns within every round, in a new random order;
 ratios are medians of the rounds' ratios; rounds in which other processes used the machine are

@@ -10,6 +10,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import warm_heap
+from bench.device import DEVICES
 from bench.groups import EXTENDED_SECTIONS
 from bench.replay import CLOCK
 from bench.session import Session
@@ -19,11 +20,15 @@ _SESSION = pytest.StashKey[Session]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     options = parser.getgroup("csta_fast benches")
+    options.addoption("--device", choices=tuple(DEVICES), default="cpu",
+                      help="where to measure; each has sections of its own")  # fmt: skip
     options.addoption("--section", action="append", help="measure this section only (repeatable)")
-    options.addoption("--full", action="store_true", help="also field, samples and frames")
-    options.addoption("--rivals", choices=("default", "all"), default="default",
+    options.addoption("--full", action="store_true",
+                      help="also field, samples and frames; on a GPU also gpu_field")  # fmt: skip
+    options.addoption("--rivals", choices=("default", "all", "none"), default="default",
                       help="all: torch.compile in every section, and max-autotune")  # fmt: skip
     options.addoption("--seconds", type=float, default=3.0, help="measuring time per group")
+    options.addoption("--budget", type=float, help="start no new group after so many seconds")
     options.addoption("--backend", help="the backend to force (default: as a user's call chooses)")
 
 
@@ -40,12 +45,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted = config.getoption("--section", default=None)
     full = config.getoption("--full", default=False)
+    device = config.stash[_SESSION].device
 
     def is_wanted(item: pytest.Item) -> bool:
         marker = item.get_closest_marker("section")
         if marker is None:
             return True
         section = marker.args[0]
+        if not device.measures(section):
+            return False
         return section in wanted if wanted else full or section not in EXTENDED_SECTIONS
 
     config.hook.pytest_deselected(items=[item for item in items if not is_wanted(item)])
@@ -68,10 +76,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 def pytest_benchmark_update_machine_info(
     config: pytest.Config, machine_info: dict[str, Any]
 ) -> None:
-    from bench import machine
-
+    session = config.stash[_SESSION]
     machine_info.clear()  # it names the host
-    machine_info.update(machine.describe(config.stash[_SESSION].serving))
+    machine_info.update(session.device.describe(session.backend))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -92,7 +92,13 @@ def check(variant: Variant, problem: Problem, direction: Direction) -> None:
     """Raise WrongResultError unless what the variant's timed call returns is right."""
     if variant.prepare is not None:
         variant.prepare()
-    results = variant.call()
+    check_results(variant, problem, direction, variant.call())
+
+
+def check_results(
+    variant: Variant, problem: Problem, direction: Direction, results: Tensor | Sequence[Tensor]
+) -> None:
+    """Raise WrongResultError unless these results of a variant are right."""
     if isinstance(results, Tensor):
         results = (results,)
     if variant.name == "copy":

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from bench.groups import Group
+from bench.rivals import forget_compiled
 from bench.variants import differentiable, layer_named, make_problem
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -40,6 +41,7 @@ def footprint(group: Group, name: str, backend: str | None) -> dict[str, float]:
         kept_bytes: saved for backward beyond x and the weights;
         x_bytes; seconds.
     """
+    forget_compiled()
     problem = make_problem(group)
     x, frame_head, joint_head = differentiable(problem)
     leaves = (x, *frame_head, *joint_head)

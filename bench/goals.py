@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
+
+from bench.gpu_groups import LARGE_BYTES
+from bench.groups import is_own
 
 Row = dict[str, Any]
 
 _FEW_CHANNELS = 3
 _LONG_BACKWARD = [256, 16]  # C, T
+_AHEAD_OF_COMPILERS = ([128, 64, 64, 25], [128, 256, 16, 25])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,17 @@ def _backward(long: bool) -> Callable[[Row], bool]:
     return lambda row: inside(row) and _long(row) is long
 
 
+def _large_on_gpu(direction: str) -> Callable[[Row], bool]:
+    inside = _in("gpu", direction)
+    size = {"float32": 4, "bfloat16": 2}
+    return lambda row: inside(row) and prod(row["shape"]) * size[row["dtype"]] >= LARGE_BYTES
+
+
+def _ahead_of_compilers(row: Row) -> bool:
+    contiguous = not row["channels_last"]
+    return _in("gpu", "step")(row) and contiguous and row["shape"] in _AHEAD_OF_COMPILERS
+
+
 GOALS = (
     Goal("forward, C ≥ 64", "copies", _in("forward", "forward", False), 1.05, 0.85),
     Goal("forward, C = 3", "copies", _in("forward", "forward", True), 1.3, 1.1),
@@ -79,10 +95,18 @@ GOALS = (
     Goal("peak of a step, × x beyond inputs", "peak_in_x", _in("memory", "step"), 2.05),
     Goal("overhead of a call, µs", "above_base_microseconds",
          lambda row: row["section"] == "overhead", 8),
+    Goal("GPU forward, x of 64 MB or more, % of copy", "percent_of_limit",
+         _large_on_gpu("forward"), 85, None, True),
+    Goal("GPU step, x of 64 MB or more, % of copy", "percent_of_limit",
+         _large_on_gpu("step"), 80, None, True),
+    Goal("GPU step × better torch.compile", "speedup_of_compiled", _ahead_of_compilers,
+         1.5, None, True),
+    Goal("GPU, published models × better torch.compile", "speedup_of_compiled",
+         lambda row: row["section"].startswith("gpu"), 1, None, True),
 )  # fmt: skip
 
 
 def goals_of(row: Row) -> list[Goal]:
     """The goals that a row is judged by; only csta_fast is judged."""
-    judged = row["variant"] in ("csta_fast", "functional.csta")
+    judged = is_own(row["variant"]) or row["variant"] == "functional.csta"
     return [goal for goal in GOALS if judged and goal.measure in row and goal.judges(row)]

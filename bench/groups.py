@@ -18,7 +18,10 @@ BOTH_RIVALS = ("eager", "compile")
 MORE_RIVALS = ("eager", "compile", "max-autotune")
 
 #: Sections that are measured only on request.
-EXTENDED_SECTIONS = ("field", "samples", "frames")
+EXTENDED_SECTIONS = ("field", "samples", "frames", "gpu_field")
+
+#: Sections that hold one shape in two memory layouts.
+_BOTH_LAYOUTS = ("field", "gpu")
 
 #: Sections in which --rivals=all adds the slower-to-build rivals.
 RIVAL_SECTIONS = ("forward", "backward", "step", "half", "channels_last", "field", "small")
@@ -35,12 +38,15 @@ class Group:
     channels_last: bool = False
     lengths: bool = False  # frames beyond a random length per sample are padding
     rivals: tuple[str, ...] = ("eager",)
+    device: str = "cpu"
+    replay: bool = True  # on a GPU: short calls are timed without the host's part in them
 
     @property
     def key(self) -> str:
         words = [self.section] if self.section == self.direction else [self.section, self.direction]
         words += ["x".join(map(str, self.shape)), self.dtype]
-        return "-".join(words + ["channels_last"] * (self.channels_last and words[0] == "field"))
+        words += ["channels_last"] * (self.channels_last and self.section in _BOTH_LAYOUTS)
+        return "-".join(words + ["loop"] * (not self.replay))
 
     @property
     def elements(self) -> int:
@@ -51,10 +57,19 @@ class Group:
     def bytes_of_x(self) -> int:
         return self.elements * (4 if self.dtype == "float32" else 2)
 
-    def variants(self, all_rivals: bool) -> tuple[str, ...]:
-        rivals = MORE_RIVALS if all_rivals and self.section in RIVAL_SECTIONS else self.rivals
+    def variants(
+        self, rivals: str = "default", own: tuple[str, ...] = ("csta_fast",)
+    ) -> tuple[str, ...]:
+        """Names of the variants, with the option --rivals and what csta_fast is measured as."""
+        more = MORE_RIVALS if self.section in RIVAL_SECTIONS else self.rivals
+        chosen = {"default": self.rivals, "all": more, "none": ()}[rivals]
         padded = ("padded",) if self.lengths else ()
-        return ("copy", *rivals, *padded, "csta_fast")
+        return ("copy", *chosen, *padded, *own)
+
+
+def is_own(name: str) -> bool:
+    """Whether a variant is csta_fast: "csta_fast" itself, or "csta_fast-" and a backend."""
+    return name.partition("-")[0] == "csta_fast"
 
 
 STUDY_SHAPES: tuple[Shape, ...] = (

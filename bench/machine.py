@@ -28,7 +28,7 @@ def _first_line(path: str, key: str) -> str | None:
     return next(found, None)
 
 
-def _cpu() -> str:
+def cpu() -> str:
     name = _first_line("/proc/cpuinfo", "model name") or platform.processor() or "unknown"
     family, model = (_first_line("/proc/cpuinfo", key) for key in ("cpu family", "model\t"))
     return f"{name} (family {family}, model {model})" if family and model else name
@@ -50,7 +50,7 @@ def _memory() -> str:
     return f"{int(total.split()[0]) / 2**20:.0f} GiB" if total else "unknown"
 
 
-def _operating_system() -> str:
+def operating_system() -> str:
     try:
         distribution = platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
@@ -58,7 +58,7 @@ def _operating_system() -> str:
     return f"{distribution}, {platform.system()} {platform.release()}"
 
 
-def _commit() -> str:
+def commit() -> str:
     def git(*words: str) -> str:
         command = ["git", "-C", str(_REPOSITORY), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -83,16 +83,16 @@ def faults_of_a_tensor() -> int:
 def describe(backend: str) -> dict[str, Any]:
     """What stands in the JSON as machine_info and in the report as its table."""
     return {
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "caches": _caches(),
         "memory": _memory(),
-        "system": _operating_system(),
+        "system": operating_system(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "csta_fast": __version__,
-        "commit": _commit(),
+        "commit": commit(),
         "backend": backend,
         "instruction_set": library.instruction_set(),
         "allocator": warm_heap.describe(),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from statistics import median, quantiles
 from typing import Any
 
 import torch
 
-from bench.correctness import check
-from bench.groups import UNITS, Group
-from bench.timing import Measured, interleave
-from bench.variants import make_problem, make_variant
+from bench.correctness import check, check_results
+from bench.device import DEVICES
+from bench.groups import UNITS, Group, is_own
+from bench.rivals import forget_compiled
+from bench.timing import Measured
+from bench.variants import another_problem, make_problem, make_variant
 
-OWN = ("csta_fast", "padded")
+_COMPILED = ("compile", "max-autotune")
 
 
 def measure(
@@ -28,16 +32,21 @@ def measure(
     Raises:
         WrongResultError: a variant is wrong; nothing has been timed then.
     """
-    stage("making tensors")
-    problem = make_problem(group)
+    device = DEVICES[group.device]
+    forget_compiled()
     variants = []
-    with torch.set_grad_enabled(group.direction != "forward"):
+    with device.computing(), torch.set_grad_enabled(group.direction != "forward"):
+        stage("making tensors")
+        problem = make_problem(group)
+        others = [another_problem(group, problem) for _ in range(device.input_sets(group) - 1)]
         for name in names:
             stage(f"checking {name}")
-            variant = make_variant(name, group, problem, backend)
+            variant = make_variant(name, group, problem, backend, others)
             check(variant, problem, group.direction)
-            variants.append(variant)
-        return interleave(variants, seconds, stage)
+            last = others[-1] if others else problem
+            verify = partial(check_results, variant, last, group.direction)
+            variants.append(replace(variant, verify=verify))
+        return device.interleave(group, variants, seconds, stage)
 
 
 def _ratio(measured: Measured, variant: str, base: str) -> tuple[float, float, float]:
@@ -75,11 +84,28 @@ def row(group: Group, measured: Measured, variant: str) -> dict[str, Any]:
         seconds = median(measured.seconds[variant])
         information["gigabytes_per_second"] = units * group.bytes_of_x / seconds / 1e9
         information["percent_of_limit"] = 100 * (units / UNITS["forward"]) / copies
-    rivals = [name for name in measured.seconds if name not in ("copy", *OWN)]
+    apart = ("copy", "padded")
+    rivals = [name for name in measured.seconds if name not in apart and not is_own(name)]
     if rivals and variant != "copy":
         better = min(rivals, key=lambda name: _ratio(measured, name, "copy")[0])
         information["better_rival"] = better
         information["speedup"] = 1 / _ratio(measured, variant, better)[0]
+    if group.device == "cuda":
+        information |= _on_gpu(group, measured, variant)
     if group.lengths and variant == "csta_fast":
         information["of_padded"] = _ratio(measured, variant, "padded")[0]
+    return information
+
+
+def _on_gpu(group: Group, measured: Measured, variant: str) -> dict[str, Any]:
+    """What is recorded there besides: how it was launched, memory, and the better compiler."""
+    information: dict[str, Any] = {}
+    if group.section == "gpu_small":
+        information["setting"] = "replayed" if group.replay else "called in a loop"
+    if group.direction == "step" and variant != "copy":
+        information["peak_in_x"] = measured.peak_bytes[variant] / group.bytes_of_x
+    compiled = [name for name in _COMPILED if name in measured.seconds]
+    if len(compiled) == len(_COMPILED) and variant != "copy":
+        ratios = [_ratio(measured, variant, name)[0] for name in compiled]
+        information["speedup_of_compiled"] = 1 / max(ratios)
     return information

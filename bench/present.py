@@ -58,6 +58,10 @@ _COLUMNS = (
     ("percent_of_limit", Column("% of limit", _number("percent_of_limit", ".0f"))),
     ("copies", Column("copies", _copies)),
     ("speedup", Column("× better rival", _number("speedup", ".2f"))),
+    (
+        "speedup_of_compiled",
+        Column("× better compile", _number("speedup_of_compiled", ".2f")),
+    ),
     ("of_padded", Column("of padded", _number("of_padded", ".2f"))),
     (
         "above_base_microseconds",

@@ -10,6 +10,7 @@ earlier one's. Files of several machines (told apart by processor and backend) g
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,8 @@ from typing import Any
 
 from bench import present
 from bench.goals import GOALS, Goal, goals_of
+from bench.groups import is_own
 from bench.headline import fill, headline
-from bench.roofline import draw
 
 _DOCS = Path(__file__).parent.parent / "docs"
 
@@ -56,6 +57,12 @@ _SECTIONS = {
     "field": "Shapes of published models.",
     "samples": "Cost against the number of samples.",
     "frames": "Cost against the number of frames, at a constant number of elements.",
+    "gpu": "On a GPU, with nothing that is read or written left in its L2 cache by earlier calls; "
+    "short calls are timed inside a CUDA graph ([how](gpu.md)). The peak is of the memory that a "
+    "step allocates. Goals of bandwidth are for x of 64 MB or more.",
+    "gpu_small": "Single samples on a GPU: replayed by a CUDA graph, and called one by one, where "
+    "the host's part in every call is what counts.",
+    "gpu_field": "The other shapes of published models, on a GPU.",
     "smoke": "A tensor small enough for continuous integration; no figure to rely on.",
 }
 
@@ -75,6 +82,10 @@ class Chapter:
     machine: dict[str, Any]
     rows: dict[str, present.Row] = field(default_factory=dict)  # by test
 
+    @property
+    def title(self) -> str:
+        return str(self.machine.get("gpu") or self.machine.get("cpu", "unknown machine"))
+
     def of(self, section: str) -> list[present.Row]:
         return [row for row in self.rows.values() if row["section"] == section]
 
@@ -85,7 +96,7 @@ def load(paths: Sequence[Path]) -> list[Chapter]:
     for path in paths:
         results = json.loads(path.read_text())
         machine = results["machine_info"] | {"date": results["datetime"][:10]}
-        key = (machine.get("cpu"), machine.get("threads"), machine.get("backend"))
+        key = tuple(machine.get(name) for name in ("gpu", "cpu", "threads", "backend"))
         chapter = chapters.setdefault(key, Chapter(machine))
         chapter.machine = machine
         for bench in results["benchmarks"]:
@@ -113,7 +124,7 @@ def _section(rows: Sequence[present.Row]) -> str:
         if subject == above:
             cells[0] = ""
         above = subject
-        if row["variant"] == "csta_fast":
+        if is_own(row["variant"]):
             cells[1:] = [f"**{cell}**" if cell else "" for cell in cells[1:]]
         lines.append(cells)
     return table(
@@ -136,7 +147,8 @@ def _verdict(goal: Goal, rows: Sequence[present.Row]) -> list[str]:
     ]
 
 
-def _summary(chapter: Chapter) -> str:
+def goal_table(chapter: Chapter) -> str:
+    """Every goal that something measured is judged by, and how it stands."""
     lines = []
     for goal in GOALS:
         rows = [row for row in chapter.rows.values() if goal in goals_of(row)]
@@ -146,13 +158,14 @@ def _summary(chapter: Chapter) -> str:
     return table(titles, lines, [False, False, True, True, True, True])
 
 
-def render(chapters: Sequence[Chapter], pictures: Sequence[str]) -> str:
-    """The page, with one picture per chapter."""
+def render(chapters: Sequence[Chapter], pictures: Sequence[str | None]) -> str:
+    """The page, with one picture per chapter where there are pictures."""
     parts = [_INTRODUCTION]
     for chapter, picture in zip(chapters, pictures, strict=True):
-        parts += [f"## {chapter.machine.get('cpu', 'unknown machine')}\n", _machine(chapter)]
-        parts += ["### Goals\n", _summary(chapter)]
-        parts += [f"![Bandwidth of every variant against the copy's]({picture})\n"]
+        parts += [f"## {chapter.title}\n", _machine(chapter)]
+        parts += ["### Goals\n", goal_table(chapter)]
+        if picture is not None:
+            parts += [f"![Bandwidth of every variant against the copy's]({picture})\n"]
         for section, text in _SECTIONS.items():
             rows = chapter.of(section)
             if rows:
@@ -160,6 +173,18 @@ def render(chapters: Sequence[Chapter], pictures: Sequence[str]) -> str:
                 parts += [f"### {title}\n", text + "\n", _section(rows)]
                 parts += [_ALLOCATOR_ADVICE] if section == "allocator" else []
     return "\n".join(parts)
+
+
+def draw_all(chapters: Sequence[Chapter], folder: Path) -> list[str | None]:
+    """Draw every chapter's picture; their names, None where matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return [None] * len(chapters)
+    from bench.roofline import draw
+
+    names = [f"benchmarks{f'-{index}' if index else ''}.svg" for index in range(len(chapters))]
+    for chapter, name in zip(chapters, names, strict=True):
+        draw(list(chapter.rows.values()), folder / name)
+    return list(names)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -175,17 +200,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=_DOCS, help="folder (default: docs)")
     options = parser.parse_args(arguments)
     chapters = load(options.results)
-    names = [f"benchmarks{f'-{index}' if index else ''}.svg" for index in range(len(chapters))]
     options.output.mkdir(parents=True, exist_ok=True)
-    for chapter, name in zip(chapters, names, strict=True):
-        draw(list(chapter.rows.values()), options.output / name)
-    (options.output / "benchmarks.md").write_text(render(chapters, names))
-    print(f"wrote benchmarks.md and {', '.join(names)}")
-    if options.output == _DOCS:
-        first = chapters[0]
-        machine = (
-            f"{first.machine.get('cpu', 'unknown machine')}, {first.machine['threads']} threads"
-        )
+    pictures = draw_all(chapters, options.output)
+    (options.output / "benchmarks.md").write_text(render(chapters, pictures))
+    print(f"wrote benchmarks.md and {', '.join(filter(None, pictures)) or 'no picture'}")
+    processors = [chapter for chapter in chapters if "gpu" not in chapter.machine]
+    if options.output == _DOCS and processors:
+        first = processors[0]
+        machine = f"{first.title}, {first.machine['threads']} threads"
         fill(_DOCS.parent / "README.md", machine, headline(list(first.rows.values())))
         print("filled the table of README.md")
 

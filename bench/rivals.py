@@ -32,10 +32,16 @@ def eager(x: Tensor, frame_head: HeadWeights, joint_head: HeadWeights) -> Tensor
 def rival(name: str) -> Layer:
     """The layer under a rival's name: "eager", "compile" or "max-autotune".
 
-    Compiled rivals are specialised to the first shape they see, their fastest form. The
-    compiler's memory of earlier shapes is cleared: past a few it would silently run eagerly.
+    Compiled rivals are specialised to the first shape they see, their fastest form.
     """
     if name == "eager":
         return eager
-    torch.compiler.reset()
     return torch.compile(eager, mode=_COMPILER_MODES[name], fullgraph=True, dynamic=False)
+
+
+def forget_compiled() -> None:
+    """Clear the compiler's memory of earlier shapes: past a few it would silently run eagerly.
+
+    Once per group: between two rivals it would have the first one compiled again.
+    """
+    torch.compiler.reset()

@@ -16,21 +16,26 @@ _PANELS = {
     "step": "training step, float32",
     "half": "16-bit",
     "channels_last": "channels-last, float32",
+    "gpu": "on a GPU",
 }
 _STYLES = {  # colours that colour-blind readers tell apart
     "eager": ("eager", "#999999", "s"),
     "compile": ("torch.compile", "#E69F00", "^"),
     "max-autotune": ("max-autotune", "#CC79A7", "v"),
     "csta_fast": ("csta_fast", "#0072B2", "o"),
+    "csta_fast-triton": ("csta_fast, Triton", "#0072B2", "o"),
+    "csta_fast-cuda": ("csta_fast, CUDA", "#009E73", "D"),
 }
 _LIMIT = "copy (the limit)"
-_SHORT = {"bfloat16": "bf16", "float16": "fp16"}
+_SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
 def _label(row: dict[str, Any], panel: str) -> str:
     label = " × ".join(map(str, row["shape"]))
-    if panel == "half":
+    if panel in ("half", "gpu"):
         label += f"  {_SHORT[row['dtype']]}"
+    if panel == "gpu" and row["channels_last"]:
+        label += "  channels-last"
     return label if panel in ("forward", "backward", "step") else f"{label}  {row['direction']}"
 
 

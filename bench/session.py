@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, cast
 
 import pytest
-import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import present, warm_heap
+from bench import present
 from bench.alone import ChildError
 from bench.correctness import WrongResultError
+from bench.device import DEVICES
 from bench.progress import Display
-from csta_fast import library
-from csta_fast.backends import BACKENDS, select
+from csta_fast.backends import BACKENDS
 
 _TABLE_WIDTH = 170
 
@@ -29,8 +29,11 @@ class Session:
 
     def __init__(self, config: pytest.Config) -> None:
         self.backend: str | None = config.getoption("--backend", default=None)
-        self.all_rivals: bool = config.getoption("--rivals", default="default") == "all"
+        self.device = DEVICES[config.getoption("--device", default="cpu")]
+        self.rivals: str = config.getoption("--rivals", default="default")
         self.seconds: float = config.getoption("--seconds", default=3.0)
+        self.budget: float | None = config.getoption("--budget", default=None)
+        self._started = time.monotonic()
         self.display = Display(config)
         self.rows: list[dict[str, Any]] = []
         self._outcomes: dict[str, Any] = {}
@@ -39,15 +42,14 @@ class Session:
 
     def require_backend(self) -> None:
         """Stop the run where it would take plain PyTorch for csta_fast."""
-        if self.backend != "reference" and library.failure is not None:
-            pytest.exit(
-                f"csta_fast: {library.failure}. To measure plain PyTorch: --backend=reference",
-                returncode=pytest.ExitCode.USAGE_ERROR,
-            )
+        missing = self.device.missing(self.backend)
+        if missing is not None:
+            pytest.exit(f"csta_fast: {missing}", returncode=pytest.ExitCode.USAGE_ERROR)
 
     def once(self, key: str, measure: Callable[[Stage], Result]) -> Result:
         """What the first call for that key measured; a failure fails every test that asks."""
         if key not in self._outcomes:
+            self._skip_when_time_is_up()
             with self.display.measuring(key) as stage:
                 try:
                     self._outcomes[key] = measure(stage)
@@ -60,16 +62,12 @@ class Session:
             raise outcome
         return cast(Result, outcome)
 
-    @property
-    def serving(self) -> str:
-        """The name of the backend that is measured."""
-        return select(torch.empty(1, 1, 1, 1), self.backend).name
+    def _skip_when_time_is_up(self) -> None:
+        if self.budget is not None and time.monotonic() - self._started > self.budget:
+            pytest.skip(f"not measured: the {self.budget:g} s of --budget are over")
 
     def header(self) -> list[str]:
-        return [
-            f"csta_fast: backend {self.serving}, instruction set {library.instruction_set()}, "
-            f"allocator {warm_heap.describe()}"
-        ]
+        return [self.device.header(self.backend)]
 
     def tables(self) -> str:
         """One table per section, as text for the end of the run."""

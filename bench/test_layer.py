@@ -18,7 +18,7 @@ _SMOKE_SECONDS = 0.3
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    all_rivals = metafunc.config.getoption("--rivals", default="default") == "all"
+    rivals = metafunc.config.getoption("--rivals", default="default")
     metafunc.parametrize(
         ("group", "variant"),
         [
@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
                 marks=pytest.mark.section(group.section),
             )
             for group in GROUPS.values()
-            for variant in group.variants(all_rivals)
+            for variant in group.variants(rivals)
         ],
     )
 
@@ -37,6 +37,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def test_layer(group: str, variant: str, session: Session, record: Callable[..., None]) -> None:
     this = GROUPS[group]
     seconds = min(session.seconds, _SMOKE_SECONDS) if this.section == "smoke" else session.seconds
-    names = this.variants(session.all_rivals)
+    names = this.variants(session.rivals)
     measured = session.once(group, partial(measure, this, names, session.backend, seconds))
     record(group, measured.seconds[variant], row(this, measured, variant))

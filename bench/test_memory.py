@@ -64,7 +64,7 @@ def test_allocator(
 
     def measure(stage: Stage) -> Measured:
         stage(f"allocator: {setting}")
-        measured = partial(measure_alone, [group], group.variants(False), session.backend)
+        measured = partial(measure_alone, [group], group.variants(), session.backend)
         return measured(session.seconds, _SETTINGS[setting])[0]
 
     measured = session.once(key, measure)

@@ -23,13 +23,13 @@ _MOST_SECONDS = 1.0
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    all_rivals = metafunc.config.getoption("--rivals", default="default") == "all"
+    rivals = metafunc.config.getoption("--rivals", default="default")
     metafunc.parametrize(
         ("group", "variant"),
         [
             pytest.param(key, variant, id=f"{key}-{variant}")
             for key, group in SMALL_GROUPS.items()
-            for variant in group.variants(all_rivals)
+            for variant in group.variants(rivals)
         ],
     )
 
@@ -48,7 +48,7 @@ def _alone(variant: str, session: Session) -> dict[str, Measured]:
 
 def test_small(group: str, variant: str, session: Session, record: Callable[..., None]) -> None:
     this = SMALL_GROUPS[group]
-    parts = [_alone(name, session)[group] for name in this.variants(session.all_rivals)]
+    parts = [_alone(name, session)[group] for name in this.variants(session.rivals)]
     measured = Measured(
         {name: times for part in parts for name, times in part.seconds.items()},
         interleaved=False,

@@ -38,6 +38,8 @@ class Variant:
     call: Callable[[], Any]  # timed; returns what is checked
     prepare: Callable[[], Any] | None = None  # before each call, not timed
     lengths: bool = False  # padding is skipped
+    rotation: tuple[Callable[[], Any], ...] = ()  # the same calls on other input sets
+    verify: Callable[[Any], None] | None = None  # what the last of the rotation returned
 
 
 @dataclass(slots=True)
@@ -50,9 +52,14 @@ class Measured:
     foreign_share: float | None = None  # of the machine's CPU time, in the kept rounds
     faults_per_round: float | None = None  # pages that had to be mapped while measuring
     noisy: bool = False  # too few quiet rounds: the quietest were kept
+    peak_bytes: dict[str, int] = field(default_factory=dict)  # of a call, where a device tells
+    details: dict[str, Any] = field(default_factory=dict)  # what else a device says of its timing
 
     def conditions(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "seconds"}
+        apart = ("seconds", "peak_bytes", "details")
+        return {key: value for key, value in asdict(self).items() if key not in apart} | (
+            self.details
+        )
 
 
 @dataclass(slots=True)
@@ -98,7 +105,7 @@ class _CpuTimes:
 
 
 @contextmanager
-def _no_garbage_collection() -> Any:
+def no_garbage_collection() -> Any:
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -137,7 +144,7 @@ def interleave(
     order, shuffle = list(variants), random.Random(0).shuffle
     windows: list[_Window] = []
     started = time.perf_counter()
-    with _no_garbage_collection():
+    with no_garbage_collection():
         while True:
             window = _Window()
             times, faults = _CpuTimes.now(), page_faults()

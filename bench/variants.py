@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.groups import HIDDEN, Direction, Group
+from bench.groups import HIDDEN, Direction, Group, is_own
 from bench.rivals import Layer, rival
 from bench.timing import Variant
 from csta_fast import HeadWeights, functional
@@ -51,19 +51,29 @@ def _head(channels: int, dtype: torch.dtype) -> HeadWeights:
     )
 
 
+def _features(group: Group) -> Tensor:
+    layout = torch.channels_last if group.channels_last else torch.contiguous_format
+    dtype = getattr(torch, group.dtype)
+    empty = torch.empty(group.shape, dtype=dtype, device=group.device, memory_format=layout)
+    return empty.normal_()
+
+
 def make_problem(group: Group) -> Problem:
     torch.manual_seed(0)
     dtype = getattr(torch, group.dtype)
-    layout = torch.channels_last if group.channels_last else torch.contiguous_format
-    empty = partial(torch.empty, group.shape, dtype=dtype, memory_format=layout)
     samples, channels, frames, _ = group.shape
-    return Problem(
-        empty().normal_(),
-        None if group.direction == "forward" else empty().normal_(),
-        _head(channels, dtype),
-        _head(channels, dtype),
-        ntu_lengths(samples, frames) if group.lengths else None,
-    )
+    x = _features(group)
+    grad_y = None if group.direction == "forward" else _features(group)
+    heads = [_head(channels, dtype) for _ in range(2)]
+    frame_head, joint_head = (HeadWeights(*(w.to(group.device) for w in head)) for head in heads)
+    lengths = ntu_lengths(samples, frames) if group.lengths else None
+    return Problem(x, grad_y, frame_head, joint_head, lengths)
+
+
+def another_problem(group: Group, problem: Problem) -> Problem:
+    """The same weights over other features, so that no cache holds what is read next."""
+    grad_y = None if group.direction == "forward" else _features(group)
+    return replace(problem, x=_features(group), grad_y=grad_y)
 
 
 def layer_named(name: str, backend: str | None) -> Layer:
@@ -130,21 +140,34 @@ def _copy(problem: Problem) -> Variant:
 
 
 def _ours(name: str, group: Group, problem: Problem, backend: str | None) -> Variant:
+    backend = name.partition("-")[2] or backend
     if group.direction == "backward" and select(problem.x, backend).name == "cpu":
         return _native_backward(name, problem)
-    lengths = problem.lengths if name == "csta_fast" else None
+    lengths = problem.lengths if is_own(name) else None
     layer = partial(functional.csta, lengths=lengths, backend=backend)
     made = _variant(name, layer, problem, group.direction)
     return Variant(made.name, made.call, made.prepare, lengths=lengths is not None)
 
 
-def make_variant(name: str, group: Group, problem: Problem, backend: str | None) -> Variant:
-    """The variant of that name: copy, a rival, csta_fast, or csta_fast told of no padding."""
-    makers: dict[str, Callable[[], Variant]] = {
-        "copy": lambda: _copy(problem),
-        "csta_fast": lambda: _ours(name, group, problem, backend),
-        "padded": lambda: _ours(name, group, problem, backend),
-    }
-    if name in makers:
-        return makers[name]()
-    return _variant(name, rival(name), problem, group.direction)
+def _maker(name: str, group: Group, backend: str | None) -> Callable[[Problem], Variant]:
+    if name == "copy":
+        return _copy
+    if is_own(name) or name == "padded":
+        return lambda problem: _ours(name, group, problem, backend)
+    layer = rival(name)
+    return lambda problem: _variant(name, layer, problem, group.direction)
+
+
+def make_variant(
+    name: str, group: Group, problem: Problem, backend: str | None, others: Sequence[Problem] = ()
+) -> Variant:
+    """The variant of that name: copy, a rival, csta_fast, or csta_fast told of no padding.
+
+    Args:
+        name: "csta_fast-" and a backend's name forces that backend.
+        group, problem: what is computed.
+        backend: the backend to force, or None.
+        others: problems that its rotation goes on with.
+    """
+    make = _maker(name, group, backend)
+    return replace(make(problem), rotation=tuple(make(other).call for other in others))
