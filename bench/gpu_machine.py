@@ -1,6 +1,6 @@
 """The machine block of a GPU: what a reader must know to compare figures.
 
-``python -m bench.gpu_machine`` prints it as JSON.
+``python -m bench.gpu_machine FILE`` writes it as JSON.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ import json
 import platform
 import shutil
 import subprocess
+import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -72,11 +74,16 @@ def describe(backend: str) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(arguments: list[str]) -> int:
     from bench.device import DEVICES
 
-    print(json.dumps(DEVICES["cuda"].describe(None), indent=1))
+    gpu = DEVICES["cuda"]
+    if (missing := gpu.missing(None)) is not None:
+        print(f"cannot run: {missing}")
+        return 1
+    Path(arguments[0]).write_text(json.dumps(gpu.describe(None), indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,139 @@
+"""Every operation on small inputs, once each: what compute-sanitizer watches.
+
+    compute-sanitizer --tool memcheck python -m bench.gpu_calls
+
+Samples are chosen for both plans of the kernels: one program that takes a small sample through all
+stages, and many that hand the stages on and wait for each other. There are few programs, so that
+all of them run at once and waiting stays short under a sanitizer. Results are compared with plain
+PyTorch's on the CPU in float64, so that the GPU runs the kernels under watch and little else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.device import DEVICES
+from csta_fast import HeadWeights, functional
+
+#: Relative L2 error that a result may have, by dtype; zeros have error 1.
+_BOUNDS = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+_HIDDEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Sizes and choices of one call."""
+
+    shape: tuple[int, int, int, int]
+    groups: int = 1
+    gate: str = "softmax"
+    channels_last: bool = False
+    lengths: bool = False
+
+    def __str__(self) -> str:
+        layout = "channels-last" if self.channels_last else "contiguous"
+        masked = ", lengths" if self.lengths else ""
+        return f"{self.shape}, {self.groups} groups, {self.gate}, {layout}{masked}"
+
+
+_SMALL, _LARGE = (3, 6, 7, 17), (3, 16, 48, 25)
+SAMPLES = tuple(
+    Sample(shape, groups, gate, channels_last, lengths)
+    for shape in (_SMALL, _LARGE)
+    for groups, gate, lengths in ((1, "softmax", False), (shape[1], "sigmoid", True))
+    for channels_last in (False, True)
+)
+
+
+def _numbers(sample: Sample) -> tuple[Tensor, list[Tensor], Tensor, Tensor | None]:
+    """x, the eight weights, the gradient of y and the lengths, in float64."""
+    torch.manual_seed(0)
+    samples, channels, frames, _ = sample.shape
+    shapes = [(_HIDDEN, channels), (_HIDDEN,), (sample.groups, _HIDDEN), (sample.groups,)] * 2
+    draw: dict[str, Any] = {"dtype": torch.float64}
+    weights = [torch.randn(shape, **draw) for shape in shapes]
+    lengths = torch.tensor([frames, frames // 2, 0][:samples]) if sample.lengths else None
+    return torch.randn(sample.shape, **draw), weights, torch.randn(sample.shape, **draw), lengths
+
+
+def results(sample: Sample, dtype: torch.dtype, device: str, backend: str | None) -> list[Tensor]:
+    """y, the means, y of couple, and every gradient, computed there and brought to the CPU."""
+    layout = torch.channels_last if sample.channels_last else torch.contiguous_format
+    x, weights, grad_y, lengths = _numbers(sample)
+    # Rounded first: what is compared is the computation, not the rounding of its inputs.
+    rounded = [each.to(dtype).to(device) for each in (x, *weights, grad_y)]
+    if backend == "reference":
+        rounded = [each.double() for each in rounded]
+    x, grad_y = (each.contiguous(memory_format=layout) for each in (rounded[0], rounded[-1]))
+    leaves = [each.requires_grad_() for each in (x, *rounded[1:-1])]
+    options: dict[str, Any] = {
+        "lengths": None if lengths is None else lengths.to(device),
+        "backend": backend,
+    }
+    heads = HeadWeights(*leaves[1:5]), HeadWeights(*leaves[5:9])
+    y, attention = functional.csta(
+        leaves[0], *heads, gate=sample.gate, return_attention=True, **options
+    )
+    found = [y, *torch.autograd.grad(y, leaves, grad_y)]
+    means = functional.pool(leaves[0], **options)
+    found += [*means, *torch.autograd.grad(means, leaves[:1], means)]
+    logits = [each.detach().to(y.dtype).requires_grad_() for each in attention]
+    coupled = functional.couple(leaves[0], *logits, gate=sample.gate, **options)
+    found += [coupled, *torch.autograd.grad(coupled, [leaves[0], *logits], grad_y)]
+    return [each.detach().cpu() for each in found]
+
+
+def worst_error(sample: Sample, dtype: torch.dtype, device: str, backend: str) -> float:
+    """Largest relative L2 error among the results; infinite where one is not finite."""
+    worst = 0.0
+    exact = results(sample, dtype, "cpu", "reference")
+    for ours, right in zip(results(sample, dtype, device, backend), exact, strict=True):
+        size = max(float(right.norm()), 1e-3)  # a gradient may be zero, a softmax bias's is
+        error = float((ours.double() - right).norm()) / size
+        worst = max(worst, error) if error == error else float("inf")
+    return worst
+
+
+def _lines(device: str, backends: Sequence[str]) -> Iterator[tuple[str, bool]]:
+    for backend in backends:
+        for sample in SAMPLES:
+            for dtype, bound in _BOUNDS.items():
+                error = worst_error(sample, dtype, device, backend)
+                name = f"{backend}, {str(dtype).removeprefix('torch.')}, {sample}"
+                yield (
+                    f"{'ok   ' if error <= bound else 'WRONG'} {error:.1e}  {name}",
+                    (error <= bound),
+                )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.gpu_calls",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--device", default="cuda", help="(default: cuda)")
+    parser.add_argument("--backend", help="only this one (default: every one that serves)")
+    options = parser.parse_args(arguments)
+    own = DEVICES["cuda"].own_variants(options.backend)
+    backends = [options.backend] if options.backend else [n.partition("-")[2] for n in own]
+    if not backends:
+        print(f"nothing to call: {DEVICES['cuda'].missing(options.backend)}")
+        return 2
+    right = True
+    for line, is_right in _lines(options.device, backends):
+        print(line, flush=True)
+        right &= is_right
+    print("all right" if right else "something is wrong")
+    return 0 if right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""What came of a run of ``python -m bench.gpu``: how each step ended, and the short table."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import present
+from bench.gpu_steps import SANITIZER, all_results
+from bench.groups import is_own
+from bench.processes import Ended
+from bench.report import Chapter, goal_table, load, table
+
+NO_SANITIZER = f"{SANITIZER} is not on PATH: nothing was watched"
+
+_COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
+_WORDS = {True: "green", False: "RED", None: "skipped"}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended; ``green`` is None where it was not run."""
+
+    step: str
+    green: bool | None
+    seconds: float
+    note: str
+
+    def text(self) -> str:
+        return f"{self.step:20} {_WORDS[self.green]:8} {self.seconds:5.0f} s  {self.note}"
+
+
+def join_logs(folder: Path, ended: Sequence[Ended], name: str) -> None:
+    """The logs of processes that ran side by side, as one file; what failed stands first."""
+    worst_first = sorted(ended, key=lambda each: not each.red)
+    parts = [f"{each.command.text()}\n\n{each.output}" for each in worst_first]
+    (folder / name).write_text("\n".join(parts))
+    for each in ended:
+        (folder / each.command.log).unlink()
+
+
+def _counts(outputs: Sequence[Ended]) -> dict[str, int]:
+    """How many tests passed, failed and so on, from the last lines of pytest's."""
+    counts: dict[str, int] = {}
+    for each in outputs:
+        for number, word in _COUNTS.findall(each.last_line):
+            word = word.rstrip("s") if word == "errors" else word
+            counts[word] = counts.get(word, 0) + int(number)
+    return counts
+
+
+def _said(ended: Sequence[Ended]) -> str:
+    counts = _counts(ended)
+    words = [f"{number} {word}" for word, number in counts.items()]
+    stopped = sum(each.status is None for each in ended)
+    if stopped:
+        words.append(f"{stopped} of {len(ended)} stopped at {ended[0].command.limit:g} s")
+    return ", ".join(words) or (ended[0].last_line if ended else "")
+
+
+def contract(ended: Sequence[Ended]) -> Outcome:
+    """Green only if something passed: a suite that skips everything has shown nothing."""
+    green = not any(each.red for each in ended) and _counts(ended).get("passed", 0) > 0
+    return Outcome("contract", green, max(each.seconds for each in ended), _said(ended))
+
+
+def sanitizer(name: str, ended: Ended) -> Outcome:
+    stopped = f"stopped at {ended.command.limit:g} s; "
+    note = (stopped if ended.status is None else "") + ended.last_line
+    return Outcome(name, not ended.red, ended.seconds, note)
+
+
+def bench(ended: Ended) -> Outcome:
+    green = not ended.red and _counts([ended]).get("passed", 0) > 0
+    return Outcome("bench", green, ended.seconds, _said([ended]))
+
+
+def _table(chapter: Chapter) -> str:
+    """One line for each thing that csta_fast was measured at."""
+    lines = []
+    for row in chapter.rows.values():
+        if not is_own(row["variant"]):
+            continue
+        ahead = row.get("speedup_of_compiled")
+        lines.append([
+            present.subject(row),
+            row["variant"],
+            present.seconds_text(row["median_seconds"]),
+            f"{row['percent_of_limit']:.0f}",
+            "" if ahead is None else f"{ahead:.2f}",
+        ])  # fmt: skip
+    titles = ["measured", "variant", "median", "% of copy", "× better compile"]
+    return table(titles, lines, [False, False, True, True, True])
+
+
+def write(folder: Path, outcomes: Sequence[Outcome]) -> str:
+    """Write summary.md, of this run's steps and of all results in the folder; its text."""
+    steps = [[o.step, _WORDS[o.green], f"{o.seconds:.0f} s", o.note] for o in outcomes]
+    parts = ["# GPU\n", _machine(folder), table(["step", "", "time", ""], steps, [False] * 4)]
+    for chapter in load(all_results(folder)):
+        parts += [f"## {chapter.title}, commit {chapter.machine.get('commit')}\n"]
+        parts += [goal_table(chapter), _table(chapter)]
+    text = "\n".join(parts)
+    (folder / "summary.md").write_text(text)
+    return text
+
+
+def _machine(folder: Path) -> str:
+    machine = json.loads((folder / "machine.json").read_text())
+    names = ("gpu", "driver", "torch", "cuda", "triton", "commit")
+    return ", ".join(f"{name} {machine.get(name, 'unknown')}" for name in names) + "\n"

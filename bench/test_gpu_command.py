@@ -1,0 +1,236 @@
+"""The GPU command without a GPU: what it would run, what it makes of what came, and stops."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from csta_fast.kernels import plans
+from rich.console import Console
+
+from bench import gpu, gpu_calls, gpu_steps, gpu_summary, processes, report, shard
+from bench.gpu_steps import Choices
+from bench.processes import Command
+
+pytestmark = pytest.mark.section("smoke")
+
+_L2 = 50 * 2**20
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small calls: threads that wait for each other would take most of the time."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _python(code: str, log: str = "log.txt", limit: float = 60) -> Command:
+    return Command((sys.executable, "-c", code), log, limit)
+
+
+def _row(**what: Any) -> dict[str, Any]:
+    row = {
+        "section": "gpu", "direction": "step", "shape": [512, 64, 64, 25], "dtype": "float32",
+        "channels_last": False, "variant": "csta_fast-triton", "copies": 3.0, "speedup": 2.5,
+        "copies_quartiles": [2.9, 3.1], "gigabytes_per_second": 1.0, "percent_of_limit": 83.3,
+        "median_seconds": 1e-3, "speedup_of_compiled": 2.25, "peak_in_x": 2.5, "timed": "graph",
+    }  # fmt: skip
+    return row | what
+
+
+def _results(path: Path, *rows: dict[str, Any], **machine: Any) -> Path:
+    benchmarks = [{"fullname": f"{row}", "extra_info": row} for row in rows]
+    results = {
+        "machine_info": {"gpu": "a pretended GPU", "commit": "none"} | machine,
+        "datetime": "2026-01-01T00:00:00+00:00",
+        "benchmarks": benchmarks,
+    }
+    path.write_text(json.dumps(results))
+    return path
+
+
+def test_smoke_gpu_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    shapes = ["--shapes", "8x64x64x25", "--select", "step", "--sections", "gpu_small"]
+    assert gpu.main(["--dry-run", "--output", str(tmp_path / "new"), *shapes]) == 0
+    printed = capsys.readouterr().out
+    assert "-k triton" in printed
+    assert "--shard=1/" in printed
+    assert "python -m bench.gpu_calls" in printed
+    assert "--device=cuda" in printed
+    assert "-k '(-8x64x64x25-) and (step)'" in printed
+    assert "bench.report" in printed
+    assert "/new/bench.json --output" in printed
+    assert not (tmp_path / "new").exists()
+
+
+def test_smoke_gpu_watches_with_every_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    commands = gpu_steps.sanitizer(Choices(tmp_path))
+    assert [command.log for command in commands] == [
+        "sanitizer-none.txt", "sanitizer-memcheck.txt", "sanitizer-racecheck.txt",
+        "sanitizer-initcheck.txt", "sanitizer-synccheck.txt",
+    ]  # fmt: skip
+    assert sum(command.limit for command in commands) < 600
+
+
+@pytest.mark.parametrize("words", [["--steps", "bench,speed"], ["--shapes", "1x2x3x4"]])
+def test_smoke_gpu_unknown_words_are_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        gpu.main(["--dry-run", *words])
+    assert refused.value.code == 2
+
+
+def test_smoke_gpu_results_join_those_that_are_there(tmp_path: Path) -> None:
+    for name in (
+        "bench.json",
+        "bench-2.json",
+        *(f"bench-{number}.json" for number in range(3, 11)),
+    ):
+        assert gpu_steps.next_results(tmp_path).name == name
+        (tmp_path / name).write_text("")
+    assert [each.name for each in gpu_steps.all_results(tmp_path)][-2:] == [
+        "bench-9.json", "bench-10.json",
+    ]  # fmt: skip
+
+
+def test_smoke_processes(tmp_path: Path) -> None:
+    """Output, exit status and time limit of processes that run side by side."""
+    commands = [
+        _python("print('fine')", "0.txt"),
+        _python("import sys; print('words'); sys.exit('bad')", "1.txt"),
+        _python("import time; print('slow', flush=True); time.sleep(60)", "2.txt", limit=3),
+    ]
+    started = time.monotonic()
+    fine, bad, slow = processes.run("test", commands, tmp_path, tmp_path, Console(stderr=True))
+    assert time.monotonic() - started < 50
+    assert (fine.status, fine.last_line, fine.red) == (0, "fine", False)
+    assert (bad.status, bad.last_line, bad.red) == (1, "bad", True)
+    assert (slow.status, slow.last_line, slow.red) == (None, "slow", True)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "status"),
+    [("7 passed, 1 skipped in 1s", 0, 0), ("6 passed, 1 failed in 1s", 1, 1), ("7 skipped", 0, 1)],
+)
+def test_smoke_gpu_run(
+    said: str, code: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A whole run with commands that only pretend: a red contract leaves nothing to time."""
+    made = _results(tmp_path / "made.json", _row())
+    folder = tmp_path / "results"
+    machine = f"open({str(folder / 'machine.json')!r}, 'w').write('{{}}')"
+    ended = f"import sys; print({said!r}); sys.exit({code})"
+    copy = f"import shutil; shutil.copy({str(made)!r}, {str(folder / 'bench.json')!r})"
+    monkeypatch.setattr(gpu_steps, "machine", lambda _: _python(machine))
+    monkeypatch.setattr(gpu_steps, "contract", lambda _: [_python(ended, f"{n}") for n in "12"])
+    monkeypatch.setattr(gpu_steps, "sanitizer", lambda _: [_python("print('all right')", "none")])
+    monkeypatch.setattr(gpu_steps, "bench", lambda _: _python(f"{copy}; print('3 passed in 1s')"))
+    monkeypatch.setattr(gpu_steps, "report", lambda _: _python("print('wrote')", "report.txt"))
+    assert gpu.main(["--output", str(folder)]) == status
+    summary = (folder / "summary.md").read_text()
+    assert summary in capsys.readouterr().out
+    assert said.split()[0] != "7" or f"{2 * 7}" in summary
+    assert (folder / "contract.txt").read_text().count(said) == 2 * 2  # the command, and its words
+    assert ("not run: the contract is red" in summary) is (status == 1)
+    assert ("| (512, 64, 64, 25), float32, step | csta_fast-triton" in summary) is (status == 0)
+    assert gpu_summary.NO_SANITIZER in summary
+
+
+def test_smoke_gpu_none_is_an_exit_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = _python("import sys; print('cannot run: PyTorch sees no GPU'); sys.exit(1)")
+    monkeypatch.setattr(gpu_steps, "machine", lambda _: absent)
+    assert gpu.main(["--output", str(tmp_path)]) == 2
+    assert "cannot run: PyTorch sees no GPU" in capsys.readouterr().out
+
+
+def test_smoke_gpu_calls_are_right_and_use_both_plans(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu_calls.main(["--device", "cpu", "--backend", "reference"]) == 0
+    assert "all right" in capsys.readouterr().out
+    used = {
+        (sample.channels_last, plans.plan(*sample.shape[1:], sample.groups, size,
+                                          sample.channels_last, _L2, 1).alone)
+        for sample in gpu_calls.SAMPLES
+        for size in (2, 4)
+    }  # fmt: skip
+    assert used == {(False, False), (False, True), (True, False), (True, True)}
+
+
+def test_smoke_gpu_calls_find_a_wrong_kernel(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = gpu_calls.results
+
+    def wrong(sample: Any, dtype: Any, device: str, backend: str | None) -> Any:
+        found = right(sample, dtype, device, "reference")
+        return found if backend == "reference" else [each.roll(1) for each in found]
+
+    monkeypatch.setattr(gpu_calls, "results", wrong)
+    monkeypatch.setattr(gpu_calls, "SAMPLES", gpu_calls.SAMPLES[:1])
+    assert gpu_calls.main(["--device", "cpu", "--backend", "triton"]) == 1
+    assert "WRONG" in capsys.readouterr().out
+
+
+def test_smoke_shards_hold_every_test_once() -> None:
+    class Hook:
+        def pytest_deselected(self, items: list[Any]) -> None: ...
+
+    class Config:
+        hook = Hook()
+
+        def __init__(self, text: str) -> None:
+            self.shard = shard._part(text)
+
+        def getoption(self, name: str) -> tuple[int, int]:
+            return self.shard
+
+    kept = []
+    for part in (1, 2, 3):
+        items: list[Any] = list(range(10))
+        shard.pytest_collection_modifyitems(Config(f"{part}/3"), items)  # type: ignore[arg-type]
+        kept += items
+    assert sorted(kept) == list(range(10))
+    with pytest.raises(ValueError, match="4/3"):
+        shard._part("4/3")
+
+
+@pytest.mark.parametrize("has_matplotlib", [True, False])
+def test_smoke_gpu_report(
+    has_matplotlib: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A processor and a GPU get a chapter each; only the GPU's rows meet the GPU's goals."""
+    if has_matplotlib:
+        pytest.importorskip("matplotlib")
+    else:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    small, forward = {"shape": [1, 64, 64, 25], "section": "gpu_small"}, {"direction": "forward"}
+    there = _results(
+        tmp_path / "there.json", _row(), _row(**forward, percent_of_limit=70.0),
+        _row(variant="eager"), _row(**small, setting="replayed", speedup_of_compiled=0.9),
+    )  # fmt: skip
+    here = _results(
+        tmp_path / "here.json", _row(section="step", variant="csta_fast"), gpu=None, cpu="some CPU"
+    )
+    report.main([str(here), str(there), "--output", str(tmp_path)])
+    text = (tmp_path / "benchmarks.md").read_text()
+    processor, _, device = text.partition("## a pretended GPU")
+    assert "## some CPU" in processor
+    assert "GPU step" not in processor
+    assert "GPU step, x of 64 MB or more, % of copy | ≥ 80 | 83.30 | 83.30 | 1 of 1" in device
+    assert "GPU forward, x of 64 MB or more, % of copy | ≥ 85 | 70.00 | 70.00 | 0 of 1" in device
+    assert "GPU, published models × better torch.compile | ≥ 1 | 0.90 | 2.25 | 2 of 3" in device
+    assert "**csta_fast-triton**" in device
+    assert "### Gpu small" in device
+    assert (tmp_path / "benchmarks-1.svg").exists() is has_matplotlib
+    assert ("benchmarks-1.svg" in device) is has_matplotlib
