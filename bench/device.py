@@ -96,16 +96,16 @@ class CudaRuntime:
     """PyTorch's view of the GPU, on a stream that is not the null stream."""
 
     def __init__(self) -> None:
-        self.stream = torch.cuda.Stream()
+        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def synchronize(self) -> None:
         self.stream.synchronize()
 
     def event(self) -> torch.cuda.Event:
-        return torch.cuda.Event(enable_timing=True)
+        return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
     def hold(self) -> None:
-        torch.cuda._sleep(_HELD_CYCLES)
+        torch.cuda._sleep(_HELD_CYCLES)  # type: ignore[no-untyped-call]
 
     def capture(self, run: Callable[[], None]) -> torch.cuda.CUDAGraph:
         self.synchronize()

@@ -32,6 +32,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -77,7 +78,9 @@ def _choices(arguments: Sequence[str] | None) -> tuple[Choices, bool]:
         parser.error(f"--shapes: wanted some of {known}, got {' '.join(strange)}")
     dry = options.pop("dry_run")
     folder = options.pop("output").resolve()
-    chosen = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    chosen: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
+    }
     return Choices(folder, **chosen | {"steps": steps}), dry
 
 

@@ -23,7 +23,12 @@ from bench.device import DEVICES
 from csta_fast import HeadWeights, functional
 
 #: Relative L2 error that a result may have, by dtype; zeros have error 1.
-_BOUNDS = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
+_BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 3e-2}
+
+#: What counts as zero, over the largest result: the gradient of a softmax's last bias is zero, and
+#: rounding leaves something of the sums that it is the rest of.
+_NOTHING = 1e-3
+
 _HIDDEN = 4
 
 
@@ -77,15 +82,15 @@ def results(sample: Sample, dtype: torch.dtype, device: str, backend: str | None
         "lengths": None if lengths is None else lengths.to(device),
         "backend": backend,
     }
+    gate: dict[str, Any] = {"gate": sample.gate}
+    with_attention: dict[str, Any] = {"return_attention": True, **gate, **options}
     heads = HeadWeights(*leaves[1:5]), HeadWeights(*leaves[5:9])
-    y, attention = functional.csta(
-        leaves[0], *heads, gate=sample.gate, return_attention=True, **options
-    )
+    y, attention = functional.csta(leaves[0], *heads, **with_attention)
     found = [y, *torch.autograd.grad(y, leaves, grad_y)]
     means = functional.pool(leaves[0], **options)
     found += [*means, *torch.autograd.grad(means, leaves[:1], means)]
     logits = [each.detach().to(y.dtype).requires_grad_() for each in attention]
-    coupled = functional.couple(leaves[0], *logits, gate=sample.gate, **options)
+    coupled = functional.couple(leaves[0], logits[0], logits[1], **gate, **options)
     found += [coupled, *torch.autograd.grad(coupled, [leaves[0], *logits], grad_y)]
     return [each.detach().cpu() for each in found]
 
@@ -94,8 +99,9 @@ def worst_error(sample: Sample, dtype: torch.dtype, device: str, backend: str) -
     """Largest relative L2 error among the results; infinite where one is not finite."""
     worst = 0.0
     exact = results(sample, dtype, "cpu", "reference")
+    least = _NOTHING * max(float(right.norm()) for right in exact)
     for ours, right in zip(results(sample, dtype, device, backend), exact, strict=True):
-        size = max(float(right.norm()), 1e-3)  # a gradient may be zero, a softmax bias's is
+        size = max(float(right.norm()), least)
         error = float((ours.double() - right).norm()) / size
         worst = max(worst, error) if error == error else float("inf")
     return worst

@@ -177,7 +177,7 @@ def test_smoke_gpu_groups() -> None:
     for shape in (*SHAPES, CHANNELS_LAST_SHAPE):
         for dtype in ("float32", "bfloat16"):
             for direction in ("forward", "step"):
-                assert Group("gpu", direction, shape, dtype).key in GPU_GROUPS  # type: ignore[arg-type]
+                assert Group("gpu", direction, shape, dtype).key in GPU_GROUPS
     assert any(group.bytes_of_x >= LARGE_BYTES for group in GPU_GROUPS.values())
     assert "gpu-step-128x64x64x25-bfloat16-channels_last" in GPU_GROUPS
     assert "gpu_small-forward-1x64x64x25-float32-loop" in GPU_GROUPS
@@ -195,7 +195,7 @@ class _RealTime(_Clock):
     """The clock on the wall, for calls that really compute."""
 
     @property
-    def now(self) -> float:  # type: ignore[override]
+    def now(self) -> float:
         return time.perf_counter()
 
     @now.setter
@@ -235,7 +235,7 @@ def test_smoke_gpu_measures_a_group(
     direction: Any, channels_last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From tensors to rows, as on a GPU, with plain PyTorch in the place of kernels."""
-    monkeypatch.setitem(DEVICES, "cpu", _Pretended())  # type: ignore[arg-type]
+    monkeypatch.setitem(DEVICES, "cpu", _Pretended())
     for name in ("_LEAST_WARM_UP", "_MOST_WARM_UP", "_BLOCK_SECONDS"):
         monkeypatch.setattr(gpu_timing, name, 1e-6)
     monkeypatch.setattr(gpu_timing, "_FEWEST_CALLS", 3)
