@@ -21,6 +21,7 @@ from torch import Tensor
 
 from bench.device import DEVICES
 from csta_fast import HeadWeights, functional
+from csta_fast.backends import BACKENDS
 
 #: Relative L2 error that a result may have, by dtype; zeros have error 1.
 _BOUNDS = {torch.float32: 1e-3, torch.bfloat16: 3e-2}
@@ -112,6 +113,8 @@ def _lines(device: str, backends: Sequence[str]) -> Iterator[tuple[str, bool]]:
         for sample in SAMPLES:
             for dtype, bound in _BOUNDS.items():
                 error = worst_error(sample, dtype, device, backend)
+                if reason := BACKENDS[backend].refusal(torch.empty(0, dtype=dtype, device=device)):
+                    yield f"WRONG {backend} handed the call on: {reason}", False
                 name = f"{backend}, {str(dtype).removeprefix('torch.')}, {sample}"
                 yield (
                     f"{'ok   ' if error <= bound else 'WRONG'} {error:.1e}  {name}",

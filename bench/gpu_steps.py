@@ -16,6 +16,7 @@ STEPS = ("contract", "sanitizer", "bench")
 SANITIZER = "compute-sanitizer"
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 
+_NEED_NO_GPU = ("tests/test_triton_compile.py",)  # compiles for devices that need not be there
 _MOST_WORKERS = 8  # each has a context of its own on the GPU, of some hundred megabytes
 _FOUND_SOMETHING = 99  # the exit status of a sanitizer that did
 _SHARE_TO_START = 0.75  # of the benches' time; what began then may finish in the rest
@@ -55,6 +56,7 @@ def contract(choices: Choices) -> list[Command]:
     parts = choices.workers or min(_MOST_WORKERS, os.cpu_count() or 1)
     words = [sys.executable, "-m", "pytest", "tests", "-q", "-k", " or ".join(device_backends())]
     words += ["-m", "quick"] * choices.quick
+    words += [f"--ignore={path}" for path in _NEED_NO_GPU]
     words += ["-p", "no:cacheprovider", "-p", "bench.shard"]
     # Tests of the native library are not meant here, and it may well not have been built.
     environment = {"CSTA_FAST_NATIVE": "0"}

@@ -169,7 +169,7 @@ def render(chapters: Sequence[Chapter], pictures: Sequence[str | None]) -> str:
         for section, text in _SECTIONS.items():
             rows = chapter.of(section)
             if rows:
-                title = section.replace("_", " ").capitalize()
+                title = section.replace("_", " ").capitalize().replace("Gpu", "GPU")
                 parts += [f"### {title}\n", text + "\n", _section(rows)]
                 parts += [_ALLOCATOR_ADVICE] if section == "allocator" else []
     return "\n".join(parts)

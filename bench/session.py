@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -54,6 +55,8 @@ class Session:
                 try:
                     self._outcomes[key] = measure(stage)
                 except Exception as error:
+                    # It is remembered, and must not keep the tensors of its group with it.
+                    traceback.clear_frames(error.__traceback__)
                     self._outcomes[key] = error
         outcome = self._outcomes[key]
         if isinstance(outcome, (WrongResultError, ChildError)):
