@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
-from bench.gpu_groups import LARGE_BYTES
+from bench.gpu_groups import LARGE_MEGABYTES
 from bench.groups import is_own
 
 Row = dict[str, Any]
@@ -64,8 +63,7 @@ def _backward(long: bool) -> Callable[[Row], bool]:
 
 def _large_on_gpu(direction: str) -> Callable[[Row], bool]:
     inside = _in("gpu", direction)
-    size = {"float32": 4, "bfloat16": 2}
-    return lambda row: inside(row) and prod(row["shape"]) * size[row["dtype"]] >= LARGE_BYTES
+    return lambda row: inside(row) and row["x_megabytes"] >= LARGE_MEGABYTES
 
 
 def _ahead_of_compilers(row: Row) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bench.groups import FIELD_SHAPES, MORE_RIVALS, Direction, Group, Shape
 
-#: Bytes of x from which the goals of bandwidth apply: below, a launch and its tail weigh too much.
-LARGE_BYTES = 64_000_000
+#: The size of x from which the goals of bandwidth apply: below, a launch and its tail weigh too
+#: much.
+LARGE_MEGABYTES = 64
 
 #: Those that goals are about come first: where time runs out, the last ones are left out.
 SHAPES: tuple[Shape, ...] = (

@@ -99,7 +99,7 @@ def row(group: Group, measured: Measured, variant: str) -> dict[str, Any]:
 
 def _on_gpu(group: Group, measured: Measured, variant: str) -> dict[str, Any]:
     """What is recorded there besides: how it was launched, memory, and the better compiler."""
-    information: dict[str, Any] = {}
+    information: dict[str, Any] = {"x_megabytes": group.bytes_of_x / 1e6}
     if group.section == "gpu_small":
         information["setting"] = "replayed" if group.replay else "called in a loop"
     if group.direction == "step" and variant != "copy":

@@ -53,6 +53,7 @@ def _goals(row: Row) -> str:
 _COLUMNS = (
     ("variant", Column("subject", subject, "left")),
     ("variant", Column("variant", lambda row: row["variant"], "left")),
+    ("x_megabytes", Column("x, MB", _number("x_megabytes", ".1f"))),
     ("median_seconds", Column("median", lambda row: seconds_text(row["median_seconds"]))),
     ("gigabytes_per_second", Column("GB/s", _number("gigabytes_per_second", ".1f"))),
     ("percent_of_limit", Column("% of limit", _number("percent_of_limit", ".0f"))),

@@ -16,7 +16,7 @@ import torch
 from bench import gpu_timing
 from bench.correctness import WrongResultError
 from bench.device import DEVICES, Stage, input_sets
-from bench.gpu_groups import CHANNELS_LAST_SHAPE, GPU_GROUPS, LARGE_BYTES, SECTIONS, SHAPES
+from bench.gpu_groups import CHANNELS_LAST_SHAPE, GPU_GROUPS, LARGE_MEGABYTES, SECTIONS, SHAPES
 from bench.groups import GROUPS, SMALL_GROUPS, Group
 from bench.measure import measure, row
 from bench.timing import FEWEST_ROUNDS, Measured, Variant
@@ -178,7 +178,9 @@ def test_smoke_gpu_groups() -> None:
         for dtype in ("float32", "bfloat16"):
             for direction in ("forward", "step"):
                 assert Group("gpu", direction, shape, dtype).key in GPU_GROUPS
-    assert any(group.bytes_of_x >= LARGE_BYTES for group in GPU_GROUPS.values())
+    for dtype in ("float32", "bfloat16"):
+        of_dtype = [group for group in GPU_GROUPS.values() if group.dtype == dtype]
+        assert any(group.bytes_of_x >= 1e6 * LARGE_MEGABYTES for group in of_dtype)
     assert "gpu-step-128x64x64x25-bfloat16-channels_last" in GPU_GROUPS
     assert "gpu_small-forward-1x64x64x25-float32-loop" in GPU_GROUPS
     here, there = DEVICES["cpu"], DEVICES["cuda"]
