@@ -56,10 +56,16 @@ def _choices(arguments: Sequence[str] | None) -> tuple[Choices, bool]:
     add("--output", type=Path, default=default.folder, help="result folder (results/gpu)")
     add("--steps", default=",".join(STEPS), help="which of them, with commas between (all)")
     add("--dry-run", action="store_true", help="print the commands and run none; needs no GPU")
-    add("--quick", action="store_true", help="contract: a tenth of the cases")
+    add("--quick", action="store_true", help="contract: only the cases that find most mistakes")
     add("--workers", type=int, default=0, help="contract: processes (one a processor, at most 8)")
     add("--sections", nargs="+", default=(), choices=SECTIONS, help="bench: only these")
-    add("--shapes", nargs="+", default=(), metavar="NxCxTxV", help="bench: only these")
+    add(
+        "--shapes",
+        nargs="+",
+        default=(),
+        metavar="NxCxTxV",
+        help="bench: only these (of gpu_field: with --full)",
+    )
     add("--select", default="", help="bench: a pytest expression, such as 'step and bfloat16'")
     add("--rivals", choices=("default", "none"), default="default",
         help="bench: none leaves out eager and torch.compile, which take longest")  # fmt: skip
