@@ -20,7 +20,7 @@ from torch import Tensor
 
 from csta_fast import checks, composite, ops
 from csta_fast.differentiation import Operations
-from csta_fast.kernels.plans import MOST_JOINTS
+from csta_fast.kernels.plans import MOST_JOINTS, MOST_PLANE
 from csta_fast.structures import ARITHMETIC_DTYPES, HeadWeights
 
 NAMESPACE = "csta_fast_triton"
@@ -61,8 +61,12 @@ def refusal(x: Tensor) -> str | None:
         return f"does not compute in {x.dtype}"
     here = INTERPRETED and x.is_cpu
     reason = MISSING or (None if here else _device_refusal(x.device)) or failure
-    if reason is None and x.dim() == 4 and x.shape[3] > MOST_JOINTS:
-        return f"takes up to {MOST_JOINTS} joints, x has {x.shape[3]}"
+    if reason is None and x.dim() == 4:
+        _, _, frames, joints = x.shape
+        if joints > MOST_JOINTS:
+            return f"takes up to {MOST_JOINTS} joints, x has {joints}"
+        if frames * joints > MOST_PLANE:
+            return f"takes planes of up to {MOST_PLANE} positions, x has {frames * joints}"
     return reason
 
 

@@ -6,6 +6,7 @@ current stream of x's device and waits for nothing.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -114,6 +115,7 @@ def _bytes(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else mask.view(torch.uint8)
 
 
+@lru_cache(maxsize=64)
 def l2_bytes(device: torch.device) -> int:
     if device.type != "cuda":
         return _INTERPRETED_L2
@@ -263,7 +265,7 @@ def _weight_gradients(
     call: Call, heads: tuple[HeadTensors, ...], axes: tuple[AxisTensors, ...],
     gradients: tuple[AxisGradients, ...],
 ) -> list[Tensor]:  # fmt: skip
-    """Gradients of w1, b1, w2, b2 of both heads: two launches for the sums, one a matrix after."""
+    """Gradients of w1, b1, w2, b2 of both heads: one launch sums runs, one adds the runs."""
     results = [torch.empty_like(weight) for head in heads for weight in head]
     if not call.samples:
         return [result.zero_() for result in results]
@@ -285,12 +287,14 @@ def _weight_gradients(
         BLOCK_I=weights.BLOCK_I, BLOCK_J=weights.BLOCK_J, BLOCK_P=weights.BLOCK_P,
         ARITHMETIC=arithmetic, num_warps=plans.WARPS,
     )  # fmt: skip
-    for outer, matrix, vector in zip(outers, results[::2], results[1::2], strict=True):
-        size = outer.parts[0].numel()
-        weights.add_runs_kernel[(plans.ceil_div(size, _ADDED),)](
-            outer.parts, matrix, vector, matrix.shape[0], matrix.shape[1], runs,
-            BLOCK=_ADDED, ARITHMETIC=arithmetic, num_warps=plans.WARPS,
-        )  # fmt: skip
+    totals = [
+        weights.Total(outer.parts, matrix, vector)
+        for outer, matrix, vector in zip(outers, results[::2], results[1::2], strict=True)
+    ]
+    blocks = sum(plans.ceil_div(outer.parts[0].numel(), _ADDED) for outer in outers)
+    weights.add_runs_kernel[(blocks,)](
+        *totals, *numbers, runs, BLOCK=_ADDED, ARITHMETIC=arithmetic, num_warps=plans.WARPS
+    )
     return results
 
 

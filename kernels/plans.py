@@ -35,6 +35,9 @@ MOST_JOINTS = 4096
 #: half as large: sums across the lanes of a warp take more registers.
 _ROW_OF_CHANNELS = 32
 
+#: The most positions T·V of a plane: offsets within a tile are 32 bits wide.
+MOST_PLANE = 2**25
+
 #: Frames of a tile, and the most that count as few.
 _FRAMES, _FEW_FRAMES = 8, 2
 

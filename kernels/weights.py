@@ -24,9 +24,17 @@ class Outer(NamedTuple):
     parts: Tensor  # (R, I, J + 1): the last column holds the sums of left
 
 
+class Total(NamedTuple):
+    """Where the parts of one matrix, and of the sums beside it, are added up."""
+
+    parts: Tensor  # (R, I, J + 1)
+    matrix: Tensor  # (I, J), written
+    vector: Tensor  # (I,), written
+
+
 _NUMBERS = [
     "frame_i1", "frame_j1", "frame_i2", "frame_j2", "joint_i1", "joint_j1", "joint_i2", "joint_j2",
-    "frames", "joints", "samples", "samples_of_run", "rows", "columns", "runs",
+    "frames", "joints", "samples", "samples_of_run", "runs",
 ]  # fmt: skip
 
 
@@ -103,21 +111,44 @@ def _outer(
 
 @triton.jit(do_not_specialize=_NUMBERS)
 def add_runs_kernel(
-    parts,  # (R, I, J + 1)
-    matrix,  # (I, J), written
-    vector,  # (I,), written
-    rows,
-    columns,
+    frame_w1,  # Total
+    frame_w2,
+    joint_w1,
+    joint_w2,
+    frame_i1,
+    frame_j1,
+    frame_i2,
+    frame_j2,
+    joint_i1,
+    joint_j1,
+    joint_i2,
+    joint_j2,
     runs,
     BLOCK: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """The parts of one matrix and of the vector beside it, added in the order of the runs."""
-    each = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    """Some elements of one of the four matrices, and of the vectors beside them."""
+    item = tl.program_id(0)
+    item = _add_runs(frame_w1, frame_i1, frame_j1, item, runs, BLOCK, ARITHMETIC)
+    item = _add_runs(frame_w2, frame_i2, frame_j2, item, runs, BLOCK, ARITHMETIC)
+    item = _add_runs(joint_w1, joint_i1, joint_j1, item, runs, BLOCK, ARITHMETIC)
+    _add_runs(joint_w2, joint_i2, joint_j2, item, runs, BLOCK, ARITHMETIC)
+
+
+@triton.jit
+def _add_runs(total, rows, columns, item, runs, BLOCK: tl.constexpr, ARITHMETIC: tl.constexpr):
+    """The parts of one matrix and of the vector beside it, added in the order of the runs, if the
+    item is one of its; else the item's number in the next."""
     size = rows * (columns + 1)
-    total = tl.zeros([BLOCK], ARITHMETIC)
-    for run in range(runs):
-        total += tl.load(parts + size.to(tl.int64) * run + each, mask=each < size, other=0)
-    row, column = each // (columns + 1), each % (columns + 1)
-    tl.store(matrix + row * columns + column, total, mask=(each < size) & (column < columns))
-    tl.store(vector + row, total, mask=(each < size) & (column == columns))
+    blocks = tl.cdiv(size, BLOCK)
+    if (item >= 0) & (item < blocks):
+        each = item * BLOCK + tl.arange(0, BLOCK)
+        added = tl.zeros([BLOCK], ARITHMETIC)
+        for run in range(runs):
+            place = total.parts + size.to(tl.int64) * run + each
+            added += tl.load(place, mask=each < size, other=0)
+        row, column = each // (columns + 1), each % (columns + 1)
+        in_matrix = (each < size) & (column < columns)
+        tl.store(total.matrix + row * columns + column, added, mask=in_matrix)
+        tl.store(total.vector + row, added, mask=(each < size) & (column == columns))
+    return item - blocks

@@ -13,6 +13,7 @@ from oracle import Oracle
 from torch import Tensor
 from uncertain import Uncertain
 
+from csta_fast import triton_backend
 from csta_fast.structures import ARITHMETIC_DTYPES
 
 Tensors = dict[str, Tensor]
@@ -38,6 +39,7 @@ def check(case: Case, dtype: torch.dtype, backend: Backend) -> None:
     """Values, gradients, dtypes and strides of one case."""
     inputs = make(case, dtype, backend.device)
     results, gradients = run(inputs, backend.name)
+    assert triton_backend.failure is None, "plain PyTorch has stood in for a kernel"
     check_values(inputs, results, gradients, backend.name)
     check_form(inputs, results, gradients, backend)
 

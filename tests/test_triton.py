@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,8 @@ class _AllAtOnce:
     def __getitem__(self, grid: tuple[int]) -> Callable[..., None]:
         from triton.runtime import interpreter
 
+        nothing = SimpleNamespace(restore=lambda: None)
+
         def launch(*args: Any, **options: Any) -> None:
             errors: list[BaseException] = []
 
@@ -88,7 +91,9 @@ class _AllAtOnce:
                 except BaseException as error:
                     errors.append(error)
 
+            # Once for all of them: what one program puts back, another would miss.
             scope = interpreter._patch_lang(self._kernel.rewrite())
+            patch, interpreter._patch_lang = interpreter._patch_lang, lambda function: nothing
             threads = [threading.Thread(target=program, daemon=True) for _ in range(*grid)]
             try:
                 for thread in threads:
@@ -97,6 +102,7 @@ class _AllAtOnce:
                 for thread in threads:
                     thread.join(max(0.0, deadline - time.monotonic()))
             finally:
+                interpreter._patch_lang = patch
                 scope.restore()
             assert not errors, errors[0]
             assert not any(thread.is_alive() for thread in threads), "programs wait for each other"

@@ -71,6 +71,8 @@ def test_too_many_joints_are_refused() -> None:
     with pytest.raises(ValueError, match="backend 'triton' cannot serve this call: takes up to"):
         functional.pool(x, backend="triton")
     assert functional.pool(x)[1].shape == (1, 1, 5000)
+    long = torch.zeros(1, 1, 1, device=DEVICE).expand(1, 1, 2**24).unsqueeze(3).expand(1, 1, -1, 3)
+    assert "takes planes of up to 33554432 positions" in _line(explain(long))
 
 
 @needs_triton
