@@ -1,7 +1,8 @@
 """Mends Triton's interpreter where it is wrong, so that kernels can be tested without a GPU.
 
 Seen in Triton 3.6: a scalar tensor cannot be a loop's bound under NumPy 2.4 and later, and bfloat16
-is truncated where it should be rounded to nearest even.
+is truncated where it should be rounded to nearest even. Seen in 3.9: a mask that went through an
+addition or a choice is refused, since it is no longer of NumPy's bool.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from triton.runtime import interpreter
 
 _original_tensor_patch = interpreter._patch_lang_tensor
 _original_cast = interpreter.InterpreterBuilder.cast_impl
+_original_load = interpreter.InterpreterBuilder.create_masked_load
+_original_store = interpreter.InterpreterBuilder.create_masked_store
 
 
 def _patch_tensor(tensor: Any, scope: Any) -> None:
@@ -38,7 +41,21 @@ def _rounded(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.where(np.isnan(values), 0x7FC0, up).astype(np.uint16)
 
 
+def _as_mask(mask: Any) -> Any:
+    return interpreter.TensorHandle(mask.data.astype(bool), tl.int1)
+
+
+def _load(self: Any, place: Any, mask: Any, *rest: Any) -> Any:
+    return _original_load(self, place, _as_mask(mask), *rest)
+
+
+def _store(self: Any, place: Any, value: Any, mask: Any, *rest: Any) -> Any:
+    return _original_store(self, place, value, _as_mask(mask), *rest)
+
+
 def mend() -> None:
+    builder = interpreter.InterpreterBuilder
     interpreter._patch_lang_tensor = _patch_tensor
-    interpreter.InterpreterBuilder.cast_impl = _cast
+    builder.cast_impl, builder.create_masked_load = _cast, _load
+    builder.create_masked_store = _store
     np.seterr(divide="ignore", invalid="ignore", over="ignore")

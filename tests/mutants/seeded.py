@@ -144,7 +144,7 @@ OPERATIONS = [
 DIFFERENTIATION, OPS = "csta_fast/differentiation.py", "csta_fast/ops.py"
 PYTHON = [
     Mutant("pool_twice_without_masks", DIFFERENTIATION,
-           '*call("pool", *grads, *ctx.saved_tensors)', '*call("pool", *grads, None, None, None)',
+           'call("pool", *grads, *ctx.saved_tensors)', 'call("pool", *grads, None, None, None)',
            "transforms"),
     Mutant("second_gradient_of_inputs_zero", "csta_fast/second_order.py",
            "return *of_cotangents, *of_primals",
