@@ -37,8 +37,8 @@ void csta(StackValue* stack, uint64_t, uint64_t) {
   x = std::move(x).in_layout(problem.channels_last);
   Tensor y = like(x, problem);
   AttentionTensors attention(problem);
-  kernels().forward(problem, {&frames, &joints, {}, {}}, x.data(), y.mutable_data(),
-                    {attention.frames.mutable_data(), attention.joints.mutable_data()});
+  kernels(problem).forward(problem, {&frames, &joints, {}, {}}, x.data(), y.mutable_data(),
+                           {attention.frames.mutable_data(), attention.joints.mutable_data()});
   stack[0] = result(y);
   stack[1] = result(attention.frames);
   stack[2] = result(attention.joints);
@@ -63,10 +63,10 @@ void csta_backward(StackValue* stack, uint64_t, uint64_t) {
   upstream.match(problem);
   Tensor grad_x = gradient_of_x(x, problem, input_gradient);
   HeadGradientTensors frame_gradients(frame_head), joint_gradients(joint_head);
-  kernels().backward(problem, {&frames, &joints, {}, {}}, x.data(), upstream.grad_y.data(),
-                     upstream.attention(problem, frame_attention, joint_attention),
-                     input_gradient ? grad_x.mutable_data() : nullptr,
-                     {frame_gradients.view(), joint_gradients.view(), nullptr, nullptr});
+  kernels(problem).backward(problem, {&frames, &joints, {}, {}}, x.data(), upstream.grad_y.data(),
+                            upstream.attention(problem, frame_attention, joint_attention),
+                            input_gradient ? grad_x.mutable_data() : nullptr,
+                            {frame_gradients.view(), joint_gradients.view(), nullptr, nullptr});
   stack[0] = result(grad_x);
   int index = 1;
   for (HeadGradientTensors* head : {&frame_gradients, &joint_gradients}) {
@@ -96,8 +96,8 @@ void couple(StackValue* stack, uint64_t, uint64_t) {
                       nullptr,
                       {frame_logits.data(), frame_logits.dtype()},
                       {joint_logits.data(), joint_logits.dtype()}};
-  kernels().forward(problem, scores, x.data(), y.mutable_data(),
-                    {attention.frames.mutable_data(), attention.joints.mutable_data()});
+  kernels(problem).forward(problem, scores, x.data(), y.mutable_data(),
+                           {attention.frames.mutable_data(), attention.joints.mutable_data()});
   stack[0] = result(y);
   stack[1] = result(attention.frames);
   stack[2] = result(attention.joints);
@@ -126,9 +126,9 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   ScoreGradients outputs{};
   outputs.frame_logits = gradients.frames.mutable_data();
   outputs.joint_logits = gradients.joints.mutable_data();
-  kernels().backward(problem, {}, x.data(), upstream.grad_y.data(),
-                     upstream.attention(problem, frame_attention, joint_attention),
-                     input_gradient ? grad_x.mutable_data() : nullptr, outputs);
+  kernels(problem).backward(problem, {}, x.data(), upstream.grad_y.data(),
+                            upstream.attention(problem, frame_attention, joint_attention),
+                            input_gradient ? grad_x.mutable_data() : nullptr, outputs);
   stack[0] = result(grad_x);
   stack[1] = result(gradients.frames);
   stack[2] = result(gradients.joints);
@@ -146,7 +146,7 @@ void pool(StackValue* stack, uint64_t, uint64_t) {
   const int64_t joint_sizes[] = {problem.samples, problem.channels, problem.joints};
   Tensor frame_means = Tensor::empty(3, frame_sizes, x.torch_dtype());
   Tensor joint_means = Tensor::empty(3, joint_sizes, x.torch_dtype());
-  kernels().pool(problem, x.data(), frame_means.mutable_data(), joint_means.mutable_data());
+  kernels(problem).pool(problem, x.data(), frame_means.mutable_data(), joint_means.mutable_data());
   stack[0] = result(frame_means);
   stack[1] = result(joint_means);
 }
@@ -165,7 +165,7 @@ void pool_backward(StackValue* stack, uint64_t, uint64_t) {
   Tensor grad_x = Tensor::empty(4, sizes, frames.torch_dtype(), channels_last);
   Problem problem = problem_of(grad_x, 1);
   masks.apply(problem);
-  kernels().pool_backward(problem, frames.data(), joints.data(), grad_x.mutable_data());
+  kernels(problem).pool_backward(problem, frames.data(), joints.data(), grad_x.mutable_data());
   stack[0] = result(grad_x);
 }
 

@@ -94,6 +94,7 @@ enum class InstructionSet { portable, avx2, avx512 };
 
 // The best set this processor has, or the lower one named in CSTA_FAST_ISA; decided once.
 InstructionSet instruction_set();
-const Kernels& kernels();
+// The kernels of that set, or of a lower one that suits the problem better on this processor.
+const Kernels& kernels(const Problem& problem);
 
 }  // namespace csta

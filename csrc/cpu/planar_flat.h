@@ -10,15 +10,16 @@
 namespace csta::CSTA_ISA {
 
 // What the next sample will read while this one's results are written, or null: asking for it now
-// lets reading and writing overlap.
+// lets reading and writing overlap. It is asked into the L1 cache: of requests for the L2 cache
+// alone an AMD Zen 4 drops so many that forward took 0.2 copies longer.
 template <class Element>
 struct Ahead {
   const Element* first = nullptr;
   const Element* second = nullptr;
 
   CSTA_INLINE void fetch(int64_t at) const {
-    if (first != nullptr) __builtin_prefetch(first + at, 0, 2);
-    if (second != nullptr) __builtin_prefetch(second + at, 0, 2);
+    if (first != nullptr) __builtin_prefetch(first + at, 0, 3);
+    if (second != nullptr) __builtin_prefetch(second + at, 0, 3);
   }
 };
 

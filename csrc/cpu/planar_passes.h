@@ -15,13 +15,12 @@ class PlanarPasses {
   static constexpr int lanes = kLanes<Scalar>;
   static constexpr bool kSplits = true;  // channels of a sample can be given to several threads
 
-  // A sample's parts are its channels, taken a few at a time: whole blocks of correlated ones.
+  // A sample's parts are its channels, taken in whole blocks of correlated ones.
   static int64_t parts(const Problem& problem) { return problem.channels; }
   static int64_t parts_at_once(const Problem& problem) {
     const int64_t bytes = problem.frames * problem.joints * static_cast<int64_t>(sizeof(Element));
-    const int64_t channels = larger(1, kPartBytes / larger(bytes, 1));
-    return channels < kCorrelatedChannels ? channels
-                                          : channels / kCorrelatedChannels * kCorrelatedChannels;
+    const int64_t blocks = kPartBytes / larger(bytes * kCorrelatedChannels, 1);
+    return larger(1, blocks) * kCorrelatedChannels;
   }
 
   PlanarPasses(Carver& carver, const Problem& problem, bool stream)

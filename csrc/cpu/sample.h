@@ -12,8 +12,9 @@
 namespace csta::CSTA_ISA {
 
 // Bytes of one sample that are written, and of the next that are read, in turn: few enough for the
-// L1 cache or little more, many enough that starting and ending a part costs nothing.
-constexpr int64_t kPartBytes = 32768;
+// L2 cache together, many enough that starting and ending a part, where memory rests, costs
+// nothing.
+constexpr int64_t kPartBytes = 131072;
 
 struct Sizes {
   int64_t channels, frames, joints, groups;

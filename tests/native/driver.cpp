@@ -154,7 +154,7 @@ class Call {
     char* y = result("y", problem_.dtype, want_.y, true);
     char* frames = result("frame_attention", arithmetic, want_.frame_attention);
     char* joints = result("joint_attention", arithmetic, want_.joint_attention);
-    csta::kernels().forward(problem_, scores, x, y, {frames, joints});
+    csta::kernels(problem_).forward(problem_, scores, x, y, {frames, joints});
     for (Output& output : outputs_) output.buffer.freeze();
 
     csta::AttentionIn attention{frames, joints, nullptr, nullptr};
@@ -173,7 +173,7 @@ class Call {
       }
       char* grad_x =
           input_gradient ? result("grad_x", problem_.dtype, want_.grad_x, true) : nullptr;
-      csta::kernels().backward(problem_, scores, x, grad_y, attention, grad_x, gradients);
+      csta::kernels(problem_).backward(problem_, scores, x, grad_y, attention, grad_x, gradients);
     }
   }
 
@@ -184,11 +184,11 @@ class Call {
     problem.residual = false;
     char* frame_means = result("frame_means", dtype, want_.frame_means);
     char* joint_means = result("joint_means", dtype, want_.joint_means);
-    csta::kernels().pool(problem, x, frame_means, joint_means);
+    csta::kernels(problem_).pool(problem, x, frame_means, joint_means);
     char* grad_x = result("pool_grad_x", dtype, want_.pool_grad_x, true);
     const char* grad_frames = place(dtype, in_.grad_frame_means);
     const char* grad_joints = place(dtype, in_.grad_joint_means);
-    csta::kernels().pool_backward(problem, grad_frames, grad_joints, grad_x);
+    csta::kernels(problem_).pool_backward(problem, grad_frames, grad_joints, grad_x);
   }
 
   void compare(const Output& output, Report& report) const {

@@ -4,6 +4,6 @@
 namespace csta {
 
 extern const Kernels CSTA_TABLE;
-const Kernels& kernels() { return CSTA_TABLE; }
+const Kernels& kernels(const Problem&) { return CSTA_TABLE; }
 
 }  // namespace csta
