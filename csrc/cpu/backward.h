@@ -22,6 +22,7 @@ class Backward {
         heads_(problem, scores),
         sums_(sizes_, is_empty(problem) ? 0 : problem.samples),
         elements_(sample_elements(problem)),
+        bytes_asked_for_(bytes_asked_for<Element>(problem)),
         x_(static_cast<const Element*>(x)),
         u_(static_cast<const Element*>(u)),
         x_limit_(x_ + problem.samples * elements_),
@@ -62,9 +63,12 @@ class Backward {
           const int64_t at = stage.n * elements_;
           stage.passes.correlate(x_ + at, u_ + at, stage.sample, has_heads_, begin, end);
         },
-        [&](Stage<Passes>& stage) {
-          score_backward(stage.sample, stage.n, true);
-          score_backward(stage.sample, stage.n, false);
+        [&](Stage<Passes>& stage, bool more) {
+          Soon soon;
+          const int64_t then = (stage.n + 1) * elements_;
+          if (more) soon = {x_ + then, u_ + then, bytes_asked_for_};
+          score_backward(stage.sample, stage.n, true, soon);
+          score_backward(stage.sample, stage.n, false, soon);
           stage.passes.begin(stage.sample, u_limit_);
         },
         [&](Stage<Passes>& stage, int64_t begin, int64_t end, bool more) CSTA_LAMBDA_INLINE {
@@ -86,7 +90,10 @@ class Backward {
       });
     }
     call.correlate(x_, u_, x_limit_);
-    call.for_axes([&](int64_t n, bool of_frames) { score_backward(call.sample(n), n, of_frames); });
+    call.for_axes([&](int64_t n, bool of_frames) {
+      Soon nothing;
+      score_backward(call.sample(n), n, of_frames, nothing);
+    });
     if (grad_x_ == nullptr) return;
     call.for_channels(u_limit_, [&](Passes& passes, int64_t n, int64_t begin, int64_t end) {
       const Sample<Scalar>& sample = call.sample(n);
@@ -102,7 +109,7 @@ class Backward {
   }
 
   // Steps 3 and 2 backward for one axis of sample n.
-  void score_backward(Sample<Scalar>& sample, int64_t n, bool of_frames) const {
+  void score_backward(Sample<Scalar>& sample, int64_t n, bool of_frames, Soon& soon) const {
     AxisState<Scalar>& state = of_frames ? sample.frames : sample.joints;
     const void* upstream = of_frames ? attention_.grad_frames : attention_.grad_joints;
     state.gates_backward(problem_.gate, static_cast<const Scalar*>(upstream), n, problem_.groups);
@@ -114,7 +121,8 @@ class Backward {
     const int64_t run = n / sums_.samples_of_a_run();
     const Axis& other = of_frames ? sample.joints.axis : sample.frames.axis;
     state.head_backward(of_frames ? heads_.frames : heads_.joints, sizes_, other.real_count,
-                        of_frames ? sums_.frames(run) : sums_.joints(run), grad_x_ != nullptr);
+                        of_frames ? sums_.frames(run) : sums_.joints(run), grad_x_ != nullptr,
+                        soon);
   }
 
   void clear_logit_gradients() const {
@@ -133,6 +141,7 @@ class Backward {
   PackedHeads<Scalar> heads_;
   RunSums<Scalar> sums_;
   int64_t elements_;
+  int64_t bytes_asked_for_;
   const Element* x_;
   const Element* u_;
   const Element* x_limit_;  // ends of x and u

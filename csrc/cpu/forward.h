@@ -20,6 +20,7 @@ class Forward {
         sizes_(sizes_of<Scalar>(problem, scores, has_heads_)),
         heads_(problem, scores),
         elements_(sample_elements(problem)),
+        bytes_asked_for_(bytes_asked_for<Element>(problem)),
         x_(static_cast<const Element*>(x)),
         limit_(x_ + problem.samples * elements_),
         y_(static_cast<Element*>(y)),
@@ -42,7 +43,11 @@ class Forward {
           [&](Stage<Passes>& stage, int64_t begin, int64_t end) CSTA_LAMBDA_INLINE {
             if (has_heads_) stage.passes.pool(x_ + stage.n * elements_, stage.sample, begin, end);
           },
-          [&](Stage<Passes>& stage) { attend(stage.sample, stage.n); },
+          [&](Stage<Passes>& stage, bool more) {
+            Soon soon;
+            if (more) soon = {x_ + (stage.n + 1) * elements_, nullptr, bytes_asked_for_};
+            attend(stage.sample, stage.n, soon);
+          },
           [&](Stage<Passes>& stage, int64_t begin, int64_t end, bool more) CSTA_LAMBDA_INLINE {
             const Element* x = x_ + stage.n * elements_;
             const Ahead<Element> ahead{more ? x + elements_ : nullptr, nullptr};
@@ -53,9 +58,9 @@ class Forward {
   }
 
  private:
-  void attend(Sample<Scalar>& sample, int64_t n) const {
-    attend(sample.frames, n, true);
-    attend(sample.joints, n, false);
+  void attend(Sample<Scalar>& sample, int64_t n, Soon& soon) const {
+    attend(sample.frames, n, true, soon);
+    attend(sample.joints, n, false, soon);
     sample.scale_joints(sample.joints.scores, problem_.groups);
   }
 
@@ -68,7 +73,8 @@ class Forward {
     }
     call.for_axes([&](int64_t n, bool of_frames) {
       Sample<Scalar>& sample = call.sample(n);
-      attend(of_frames ? sample.frames : sample.joints, n, of_frames);
+      Soon nothing;
+      attend(of_frames ? sample.frames : sample.joints, n, of_frames, nothing);
       if (!of_frames) sample.scale_joints(sample.joints.scores, problem_.groups);
     });
     call.for_channels(limit_, [&](Passes& passes, int64_t n, int64_t begin, int64_t end) {
@@ -79,9 +85,9 @@ class Forward {
   }
 
   // Steps 2 and 3 for one axis of sample n.
-  void attend(AxisState<Scalar>& state, int64_t n, bool of_frames) const {
+  void attend(AxisState<Scalar>& state, int64_t n, bool of_frames, Soon& soon) const {
     if (has_heads_) {
-      state.evaluate_scores(of_frames ? heads_.frames : heads_.joints, sizes_);
+      state.evaluate_scores(of_frames ? heads_.frames : heads_.joints, sizes_, soon);
     } else {
       state.read_scores(of_frames ? scores_.frame_logits : scores_.joint_logits, n,
                         problem_.groups);
@@ -102,6 +108,7 @@ class Forward {
   Sizes sizes_;
   PackedHeads<Scalar> heads_;
   int64_t elements_;
+  int64_t bytes_asked_for_;
   const Element* x_;
   const Element* limit_;  // end of x
   Element* y_;

@@ -33,7 +33,7 @@ void pool(const Problem& problem, const void* x_data, void* frame_means, void* j
             [&](Stage<Passes>& stage, int64_t begin, int64_t end) {
               stage.passes.pool(x + stage.n * elements, stage.sample, begin, end);
             },
-            [&](Stage<Passes>& stage) {
+            [&](Stage<Passes>& stage, bool) {
               put(stage.sample.frames, stage.n, frame_means);
               put(stage.sample.joints, stage.n, joint_means);
             },
@@ -72,7 +72,7 @@ void pool_backward(const Problem& problem, const void* grad_frame_means,
               stage.passes.begin(stage.sample, nullptr);
             },
             [](Stage<Passes>&, int64_t, int64_t) {},
-            [&](Stage<Passes>& stage) {
+            [&](Stage<Passes>& stage, bool) {
               const Sample<Scalar>& sample = stage.sample;
               get(sample.frames, sample.joints.axis, stage.n, grad_frame_means);
               get(sample.joints, sample.frames.axis, stage.n, grad_joint_means);

@@ -22,7 +22,7 @@ CSTA_INLINE Vector<Scalar> relu(Vector<Scalar> value) {
 // Rows m .. m + kRows of: out[m][l] = bias[m] + sum_k a[k * a_stride + m] b[k][l].
 template <int kRows, bool kRelu, class Scalar>
 CSTA_INLINE void product_tile(const Scalar* a, int64_t a_stride, const Scalar* b, int64_t depth,
-                              const Scalar* bias, Scalar* out, int64_t stride) {
+                              const Scalar* bias, Scalar* out, int64_t stride, Soon& soon) {
   constexpr int lanes = kLanes<Scalar>;
   for (int64_t l = 0; l < stride; l += 2 * lanes) {
     Vector<Scalar> left[kRows], right[kRows];
@@ -33,6 +33,7 @@ CSTA_INLINE void product_tile(const Scalar* a, int64_t a_stride, const Scalar* b
     for (int64_t block = 0; block < depth; block += kBlockDepth) {
       const int64_t block_end = smaller(depth, block + kBlockDepth);
       Vector<Scalar> left_sum[kRows] = {}, right_sum[kRows] = {};
+      soon.ask();
       for (int64_t k = block; k < block_end; ++k) {
         const Vector<Scalar> b_left = load(b + k * stride + l);
         const Vector<Scalar> b_right = load(b + k * stride + l + lanes);
@@ -61,15 +62,15 @@ CSTA_INLINE void product_tile(const Scalar* a, int64_t a_stride, const Scalar* b
 // its positive part.
 template <bool kRelu, class Scalar>
 void product(const Scalar* a, const Scalar* b, int64_t rows, int64_t depth, const Scalar* bias,
-             Scalar* out, int64_t stride) {
+             Scalar* out, int64_t stride, Soon& soon) {
   int64_t row = 0;
   for (; row + 4 <= rows; row += 4) {
     product_tile<4, kRelu>(a + row, rows, b, depth, bias == nullptr ? nullptr : bias + row,
-                           out + row * stride, stride);
+                           out + row * stride, stride, soon);
   }
   for (; row < rows; ++row) {
     product_tile<1, kRelu>(a + row, rows, b, depth, bias == nullptr ? nullptr : bias + row,
-                           out + row * stride, stride);
+                           out + row * stride, stride, soon);
   }
 }
 
@@ -85,12 +86,13 @@ CSTA_INLINE Vector<Scalar> lane_products(const Scalar* a, const Scalar* b, int64
 // columns share the work of adding up lanes, and so do whole vectors of rows of the columns left.
 template <class Scalar>
 void add_outer_product(const Scalar* a, const Scalar* b, int64_t rows, int64_t columns,
-                       int64_t stride, Scalar* out) {
+                       int64_t stride, Scalar* out, Soon& soon) {
   constexpr int lanes = kLanes<Scalar>;
   const int64_t whole_columns = columns / lanes * lanes, whole_rows = rows / lanes * lanes;
   for (int64_t row = 0; row < rows; ++row) {
     const Scalar* a_row = a + row * stride;
     for (int64_t column = 0; column < whole_columns; column += lanes) {
+      soon.ask();
       Vector<Scalar> sums[lanes] = {};
       for (int64_t l = 0; l < stride; l += lanes) {
         const Vector<Scalar> factor = load(a_row + l);
@@ -104,6 +106,7 @@ void add_outer_product(const Scalar* a, const Scalar* b, int64_t rows, int64_t c
   for (int64_t column = whole_columns; column < columns; ++column) {
     const Scalar* b_row = b + column * stride;
     for (int64_t row = 0; row < whole_rows; row += lanes) {
+      soon.ask();
       const Vector<Scalar> sums = sum_each<Scalar>(
           [&](int i) { return lane_products(a + (row + i) * stride, b_row, stride); });
       for (int i = 0; i < lanes; ++i) out[(row + i) * columns + column] += sums[i];

@@ -128,14 +128,15 @@ struct AxisState {
     attention = carver.take<Scalar>(sizes.groups * stride);
   }
 
-  void evaluate_hidden(const PackedHead<Scalar>& head, int64_t channels) {
-    product<true>(head.w1_transposed, means, head.hidden, channels, head.b1, hidden, axis.stride);
+  void evaluate_hidden(const PackedHead<Scalar>& head, int64_t channels, Soon& soon) {
+    product<true>(head.w1_transposed, means, head.hidden, channels, head.b1, hidden, axis.stride,
+                  soon);
   }
 
-  void evaluate_scores(const PackedHead<Scalar>& head, const Sizes& sizes) {
-    evaluate_hidden(head, sizes.channels);
+  void evaluate_scores(const PackedHead<Scalar>& head, const Sizes& sizes, Soon& soon) {
+    evaluate_hidden(head, sizes.channels, soon);
     product<false>(head.w2_transposed, hidden, sizes.groups, head.hidden, head.b2, scores,
-                   axis.stride);
+                   axis.stride, soon);
   }
 
   void read_scores(Weight logits, int64_t sample, int64_t groups) {
@@ -183,23 +184,23 @@ struct AxisState {
   }
 
   void head_backward(const PackedHead<Scalar>& head, const Sizes& sizes, int64_t other_count,
-                     const WeightSums<Scalar>& sums, bool input_gradient) {
+                     const WeightSums<Scalar>& sums, bool input_gradient, Soon& soon) {
     const int64_t stride = axis.stride;
-    evaluate_hidden(head, sizes.channels);
+    evaluate_hidden(head, sizes.channels, soon);
     add_row_sums(scores, sizes.groups, stride, sums.b2);
-    add_outer_product(scores, hidden, sizes.groups, head.hidden, stride, sums.w2);
+    add_outer_product(scores, hidden, sizes.groups, head.hidden, stride, sums.w2, soon);
     product<false, Scalar>(head.w2, scores, head.hidden, sizes.groups, nullptr, hidden_gradients,
-                           stride);
+                           stride, soon);
     relu_backward(hidden_gradients, hidden, head.hidden * stride);
     add_row_sums(hidden_gradients, head.hidden, stride, sums.b1);
-    add_outer_product(hidden_gradients, means, head.hidden, sizes.channels, stride, sums.w1);
+    add_outer_product(hidden_gradients, means, head.hidden, sizes.channels, stride, sums.w1, soon);
     if (!input_gradient) return;
     const Scalar share = Scalar{1} / static_cast<Scalar>(larger(other_count, 1));
     for (int64_t i = 0; i < head.hidden * stride; i += kLanes<Scalar>) {
       store(hidden_gradients + i, load(hidden_gradients + i) * share);
     }
     product<false, Scalar>(head.w1, hidden_gradients, sizes.channels, head.hidden, nullptr,
-                           mean_gradients, stride);
+                           mean_gradients, stride, soon);
   }
 };
 

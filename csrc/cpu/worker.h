@@ -80,6 +80,14 @@ bool streams(const Problem& problem) {
          streaming_threshold();
 }
 
+// What the heads of one sample ask for of the next: its first part. Results that stay in the caches
+// come from tensors that are there already.
+template <class Element>
+int64_t bytes_asked_for(const Problem& problem) {
+  if (!streams<Element>(problem)) return 0;
+  return smaller(kPartBytes, sample_elements(problem) * static_cast<int64_t>(sizeof(Element)));
+}
+
 // What one thread works with: the passes, with room for their scratch.
 template <class Passes>
 class PassScratch {
@@ -137,8 +145,8 @@ class Pipeline {
   }
 
   // Takes samples [first, last) through: start(stage) before anything is read, read(stage, begin,
-  // end) for all parts, turn(stage) between reading and writing, and write(stage, begin, end, more)
-  // for all parts, with more telling whether another sample is read meanwhile.
+  // end) for all parts, turn(stage, more) between reading and writing, and write(stage, begin, end,
+  // more) for all parts, with more telling whether another sample is read meanwhile.
   template <class Start, class Read, class Turn, class Write>
   void run(int64_t first, int64_t last, const Start& start, const Read& read, const Turn& turn,
            const Write& write) {
@@ -152,7 +160,7 @@ class Pipeline {
       const bool more = n + 1 < last;
       next->n = n + 1;
       if (more) start(*next);
-      turn(*now);
+      turn(*now, more);
       for (int64_t part = 0; is_part(part); part += step_) {
         const int64_t end = smaller(parts_, part + step_);
         write(*now, part, end, more);
