@@ -71,14 +71,17 @@ class Backward {
           score_backward(stage.sample, stage.n, false, soon);
           stage.passes.begin(stage.sample, u_limit_);
         },
-        [&](Stage<Passes>& stage, int64_t begin, int64_t end, bool more) CSTA_LAMBDA_INLINE {
-          if (grad_x_ == nullptr) return;
-          const int64_t at = stage.n * elements_, then = at + elements_;
-          Ahead<Element> ahead;
-          if (more) ahead = {x_ + then, u_ + then};
-          stage.passes.reweight(u_ + at, stage.sample, stage.sample.frames.attention, has_heads_,
-                                begin, end, ahead, grad_x_ + at);
-        });
+        [&](Stage<Passes>& stage, int64_t begin, int64_t end, const Stage<Passes>* next)
+            CSTA_LAMBDA_INLINE {
+              if (grad_x_ == nullptr) return;
+              const int64_t at = stage.n * elements_, then = at + elements_;
+              Ahead<Element> ahead;
+              if (next != nullptr) {
+                ahead = {x_ + then, u_ + then, next->sample.frames.axis.end};
+              }
+              stage.passes.reweight(u_ + at, stage.sample, stage.sample.frames.attention,
+                                    has_heads_, begin, end, ahead, grad_x_ + at);
+            });
   }
 
   void run_split() {

@@ -48,12 +48,14 @@ class Forward {
             if (more) soon = {x_ + (stage.n + 1) * elements_, nullptr, bytes_asked_for_};
             attend(stage.sample, stage.n, soon);
           },
-          [&](Stage<Passes>& stage, int64_t begin, int64_t end, bool more) CSTA_LAMBDA_INLINE {
-            const Element* x = x_ + stage.n * elements_;
-            const Ahead<Element> ahead{more ? x + elements_ : nullptr, nullptr};
-            stage.passes.reweight(x, stage.sample, stage.sample.frames.scores, false, begin, end,
-                                  ahead, y_ + stage.n * elements_);
-          });
+          [&](Stage<Passes>& stage, int64_t begin, int64_t end, const Stage<Passes>* next)
+              CSTA_LAMBDA_INLINE {
+                const Element* x = x_ + stage.n * elements_;
+                Ahead<Element> ahead;
+                if (next != nullptr) ahead = {x + elements_, nullptr, next->sample.frames.axis.end};
+                stage.passes.reweight(x, stage.sample, stage.sample.frames.scores, false, begin,
+                                      end, ahead, y_ + stage.n * elements_);
+              });
     });
   }
 

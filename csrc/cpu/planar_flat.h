@@ -4,24 +4,10 @@
 
 #include <type_traits>
 
+#include "ahead.h"
 #include "scratch.h"
-#include "simd.h"
 
 namespace csta::CSTA_ISA {
-
-// What the next sample will read while this one's results are written, or null: asking for it now
-// lets reading and writing overlap. It is asked into the L1 cache: of requests for the L2 cache
-// alone an AMD Zen 4 drops so many that forward took 0.2 copies longer.
-template <class Element>
-struct Ahead {
-  const Element* first = nullptr;
-  const Element* second = nullptr;
-
-  CSTA_INLINE void fetch(int64_t at) const {
-    if (first != nullptr) __builtin_prefetch(first + at, 0, 3);
-    if (second != nullptr) __builtin_prefetch(second + at, 0, 3);
-  }
-};
 
 // Elements from `to` up to the next line's start, at most `count`.
 template <class Element>

@@ -114,6 +114,7 @@ class PlanarPasses {
     const bool flat = sample.frames.axis.real_count == problem_.frames && !rows_.joints_masked &&
                       (!with_means || FlatGradient<Element>::fits(problem_.joints));
     const int64_t width = problem_.channels / problem_.groups;
+    if (!stream_) ahead = {};
     for (int64_t channel = begin; channel < end;) {
       const int64_t group = channel / width;
       const int64_t group_end = smaller(end, (group + 1) * width);
@@ -124,11 +125,11 @@ class PlanarPasses {
         gain_group_ = group;
       }
       if (!flat) {
-        reweight_planes(in, sample, with_means, channel, group_end, out);
+        reweight_planes(in, sample, with_means, channel, group_end, ahead, out);
       } else if (stream_) {
         reweight_flat_planes<true>(in, sample, with_means, channel, group_end, ahead, out);
       } else {
-        reweight_flat_planes<false>(in, sample, with_means, channel, group_end, {}, out);
+        reweight_flat_planes<false>(in, sample, with_means, channel, group_end, ahead, out);
       }
       channel = group_end;
     }
@@ -138,7 +139,7 @@ class PlanarPasses {
   void spread_means(const Sample<Scalar>& sample, int64_t begin, int64_t end, Element* out) {
     LineWriter<Element> writer(buffer_, out + begin * plane_, stream_);
     for (int64_t channel = begin; channel < end; ++channel) {
-      write_plane<false, true>(nullptr, sample, channel, writer);
+      write_plane<false, true>(nullptr, sample, channel, {}, writer);
     }
     writer.finish();
   }
@@ -157,13 +158,13 @@ class PlanarPasses {
   }
 
   void reweight_planes(const Element* in, const Sample<Scalar>& sample, bool with_means,
-                       int64_t begin, int64_t end, Element* out) {
+                       int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
     LineWriter<Element> writer(buffer_, out + begin * plane_, stream_);
     for (int64_t channel = begin; channel < end; ++channel) {
       if (with_means) {
-        write_plane<true, true>(in, sample, channel, writer);
+        write_plane<true, true>(in, sample, channel, ahead, writer);
       } else {
-        write_plane<true, false>(in, sample, channel, writer);
+        write_plane<true, false>(in, sample, channel, ahead, writer);
       }
     }
     writer.finish();
@@ -189,7 +190,7 @@ class PlanarPasses {
 
   template <bool kProduct, bool kMeans>
   void write_plane(const Element* in, const Sample<Scalar>& sample, int64_t channel,
-                   LineWriter<Element>& writer) {
+                   Ahead<Element> ahead, LineWriter<Element>& writer) {
     MeanGradients<Scalar> means{nullptr, nullptr};
     if (kMeans) {
       means = {sample.frames.mean_gradients + channel * sample.frames.axis.stride,
@@ -200,6 +201,8 @@ class PlanarPasses {
     with_vectors(rows_, [&](auto vectors) {
       for (int64_t t = 0; t < problem_.frames; t += at_once) {
         const int64_t end = smaller(problem_.frames, t + at_once);
+        ahead.fetch(channel * plane_ + t * problem_.joints,
+                    (smaller(end, ahead.frames) - t) * problem_.joints);
         reweight_rows<vectors.value, kProduct, kMeans>(
             rows_, sample.frames.axis, in + channel * plane_, gain_, means, problem_.residual, t,
             end, writer.position());

@@ -2,6 +2,7 @@
 // scalars, a multiple of kRowAlign, whose padding is written as well.
 #pragma once
 
+#include "ahead.h"
 #include "vector_math.h"
 
 namespace csta::CSTA_ISA {

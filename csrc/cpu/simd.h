@@ -254,35 +254,6 @@ CSTA_INLINE void finish_streaming() {
 #endif
 }
 
-// Two runs of bytes that will be read soon, or none. Whoever computes without reading memory asks
-// for some of their lines now and then, so that memory does not rest meanwhile.
-class Soon {
- public:
-  Soon() = default;
-  Soon(const void* first, const void* second, int64_t bytes)
-      : first_(static_cast<const char*>(first)),
-        second_(static_cast<const char*>(second)),
-        bytes_(bytes) {}
-
-  CSTA_INLINE void ask() {
-    if (bytes_ <= 0) return;
-    for (int64_t i = 0; i < kAtOnce; i += kLine) {
-      __builtin_prefetch(first_ + i, 0, 3);
-      if (second_ != nullptr) __builtin_prefetch(second_ + i, 0, 3);
-    }
-    first_ += kAtOnce;
-    if (second_ != nullptr) second_ += kAtOnce;
-    bytes_ -= kAtOnce;
-  }
-
- private:
-  static constexpr int64_t kAtOnce = 4 * kLine;
-
-  const char* first_ = nullptr;
-  const char* second_ = nullptr;
-  int64_t bytes_ = 0;
-};
-
 template <class Element>
 CSTA_INLINE Arithmetic<Element> to_arithmetic(Element value) {
   if constexpr (sizeof(Element) == sizeof(Arithmetic<Element>)) {

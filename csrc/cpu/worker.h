@@ -80,11 +80,11 @@ bool streams(const Problem& problem) {
          streaming_threshold();
 }
 
-// What the heads of one sample ask for of the next: its first part. Results that stay in the caches
-// come from tensors that are there already.
+// What the heads of one sample ask for of the next: its first part, unless much of that may be
+// padding. Results that stay in the caches come from tensors that are there already.
 template <class Element>
 int64_t bytes_asked_for(const Problem& problem) {
-  if (!streams<Element>(problem)) return 0;
+  if (!streams<Element>(problem) || problem.lengths != nullptr) return 0;
   return smaller(kPartBytes, sample_elements(problem) * static_cast<int64_t>(sizeof(Element)));
 }
 
@@ -146,7 +146,8 @@ class Pipeline {
 
   // Takes samples [first, last) through: start(stage) before anything is read, read(stage, begin,
   // end) for all parts, turn(stage, more) between reading and writing, and write(stage, begin, end,
-  // more) for all parts, with more telling whether another sample is read meanwhile.
+  // next) for all parts, next being the stage that is read meanwhile, or null. more tells whether
+  // there is one.
   template <class Start, class Read, class Turn, class Write>
   void run(int64_t first, int64_t last, const Start& start, const Read& read, const Turn& turn,
            const Write& write) {
@@ -163,7 +164,7 @@ class Pipeline {
       turn(*now, more);
       for (int64_t part = 0; is_part(part); part += step_) {
         const int64_t end = smaller(parts_, part + step_);
-        write(*now, part, end, more);
+        write(*now, part, end, more ? next : nullptr);
         if (more) read(*next, part, end);
       }
       std::swap(now, next);
