@@ -25,6 +25,7 @@ import torch
 import triton
 from csta_fast.kernels import means, operations, pipeline, weights
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 
 from csta_fast.structures import ARITHMETIC_DTYPES
 
@@ -131,8 +132,7 @@ def call_everything(this: Configuration) -> None:
 def _nvidia_report(compiled: Any) -> dict[str, int]:
     code = compiled.asm["ptx"]
     target = re.search(r"\.target (\w+)", code)[1]  # type: ignore[index]
-    name = "ptxas-blackwell" if int(re.sub(r"\D", "", target)) >= 100 else "ptxas"
-    assembler = Path(triton.__file__).parent / "backends/nvidia/bin" / name
+    assembler = get_ptxas(int(re.sub(r"\D", "", target))).path
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "kernel.ptx")
         source.write_text(code)
