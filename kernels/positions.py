@@ -100,3 +100,20 @@ def product(left, right, total):
 @triton.jit
 def at_least_one(count, ARITHMETIC: tl.constexpr):
     return tl.maximum(count, 1).to(ARITHMETIC)
+
+
+@triton.jit
+def groups_of(c, sizes, SHARED: tl.constexpr):
+    """The group of every channel, as a column; a single row where all of them share one."""
+    group = c // (sizes.channels // sizes.groups)
+    if SHARED:
+        return tl.min(group, 0) + tl.zeros([1, 1], tl.int32)
+    else:
+        return tl.minimum(group, sizes.groups - 1)[:, None]
+
+
+@triton.jit
+def attention_at(axis, sizes, sample, group, at, real):
+    """The attention of every group (rows) at the places given (columns); 0 where not real."""
+    row = sample.to(tl.int64) * sizes.groups + group
+    return tl.load(axis.attention + row * axis.length + at[None, :], mask=real[None, :], other=0)

@@ -194,7 +194,7 @@ TRITON = [
     Mutant("triton_residual_of_padding_lost", PASSES_OF_TRITON,
            "inside if RESIDUAL or not is_masked(masks) else inside & real[None, :]",
            "inside & real[None, :]"),
-    Mutant("triton_groups_interleaved", PASSES_OF_TRITON,
+    Mutant("triton_groups_interleaved", POSITIONS,
            "group = c // (sizes.channels // sizes.groups)", "group = c % sizes.groups"),
     Mutant("triton_groups_always_shared", PLANS,
            "shared=groups == 1 or (channels // max(groups, 1)) % block_c == 0", "shared=True"),
@@ -218,7 +218,7 @@ TRITON = [
     Mutant("triton_an_item_counts_twice", PIPELINE,
            "work.done + STAGE * work.samples + sample, 1,",
            "work.done + STAGE * work.samples + sample, 2,", "triton"),
-    Mutant("triton_last_slots_missing", "kernels/operations.py",
+    Mutant("triton_last_slots_missing", "kernels/call.py",
            "(self.samples + self.delay) * sum(items)", "self.samples * sum(items)", "triton"),
 ]  # fmt: skip
 

@@ -1,0 +1,114 @@
+"""One call of an operation: its layout, its plan, its masks, and room for what lies beside x."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import triton.language as tl
+from csta_fast.kernels import plans
+from csta_fast.kernels.plans import Plan
+from csta_fast.kernels.structures import MaskTensors
+from torch import Tensor
+
+from csta_fast.structures import ARITHMETIC_DTYPES
+
+ARITHMETIC = {torch.float32: tl.float32, torch.float64: tl.float64}
+
+#: Where there is no GPU (Triton's interpreter), plans are made for an H100's L2 cache.
+_INTERPRETED_L2 = 50 * 2**20
+
+
+class Call:
+    """What every operation needs of x: its layout, its plan, its masks, and room beside it."""
+
+    def __init__(
+        self, x: Tensor, groups: int, masks: tuple[Tensor | None, ...], passes: int = 1
+    ) -> None:
+        self.last = is_channels_last(x)
+        self.x = x if self.last else x.contiguous()
+        self.samples, self.channels, self.frames, self.joints = x.shape
+        self.groups = groups
+        self.arithmetic = ARITHMETIC_DTYPES[x.dtype]
+        lengths, frame_mask, joint_mask = (
+            None if mask is None else mask.contiguous() for mask in masks
+        )
+        self.masks = MaskTensors(lengths, _bytes(frame_mask), _bytes(joint_mask))
+        self.joint_stride = self.joints if joint_mask is not None and joint_mask.dim() == 2 else 0
+        self.plan: Plan = plans.plan(
+            self.channels, self.frames, self.joints, groups, x.element_size(), self.last,
+            l2_bytes(x.device), passes,
+        )  # fmt: skip
+
+    def like_x(self, x: Tensor) -> Tensor:
+        """x's shape in the layout of the call."""
+        layout = torch.channels_last if self.last else torch.contiguous_format
+        return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=layout)
+
+    def in_layout(self, tensor: Tensor) -> Tensor:
+        """Another tensor of x's shape, in the layout of the call."""
+        layout = torch.channels_last if self.last else torch.contiguous_format
+        return tensor.contiguous(memory_format=layout)
+
+    def room(self, *shape: int) -> Tensor:
+        """Uninitialised memory in the type of the arithmetic."""
+        return self.x.new_empty((self.samples, *shape), dtype=self.arithmetic)
+
+    def counters(self) -> tuple[Tensor | None, Tensor | None]:
+        """Tickets, and items done per stage and sample; none where programs work alone."""
+        if self.plan.alone:
+            return None, None
+        zeros = self.x.new_zeros(1 + 3 * self.samples, dtype=torch.int32)
+        return zeros, zeros[1:]
+
+    def threads(self, backward: bool) -> dict[str, int]:
+        """Warps of a program and registers of a thread, for a pass over x."""
+        if torch.version.hip is not None:  # AMD's compiler has no such limit
+            return {"num_warps": plans.WARPS}
+        masked = any(mask is not None for mask in self.masks)
+        double = self.arithmetic is torch.float64
+        limit = plans.registers(backward, masked, double)
+        return {"num_warps": plans.WARPS, "maxnreg": limit}
+
+    @property
+    def delay(self) -> int:
+        """Samples between the first and the last stage of one sample."""
+        return min(self.plan.window, self.samples)
+
+    def launch(
+        self, kernel: Any, backward: bool, tensors: tuple[Any, ...],
+        items: tuple[int, int, int, int], widths: tuple[int, int],
+        choices: tuple[int, float | None, bool], **blocks: Any
+    ) -> None:  # fmt: skip
+        """Launch one of the two pipelines."""
+        this, (gate, scale, residual) = self.plan, choices
+        softmax = gate == 0
+        mean = scale is None and softmax
+        slots = self.samples if this.alone else (self.samples + self.delay) * sum(items)
+        kernel[(slots,)](
+            *tensors, self.masks, *self.counters(),
+            self.samples, self.channels, self.frames, self.joints, self.groups, self.joint_stride,
+            *widths, this.rows, this.slice_frames, this.slice_positions, self.delay, *items,
+            1.0 if scale is None else scale,
+            BLOCK_C=this.block_c, BLOCK_T=this.block_t, BLOCK_V=this.block_v,
+            BLOCK_H=plans.BLOCK_H, BLOCK_K=plans.BLOCK_K, BLOCK_P=plans.BLOCK_P,
+            BLOCK_R=this.block_r, BLOCK_L=plans.BLOCK_L, SHARED=this.shared, SOFTMAX=softmax,
+            MEAN=mean, RESIDUAL=residual, LAST=self.last, ALONE=this.alone,
+            ARITHMETIC=ARITHMETIC[self.arithmetic], **self.threads(backward), **blocks,
+        )  # fmt: skip
+
+
+def is_channels_last(x: Tensor) -> bool:
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _bytes(mask: Tensor | None) -> Tensor | None:
+    return None if mask is None else mask.view(torch.uint8)
+
+
+@lru_cache(maxsize=64)
+def l2_bytes(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _INTERPRETED_L2
+    return int(torch.cuda.get_device_properties(device).L2_cache_size)
