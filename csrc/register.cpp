@@ -180,12 +180,9 @@ struct Operation {
 
 // Their schemas are in csta_fast/ops.py.
 constexpr Operation kOperations[] = {
-    {"csta", csta},
-    {"csta_backward", csta_backward},
-    {"pool", pool},
-    {"pool_backward", pool_backward},
-    {"couple", couple},
-    {"couple_backward", couple_backward},
+    {"csta", csta},     {"csta_backward", csta_backward},
+    {"pool", pool},     {"pool_backward", pool_backward},
+    {"couple", couple}, {"couple_backward", couple_backward},
 };
 
 const bool kRegistered = [] {

@@ -66,9 +66,9 @@ class Call:
         """Warps of a program and registers of a thread, for a pass over x."""
         if torch.version.hip is not None:  # AMD's compiler has no such limit
             return {"num_warps": plans.WARPS}
-        masked = any(mask is not None for mask in self.masks)
+        more = any(mask is not None for mask in self.masks) or not self.plan.shared
         double = self.arithmetic is torch.float64
-        limit = plans.registers(backward, masked, double)
+        limit = plans.registers(backward, more, double)
         return {"num_warps": plans.WARPS, "maxnreg": limit}
 
     @property
@@ -92,11 +92,16 @@ class Call:
             *widths, this.rows, this.slice_frames, this.slice_positions, self.delay, *items,
             1.0 if scale is None else scale,
             BLOCK_C=this.block_c, BLOCK_T=this.block_t, BLOCK_V=this.block_v,
-            BLOCK_H=plans.BLOCK_H, BLOCK_K=plans.BLOCK_K, BLOCK_P=plans.BLOCK_P,
+            BLOCK_H=plans.BLOCK_H, BLOCK_K=inner_block(), BLOCK_P=plans.BLOCK_P,
             BLOCK_R=this.block_r, BLOCK_L=plans.BLOCK_L, SHARED=this.shared, SOFTMAX=softmax,
             MEAN=mean, RESIDUAL=residual, LAST=self.last, ALONE=this.alone,
             ARITHMETIC=ARITHMETIC[self.arithmetic], **self.threads(backward), **blocks,
         )  # fmt: skip
+
+
+def inner_block() -> int:
+    """Terms of a product that are taken at once: AMD's compiler breaks down on 8."""
+    return plans.BLOCK_K if torch.version.hip is None else 2 * plans.BLOCK_K
 
 
 def is_channels_last(x: Tensor) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from csta_fast.kernels import means, pipeline, plans, weights
-from csta_fast.kernels.call import ARITHMETIC, Call
+from csta_fast.kernels.call import ARITHMETIC, Call, inner_block
 from csta_fast.kernels.structures import AxisGradients, AxisTensors, HeadTensors
 from torch import Tensor
 
@@ -181,7 +181,7 @@ def _weight_gradients(
                  for outer in outers)  # fmt: skip
     weights.outer_kernel[(blocks, runs)](
         *outers, *numbers, call.frames, call.joints, call.samples, per_run,
-        BLOCK_I=weights.BLOCK_I, BLOCK_J=weights.BLOCK_J, BLOCK_P=weights.BLOCK_P,
+        BLOCK_I=weights.BLOCK_I, BLOCK_J=weights.BLOCK_J, BLOCK_P=inner_block(),
         ARITHMETIC=arithmetic, num_warps=plans.WARPS,
     )  # fmt: skip
     totals = [

@@ -15,10 +15,10 @@ from functools import lru_cache
 TILE = 2048
 WARPS = 4
 
-#: Registers of a thread in forward and in backward, where masks and float64 need more. ptxas left
+#: Registers of a thread in forward and in backward; masks, groups and float64 need more. ptxas left
 #: alone spills some to reach the next lower number that lets one more block onto a multiprocessor.
 _REGISTERS = (96, 128)
-_REGISTERS_WITH_MASKS = (96, 168)
+_REGISTERS_OF_MORE = (128, 168)
 _REGISTERS_OF_DOUBLES = (168, 168)
 
 #: Bytes of x that one item of a pass should read: enough to be worth a program, few enough that a
@@ -38,8 +38,8 @@ _ROW_OF_CHANNELS = 32
 #: The most positions T·V of a plane: offsets within a tile are 32 bits wide.
 MOST_PLANE = 2**25
 
-#: Frames of a tile, and the most that count as few.
-_FRAMES, _FEW_FRAMES = 8, 2
+#: Frames of a tile, and the most of them where channels are few.
+_FRAMES, _MOST_FRAMES = 8, 64
 
 #: Positions of a flat tile at the most: fewer are lost at a plane's end.
 _MOST_POSITIONS = 256
@@ -111,9 +111,9 @@ class Plan:
         return ceil_div(self.frames, BLOCK_P) + ceil_div(self.joints, BLOCK_P)
 
 
-def registers(backward: bool, masked: bool, double: bool) -> int:
-    """The registers that the threads of a pipeline may have."""
-    limits = _REGISTERS_WITH_MASKS if masked else _REGISTERS
+def registers(backward: bool, more: bool, double: bool) -> int:
+    """The registers that the threads of a pipeline may have; more with masks or mixed groups."""
+    limits = _REGISTERS_OF_MORE if more else _REGISTERS
     return (_REGISTERS_OF_DOUBLES if double else limits)[backward]
 
 
@@ -147,14 +147,13 @@ def plan(
         passes: tensors of x's size that are read before the second use: 1, or 2 in backward.
     """
     block_v = power_of_two(joints)
-    few = _FEW_FRAMES if frames <= _FEW_FRAMES else _FRAMES
     most_channels = power_of_two(channels)
     if channels_last:
         block_c = min(most_channels, _ROW_OF_CHANNELS)
-        block_t = max(min(few, TILE // 2 // (block_c * block_v)), 1)
+        block_t = max(min(_FRAMES, TILE // 2 // (block_c * block_v)), 1)
     else:
-        block_c = max(min(most_channels, TILE // (few * block_v)), 1)
-        block_t = max(min(64 if few == _FRAMES else few, TILE // (block_c * block_v)), 1)
+        block_c = max(min(most_channels, TILE // (_FRAMES * block_v)), 1)
+        block_t = max(min(_MOST_FRAMES, TILE // (block_c * block_v)), 1)
     size, plane = channels * frames * joints, frames * joints
     alone = size <= _ALONE
     flat_p = min(TILE // (2 if channels_last else 1) // block_c, _MOST_POSITIONS)

@@ -13,7 +13,7 @@ import triton.language as tl
 from csta_fast.kernels.positions import product
 from torch import Tensor
 
-BLOCK_I, BLOCK_J, BLOCK_P = 16, 32, 8
+BLOCK_I, BLOCK_J = 16, 32
 
 
 class Outer(NamedTuple):

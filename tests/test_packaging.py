@@ -47,7 +47,7 @@ def run(*command: object, folder: Path | None = None, **environment: str) -> str
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env={**os.environ, **environment},
+        env={**os.environ, "TRITON_INTERPRET": "0", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -203,7 +203,7 @@ def test_without_compiler(
     assert package.is_relative_to(tmp_path / "venv")
     assert not list(package.glob("*.so"))
     assert "was not built" in explanation[0]
-    assert explanation[1].startswith("-> reference")
+    assert explanation[-1].startswith("-> reference")
 
 
 @pytest.mark.slow

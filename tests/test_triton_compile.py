@@ -29,7 +29,10 @@ _BUDGET = {
     "outer_kernel": (96, 4_096),
     "add_runs_kernel": (48, 0),
 }
-_BUDGET_WITH_MASKS = {**_BUDGET, "backward_kernel": (168, 8_192)}
+_BUDGET_OF_MORE = {  # masks, or groups within a slice
+    **_BUDGET, "forward_kernel": (128, 8_192), "backward_kernel": (168, 8_192),
+    "pool_backward_kernel": (168, 8_192),
+}  # fmt: skip
 _BUDGET_OF_DOUBLES = {
     **dict.fromkeys(_BUDGET, (168, 16_384)),
     "add_runs_kernel": (48, 0),
@@ -52,8 +55,8 @@ def _compile(target: str, *names: str, folder: Path) -> list[dict[str, Any]]:
 def _budget(configuration: str) -> dict[str, tuple[int, int]]:
     if configuration.startswith("double"):
         return _BUDGET_OF_DOUBLES
-    masked = configuration in ("masked", "last", "coordinates", "long")
-    return _BUDGET_WITH_MASKS if masked else _BUDGET
+    more = configuration in ("masked", "last", "coordinates", "long", "per_channel", "wide")
+    return _BUDGET_OF_MORE if more else _BUDGET
 
 
 def _check(lines: list[dict[str, Any]]) -> None:
