@@ -18,7 +18,7 @@ WARPS = 4
 #: Registers of a thread in forward and in backward; masks, groups and float64 need more. ptxas left
 #: alone spills some to reach the next lower number that lets one more block onto a multiprocessor.
 _REGISTERS = (96, 128)
-_REGISTERS_OF_MORE = (128, 168)
+_REGISTERS_OF_MORE = (128, 240)
 _REGISTERS_OF_DOUBLES = (168, 168)
 
 #: Bytes of x that one item of a pass should read: enough to be worth a program, few enough that a

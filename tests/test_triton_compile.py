@@ -30,8 +30,8 @@ _BUDGET = {
     "add_runs_kernel": (48, 0),
 }
 _BUDGET_OF_MORE = {  # masks, or groups within a slice
-    **_BUDGET, "forward_kernel": (128, 8_192), "backward_kernel": (168, 8_192),
-    "pool_backward_kernel": (168, 8_192),
+    **_BUDGET, "forward_kernel": (128, 8_192), "backward_kernel": (240, 8_192),
+    "pool_backward_kernel": (240, 8_192),
 }  # fmt: skip
 _BUDGET_OF_DOUBLES = {
     **dict.fromkeys(_BUDGET, (168, 16_384)),
