@@ -1,0 +1,90 @@
+"""Recordings of skeletons, and collections of them that know their protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csta_fast.data.layouts import Layout
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One action of one or more people.
+
+    Attributes:
+        name: unique in its collection.
+        positions: float32 (persons, frames, joints, coordinates), all finite. A joint or person
+            that was not tracked lies at exactly 0. In metres where the sensor measures in metres.
+        label: the class, counted from 0.
+        subject, camera, setup, view: who performed it and how it was recorded, as numbered by the
+            data set; None where it does not say.
+    """
+
+    name: str
+    positions: NDArray[np.float32]
+    label: int
+    subject: int | None = None
+    camera: int | None = None
+    setup: int | None = None
+    view: int | None = None
+
+
+class Split(NamedTuple):
+    """The two sides of a protocol."""
+
+    train: list[Recording]
+    test: list[Recording]
+
+
+# True for a recording to train on, False for one to test on, None for one to leave out.
+Protocol = Callable[[Recording], bool | None]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A data set in memory.
+
+    Attributes:
+        name: the kind of data set, as on the command line.
+        recordings: in a fixed order, sorted by name.
+        layout: of the joints of every recording.
+        classes: a name for every label.
+        protocols: the official ways to split the recordings, by name; the first is the default.
+        skipped: files and samples that were left out, each with the reason.
+    """
+
+    name: str
+    recordings: Sequence[Recording]
+    layout: Layout
+    classes: tuple[str, ...]
+    protocols: Mapping[str, Protocol]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def split(self, protocol: str | None = None) -> Split:
+        """The recordings to train on and to test on, under a protocol or the default one.
+
+        Raises:
+            ValueError: there is no such protocol, or one side of it is empty.
+        """
+        if protocol is None:
+            protocol = next(iter(self.protocols))
+        if protocol not in self.protocols:
+            known = ", ".join(self.protocols)
+            raise ValueError(f"protocol: {self.name} has {known}, got {protocol!r}")
+        chosen = self.protocols[protocol]
+        sides = [(recording, chosen(recording)) for recording in self.recordings]
+        split = Split(
+            [recording for recording, side in sides if side is True],
+            [recording for recording, side in sides if side is False],
+        )
+        if not split.train or not split.test:
+            raise ValueError(
+                f"protocol: {protocol!r} of {self.name} leaves {len(split.train)} recordings to "
+                f"train on and {len(split.test)} to test on, of {len(self.recordings)}"
+            )
+        return split

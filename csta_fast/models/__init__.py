@@ -1,0 +1,1 @@
+"""Networks with coupled spatial-temporal attention."""

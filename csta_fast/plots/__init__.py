@@ -1,0 +1,1 @@
+"""Pictures of what the attention looks at."""
