@@ -1,6 +1,19 @@
 """Skeleton recordings: readers, official splits, transforms, batches and a generator."""
 
+from csta_fast.data.clips import Batch, ClipOptions, Clips, EpochSampler, collate
 from csta_fast.data.layouts import LAYOUTS, Layout
 from csta_fast.data.recordings import Collection, Protocol, Recording, Split
 
-__all__ = ["LAYOUTS", "Collection", "Layout", "Protocol", "Recording", "Split"]
+__all__ = [
+    "LAYOUTS",
+    "Batch",
+    "ClipOptions",
+    "Clips",
+    "Collection",
+    "EpochSampler",
+    "Layout",
+    "Protocol",
+    "Recording",
+    "Split",
+    "collate",
+]
