@@ -1,8 +1,8 @@
 """The field's normalisations and crops: functions of positions (M, T, V, D).
 
 M persons, T frames, V joints, D coordinates, float32. A joint or person that was not tracked lies
-at exactly 0 and stays there; what is taken relative to the body's centre puts that joint there, too,
-so crops and fits come before it. No function changes what it is given.
+at exactly 0 and stays there. What is relative to the body's centre has that joint there, too, so
+crops and fits come before it. No function changes what it is given.
 """
 
 from __future__ import annotations
@@ -174,4 +174,5 @@ def rotate(positions: Positions, layout: Layout, degrees: float) -> Positions:
     turn = np.eye(3)
     turn[first, first] = turn[second, second] = np.cos(angle)
     turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
-    return (positions @ turn.T).astype(np.float32)
+    turned: Positions = (positions @ turn.T).astype(np.float32)
+    return turned

@@ -1,0 +1,136 @@
+"""A network with its loss, optimiser and figures, as Lightning wants them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from csta_fast.data import Batch
+from csta_fast.models import CSTACNN
+from csta_fast.training.checkpoint import Facts, build, described
+from csta_fast.training.options import Options
+
+_DECAY = 0.99  # of the exponential schedule, an epoch; HCN's
+
+
+class Classifier(lightning.LightningModule):
+    """Trains a network to name the actions of clips.
+
+    Logs ``train/loss``, ``train/top1``, ``train/seconds`` and ``train/clips_per_second`` once an
+    epoch; ``loss``, ``top1`` and ``top5`` of ``val`` and ``test``; the confusion matrix of the
+    last evaluation is kept in ``confusion`` (K, K), rows are true classes.
+
+    Args:
+        options: all of them.
+        facts: of the data.
+        network: in place of a fresh one.
+    """
+
+    def __init__(self, options: Options, facts: Facts, network: CSTACNN | None = None) -> None:
+        super().__init__()
+        self.options, self.facts = options, facts
+        self.save_hyperparameters(described(options, facts))
+        self.network = build(options, facts) if network is None else network
+        classes = len(facts.classes)
+        five = min(5, classes)
+        figures = {
+            "top1": MulticlassAccuracy(classes, average="micro"),
+            "top5": MulticlassAccuracy(classes, top_k=five, average="micro"),
+        }
+        self.figures = nn.ModuleDict(
+            {
+                side: MetricCollection(figures, prefix=f"{side}/").clone()
+                for side in ("val", "test")
+            }
+        )
+        self.confusions = MulticlassConfusionMatrix(classes)
+        self.confusion = torch.zeros(classes, classes, dtype=torch.int64)
+        self._begin = self._seconds = 0.0
+        self._clips = 0
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Scores (N, K)."""
+        lengths = batch.lengths if self.options.clips.fit == "pad" else None
+        scores: Tensor = self.network(batch.x, persons=batch.persons, lengths=lengths)
+        return scores
+
+    def on_train_epoch_start(self) -> None:
+        # Dropout depends on seed, epoch and process alone, so that a resumed training goes on as
+        # an uninterrupted one does.
+        seed = self.options.training.seed
+        torch.manual_seed((seed * 100_003 + self.current_epoch) * 1009 + self.global_rank)
+        self._begin, self._clips = time.perf_counter(), 0
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        scores = self(batch)
+        smoothing = self.options.training.smoothing
+        loss = F.cross_entropy(scores, batch.labels, label_smoothing=smoothing)
+        count = len(batch.labels)
+        self._clips += count * self.trainer.world_size
+        accuracy = (scores.detach().argmax(1) == batch.labels).float().mean()
+        self.log_dict(
+            {"train/loss": loss, "train/top1": accuracy},
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=count,
+            prog_bar=True,
+        )
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._seconds = time.perf_counter() - self._begin
+
+    def on_train_epoch_end(self) -> None:
+        # Taken after the last step: validation comes between that and here.
+        self.log("train/seconds", self._seconds, rank_zero_only=True)
+        self.log("train/clips_per_second", self._clips / self._seconds, rank_zero_only=True)
+
+    def _evaluate(self, side: str, batch: Batch) -> None:
+        scores = self(batch)
+        figures = self.figures[side]
+        figures.update(scores, batch.labels)
+        self.confusions.update(scores, batch.labels)
+        loss = F.cross_entropy(scores, batch.labels)
+        self.log(f"{side}/loss", loss, sync_dist=True, batch_size=len(batch.labels))
+
+    def _finish(self, side: str) -> None:
+        figures = self.figures[side]
+        self.log_dict(figures.compute(), prog_bar=True)
+        figures.reset()
+        self.confusion = self.confusions.compute().cpu()
+        self.confusions.reset()
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        self._evaluate("val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def test_step(self, batch: Batch, _: int) -> None:
+        self._evaluate("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test")
+
+    def configure_optimizers(self) -> Any:
+        training = self.options.training
+        trained = [each for each in self.network.parameters() if each.requires_grad]
+        optimiser = torch.optim.Adam(
+            trained, lr=training.learning_rate, weight_decay=training.weight_decay
+        )
+        if training.schedule == "constant":
+            return optimiser
+        schedule: torch.optim.lr_scheduler.LRScheduler
+        if training.schedule == "cosine":
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.epochs)
+        else:
+            schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, _DECAY)
+        return {"optimizer": optimiser, "lr_scheduler": schedule}

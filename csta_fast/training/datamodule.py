@@ -1,0 +1,97 @@
+"""Recordings as Lightning wants them: three loaders of clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import lightning
+from torch.utils.data import DataLoader
+
+from csta_fast.data import Clips, Collection, EpochSampler, Recording, collate
+from csta_fast.training.checkpoint import Facts
+from csta_fast.training.options import FOLDS, DataOptions, Options
+
+
+def held_back(
+    recordings: Sequence[Recording], fold: int
+) -> tuple[list[Recording], list[Recording]]:
+    """Recordings to train on, and those of every fifth subject, to validate on.
+
+    Raises:
+        ValueError: there are no two subjects, or a recording does not know its subject.
+    """
+    known = {recording.subject for recording in recordings}
+    subjects = sorted(subject for subject in known if subject is not None)
+    if len(subjects) < 2 or None in known:
+        raise ValueError(
+            "validation: 'subjects' wants recordings of at least two known subjects to train on, "
+            f"got {len(subjects)}; choose 'test' or 'none'"
+        )
+    folds = min(FOLDS, len(subjects))
+    chosen = set(subjects[fold % folds :: folds])
+    return (
+        [recording for recording in recordings if recording.subject not in chosen],
+        [recording for recording in recordings if recording.subject in chosen],
+    )
+
+
+def _sides(
+    collection: Collection, options: DataOptions
+) -> tuple[list[Recording], list[Recording], list[Recording]]:
+    """Recordings to train, validate and test on."""
+    train, test = collection.split(options.protocol)
+    if options.validation == "subjects":
+        return (*held_back(train, options.fold), test)
+    return train, test if options.validation == "test" else [], test
+
+
+class ClipsModule(lightning.LightningDataModule):
+    """Clips to train, validate and test on, each process its share."""
+
+    def __init__(self, collection: Collection, options: Options, facts: Facts) -> None:
+        super().__init__()
+        self.options = options
+        seed = options.training.seed
+        sides = _sides(collection, options.data)
+        self.train, self.validation, self.test = (
+            Clips(
+                side,
+                collection.layout,
+                options.clips,
+                persons=facts.persons,
+                training=number == 0,
+                seed=seed,
+            )
+            for number, side in enumerate(sides)
+        )
+
+    def _loader(self, clips: Clips, *, shuffle: bool = False) -> DataLoader:
+        processes = self.trainer.world_size if self.trainer else 1
+        rank = self.trainer.global_rank if self.trainer else 0
+        batch = self.options.training.batch
+        if batch % processes:
+            raise ValueError(f"batch: wanted a multiple of {processes} processes, got {batch}")
+        workers = self.options.data.workers
+        return DataLoader(
+            clips,
+            batch // processes,
+            sampler=EpochSampler(
+                len(clips),
+                shuffle=shuffle,
+                seed=self.options.training.seed,
+                rank=rank,
+                processes=processes,
+            ),
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader(self.train, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        return self._loader(self.validation) if len(self.validation) else []
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader(self.test)

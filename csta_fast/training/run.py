@@ -1,0 +1,218 @@
+"""Training and evaluating: from options to files in a folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch import callbacks
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from csta_fast import data, plots
+from csta_fast.data import Collection
+from csta_fast.training.checkpoint import Facts, load
+from csta_fast.training.classifier import Classifier
+from csta_fast.training.datamodule import ClipsModule
+from csta_fast.training.options import DataOptions, Options
+from csta_fast.version import __version__
+
+SYNTHETIC = "synthetic"
+BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+
+_log = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """What came of a training or an evaluation.
+
+    Attributes:
+        figures: ``top1`` and ``top5`` as shares of 1 and ``loss``, on the test recordings.
+        confusion: clips (K, K) of a true class (row) that were given a class (column).
+        checkpoint: what was evaluated.
+    """
+
+    figures: dict[str, float]
+    confusion: np.ndarray[Any, np.dtype[np.int64]]
+    checkpoint: Path
+
+
+def collect(options: DataOptions, *, progress: bool = False) -> Collection:
+    """The recordings that the options name, generated if they name none."""
+    if options.source == SYNTHETIC:
+        return data.generate()
+    return data.read(options.source, options.kind, progress=progress)
+
+
+def train(
+    options: Options,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    collection: Collection | None = None,
+) -> Outcome:
+    """Train a network and evaluate its best epoch on the test recordings.
+
+    Writes into ``output``: ``options.yaml``, ``checkpoints/best.ckpt`` and ``last.ckpt``, the log
+    of every epoch, and what ``evaluate`` writes.
+
+    Args:
+        options: all of them.
+        output: a folder, new unless ``resume``.
+        resume: go on from ``checkpoints/last.ckpt`` in it.
+        collection: the recordings, if they are in memory already.
+
+    Raises:
+        FileExistsError: the folder holds a training and ``resume`` is not set.
+        FileNotFoundError: ``resume`` is set and there is nothing to go on from.
+    """
+    output = Path(output)
+    last = output / LAST
+    if resume and not last.exists():
+        raise FileNotFoundError(f"output: wanted a training to go on with, {last} does not exist")
+    if last.exists() and not resume:
+        raise FileExistsError(
+            f"output: {output} holds a training already; resume it, or name another folder"
+        )
+    training = options.training
+    _set_up(options)
+    if collection is None:
+        collection = collect(options.data, progress=training.progress)
+    facts = Facts.of(collection, options.data.persons)
+    clips = ClipsModule(collection, options, facts)
+    keeper = _keeper(output, bool(len(clips.validation)))
+    logger: Logger
+    if training.log == "tensorboard":
+        logger = TensorBoardLogger(output, name="", version="log")
+    else:
+        logger = CSVLogger(output, name="", version="log")
+    trainer = _trainer(options, callbacks=[keeper], logger=logger, default_root_dir=output)
+    classifier = Classifier(options, facts)
+    if trainer.is_global_zero:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "options.yaml").write_text(yaml.safe_dump(options.as_dict(), sort_keys=False))
+    trainer.fit(classifier, clips, ckpt_path=last if resume else None, weights_only=True)
+    best = output / (BEST if len(clips.validation) else LAST)
+    classifier.network.load_state_dict(load(best).network.state_dict())
+    return _judge(trainer, classifier, clips, output, best)
+
+
+def evaluate(
+    checkpoint: str | Path,
+    output: str | Path | None = None,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    collection: Collection | None = None,
+) -> Outcome:
+    """Evaluate a trained network on test recordings.
+
+    Writes into ``output``: ``result.json``, ``confusion.csv`` and ``confusion.png``.
+
+    Args:
+        checkpoint: as ``train`` writes it.
+        output: a folder; nothing is written without it.
+        changes: options of the data that differ from those that it was trained with.
+        collection: the recordings, if they are in memory already.
+
+    Raises:
+        ValueError: the recordings have other joints or classes than the network was made for.
+    """
+    trained = load(checkpoint)
+    options = replace(
+        trained.options, data=replace(trained.options.data, validation="none", **(changes or {}))
+    )
+    _set_up(options)
+    if collection is None:
+        collection = collect(options.data, progress=options.training.progress)
+    facts = Facts.of(collection, trained.facts.persons)
+    if facts != trained.facts:
+        raise ValueError(
+            f"source: wanted recordings of {_summary(trained.facts)}, got {_summary(facts)}"
+        )
+    clips = ClipsModule(collection, options, facts)
+    trainer = _trainer(options, logger=False, enable_checkpointing=False)
+    classifier = Classifier(options, facts, trained.network)
+    return _judge(trainer, classifier, clips, output and Path(output), Path(checkpoint))
+
+
+def _summary(facts: Facts) -> str:
+    return f"{len(facts.classes)} classes of {facts.layout} in {facts.coordinates} coordinates"
+
+
+def _set_up(options: Options) -> None:
+    training = options.training
+    if training.threads is not None:
+        torch.set_num_threads(training.threads)
+    lightning.seed_everything(training.seed, verbose=False)
+
+
+def _keeper(output: Path, validated: bool) -> callbacks.ModelCheckpoint:
+    """Keeps the epoch with the best validation top-1, the first of equals, and the last epoch."""
+    return callbacks.ModelCheckpoint(
+        output / "checkpoints",
+        "best",
+        monitor="val/top1" if validated else None,
+        mode="max",
+        save_top_k=1 if validated else 0,
+        save_last=True,
+        enable_version_counter=False,
+    )
+
+
+def _trainer(options: Options, **more: Any) -> lightning.Trainer:
+    training = options.training
+    bars = [callbacks.RichProgressBar()] if training.progress else []
+    return lightning.Trainer(
+        max_epochs=training.epochs,
+        accelerator=training.accelerator,
+        devices=training.devices,
+        num_nodes=training.nodes,
+        precision=training.precision,
+        deterministic=training.deterministic,
+        gradient_clip_val=training.gradient_norm or None,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_progress_bar=training.progress,
+        enable_model_summary=False,
+        **more | {"callbacks": [*bars, *more.get("callbacks", [])]},
+    )
+
+
+def _judge(
+    trainer: lightning.Trainer,
+    classifier: Classifier,
+    clips: ClipsModule,
+    output: Path | None,
+    checkpoint: Path,
+) -> Outcome:
+    """Evaluate on the test recordings and write what came of it."""
+    found = trainer.test(classifier, clips, verbose=False)[0]
+    figures = {name.removeprefix("test/"): value for name, value in found.items()}
+    outcome = Outcome(figures, classifier.confusion.numpy(), checkpoint)
+    if output is not None and trainer.is_global_zero:
+        output.mkdir(parents=True, exist_ok=True)
+        classes = classifier.facts.classes
+        result = figures | {
+            "clips": int(outcome.confusion.sum()),
+            "classes": len(classes),
+            "checkpoint": checkpoint.name,
+            "protocol": classifier.options.data.protocol,
+            "seed": classifier.options.training.seed,
+            "csta_fast": __version__,
+            "torch": torch.__version__,
+        }
+        (output / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+        with (output / "confusion.csv").open("w", encoding="utf-8") as file:
+            file.write(",".join(("true class", *classes)) + "\n")
+            for name, row in zip(classes, outcome.confusion, strict=True):
+                file.write(",".join((name, *map(str, row))) + "\n")
+        plots.confusion(outcome.confusion, classes).savefig(output / "confusion.png", dpi=150)
+    return outcome
