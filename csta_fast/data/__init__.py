@@ -2,9 +2,11 @@
 
 from csta_fast.data.clips import Batch, ClipOptions, Clips, EpochSampler, collate
 from csta_fast.data.layouts import LAYOUTS, Layout
+from csta_fast.data.reading import KINDS, read
 from csta_fast.data.recordings import Collection, Protocol, Recording, Split
 
 __all__ = [
+    "KINDS",
     "LAYOUTS",
     "Batch",
     "ClipOptions",
@@ -16,4 +18,5 @@ __all__ = [
     "Recording",
     "Split",
     "collate",
+    "read",
 ]

@@ -56,6 +56,7 @@ class Collection:
         classes: a name for every label.
         protocols: the official ways to split the recordings, by name; the first is the default.
         skipped: files and samples that were left out, each with the reason.
+        trimmed: recordings that hold less than their files do, each with what was left out of it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Collection:
     classes: tuple[str, ...]
     protocols: Mapping[str, Protocol]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    trimmed: Mapping[str, str] = field(default_factory=dict)
 
     def split(self, protocol: str | None = None) -> Split:
         """The recordings to train on and to test on, under a protocol or the default one.
@@ -72,9 +74,9 @@ class Collection:
             ValueError: there is no such protocol, or one side of it is empty.
         """
         if protocol is None:
-            protocol = next(iter(self.protocols))
+            protocol = next(iter(self.protocols), "")
         if protocol not in self.protocols:
-            known = ", ".join(self.protocols)
+            known = ", ".join(self.protocols) or "none, for its files do not say how to split it"
             raise ValueError(f"protocol: {self.name} has {known}, got {protocol!r}")
         chosen = self.protocols[protocol]
         sides = [(recording, chosen(recording)) for recording in self.recordings]

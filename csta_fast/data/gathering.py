@@ -1,0 +1,146 @@
+"""What every reader does alike: gather recordings, and say what was left out and why."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from csta_fast.data.files import Progress, Source
+from csta_fast.data.layouts import Layout
+from csta_fast.data.recordings import Collection, Protocol, Recording
+
+
+class Format(NamedTuple):
+    """A kind of data set.
+
+    Attributes:
+        kind: as on the command line.
+        wanted: what a path of this kind holds, for messages.
+        recognises: whether a path holds it, by names where these suffice.
+        read: the reader; what it raises is said at ``csta_fast.data.read``.
+    """
+
+    kind: str
+    wanted: str
+    recognises: Callable[[Source], bool]
+    read: Callable[[Source, Progress], Collection]
+
+
+@dataclass
+class Gathering:
+    """Recordings as they are read, and what was left out."""
+
+    recordings: dict[str, Recording] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    trimmed: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def skipping(self, name: str) -> Iterator[None]:
+        """Note a file or sample that turns out unusable, with the reason, and go on."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            self.skipped[name] = str(error)
+
+    def add(self, recording: Recording, trimmed: str = "") -> None:
+        """Take a recording, with what was left out of it, if anything was."""
+        if recording.name in self.recordings:
+            raise ValueError(f"there is a recording {recording.name} already")
+        self.recordings[recording.name] = recording
+        if trimmed:
+            self.trimmed[recording.name] = trimmed
+
+    def collection(
+        self,
+        path: Path,
+        form: tuple[str, str],
+        layout: Layout,
+        classes: tuple[str, ...],
+        protocols: Mapping[str, Protocol],
+    ) -> Collection:
+        """All of it, sorted by name; ``form`` is the kind and what its path should hold.
+
+        Raises:
+            ValueError: nothing could be read.
+        """
+        kind, wanted = form
+        if not self.recordings:
+            raise ValueError(f"path: wanted {wanted}, got {path}{_reasons(self.skipped)}")
+        return Collection(
+            kind,
+            [self.recordings[name] for name in sorted(self.recordings)],
+            layout,
+            classes,
+            protocols,
+            dict(sorted(self.skipped.items())),
+            dict(sorted(self.trimmed.items())),
+        )
+
+
+def _reasons(skipped: Mapping[str, str]) -> str:
+    if not skipped:
+        return ", which holds none"
+    name, reason = next(iter(skipped.items()))
+    return f", where all {len(skipped)} were skipped; {name}: {reason}"
+
+
+def content(file: bytes | OSError) -> bytes:
+    """What a file holds; raises why it could not be read, or that it is empty."""
+    if isinstance(file, OSError):
+        raise file
+    if not file.strip():
+        raise ValueError("the file is empty")
+    return file
+
+
+def table(text: bytes, columns: int) -> NDArray[np.float64]:
+    """Numbers of a text, one row a line: (rows, columns).
+
+    Raises:
+        ValueError: something is not a number, or a row has more or fewer of them.
+    """
+    try:
+        rows = np.loadtxt(io.BytesIO(text), comments=None, ndmin=2)
+    except ValueError as error:
+        raise ValueError(str(error).partition(";")[0]) from None
+    if rows.shape[1] != columns:
+        raise ValueError(f"wanted {columns} numbers a line, got {rows.shape[1]}")
+    return rows
+
+
+def positions(values: ArrayLike, joints: int) -> NDArray[np.float32]:
+    """Positions of a recording as float32 (persons, frames, joints, coordinates).
+
+    Raises:
+        ValueError: there are none, some are not finite, or all lie at 0.
+    """
+    with np.errstate(over="ignore"):
+        found = np.ascontiguousarray(values, np.float32)
+    if found.ndim != 4 or found.shape[2] != joints:
+        raise ValueError(
+            f"wanted positions (persons, frames, {joints} joints, coordinates), got {found.shape}"
+        )
+    if 0 in found.shape:
+        raise ValueError("there are no frames")
+    unfit = found.size - int(np.isfinite(found).sum())
+    if unfit:
+        raise ValueError(f"wanted finite positions, got {unfit} that are not, of {found.size}")
+    if not found.any():
+        raise ValueError("no joint was tracked: all positions are 0")
+    return found
+
+
+def tracked_frames(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which frames (T,) of positions (persons, frames, joints, coordinates) hold any joint."""
+    return np.logical_or.reduce(values != 0, axis=(0, 2, 3), dtype=np.bool_)
+
+
+def plural(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
