@@ -139,7 +139,8 @@ def positions(values: ArrayLike, joints: int) -> NDArray[np.float32]:
 
 def tracked_frames(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Which frames (T,) of positions (persons, frames, joints, coordinates) hold any joint."""
-    return np.logical_or.reduce(values != 0, axis=(0, 2, 3), dtype=np.bool_)
+    found: NDArray[np.bool_] = np.any(values != 0, axis=(0, 2, 3))
+    return found
 
 
 def plural(count: int, what: str) -> str:
