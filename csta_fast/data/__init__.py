@@ -1,12 +1,13 @@
 """Skeleton recordings: readers, official splits, transforms, batches and a generator."""
 
 from csta_fast.data.clips import Batch, ClipOptions, Clips, EpochSampler, collate
+from csta_fast.data.formats import FORMATS
 from csta_fast.data.layouts import LAYOUTS, Layout
-from csta_fast.data.reading import KINDS, read
+from csta_fast.data.reading import read
 from csta_fast.data.recordings import Collection, Protocol, Recording, Split
 
 __all__ = [
-    "KINDS",
+    "FORMATS",
     "LAYOUTS",
     "Batch",
     "ClipOptions",

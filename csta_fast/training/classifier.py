@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
@@ -38,18 +38,16 @@ class Classifier(lightning.LightningModule):
         self.options, self.facts = options, facts
         self.save_hyperparameters(described(options, facts))
         self.network = build(options, facts) if network is None else network
+        if options.training.channels_last:
+            self.network.to(memory_format=torch.channels_last)
         classes = len(facts.classes)
         five = min(5, classes)
         figures = {
             "top1": MulticlassAccuracy(classes, average="micro"),
             "top5": MulticlassAccuracy(classes, top_k=five, average="micro"),
         }
-        self.figures = nn.ModuleDict(
-            {
-                side: MetricCollection(figures, prefix=f"{side}/").clone()
-                for side in ("val", "test")
-            }
-        )
+        self.validated = MetricCollection(figures, prefix="val/")
+        self.tested = self.validated.clone(prefix="test/")
         self.confusions = MulticlassConfusionMatrix(classes)
         self.confusion = torch.zeros(classes, classes, dtype=torch.int64)
         self._begin = self._seconds = 0.0
@@ -68,7 +66,7 @@ class Classifier(lightning.LightningModule):
         torch.manual_seed((seed * 100_003 + self.current_epoch) * 1009 + self.global_rank)
         self._begin, self._clips = time.perf_counter(), 0
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
         scores = self(batch)
         smoothing = self.options.training.smoothing
         loss = F.cross_entropy(scores, batch.labels, label_smoothing=smoothing)
@@ -85,7 +83,7 @@ class Classifier(lightning.LightningModule):
         )
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(self, *unused: Any) -> None:
         self._seconds = time.perf_counter() - self._begin
 
     def on_train_epoch_end(self) -> None:
@@ -95,26 +93,28 @@ class Classifier(lightning.LightningModule):
 
     def _evaluate(self, side: str, batch: Batch) -> None:
         scores = self(batch)
-        figures = self.figures[side]
-        figures.update(scores, batch.labels)
+        self._figures(side).update(scores, batch.labels)
         self.confusions.update(scores, batch.labels)
         loss = F.cross_entropy(scores, batch.labels)
         self.log(f"{side}/loss", loss, sync_dist=True, batch_size=len(batch.labels))
 
+    def _figures(self, side: str) -> MetricCollection:
+        return self.validated if side == "val" else self.tested
+
     def _finish(self, side: str) -> None:
-        figures = self.figures[side]
+        figures = self._figures(side)
         self.log_dict(figures.compute(), prog_bar=True)
         figures.reset()
         self.confusion = self.confusions.compute().cpu()
         self.confusions.reset()
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Batch, _index: int) -> None:
         self._evaluate("val", batch)
 
     def on_validation_epoch_end(self) -> None:
         self._finish("val")
 
-    def test_step(self, batch: Batch, _: int) -> None:
+    def test_step(self, batch: Batch, _index: int) -> None:
         self._evaluate("test", batch)
 
     def on_test_epoch_end(self) -> None:

@@ -139,7 +139,9 @@ def evaluate(
     clips = ClipsModule(collection, options, facts)
     trainer = _trainer(options, logger=False, enable_checkpointing=False)
     classifier = Classifier(options, facts, trained.network)
-    return _judge(trainer, classifier, clips, output and Path(output), Path(checkpoint))
+    return _judge(
+        trainer, classifier, clips, None if output is None else Path(output), Path(checkpoint)
+    )
 
 
 def _summary(facts: Facts) -> str:
