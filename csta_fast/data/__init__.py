@@ -2,6 +2,7 @@
 
 from csta_fast.data.clips import Batch, ClipOptions, Clips, EpochSampler, collate
 from csta_fast.data.formats import FORMATS
+from csta_fast.data.generator import Performance, Truth, generate
 from csta_fast.data.layouts import LAYOUTS, Layout
 from csta_fast.data.reading import read
 from csta_fast.data.recordings import Collection, Protocol, Recording, Split
@@ -15,9 +16,12 @@ __all__ = [
     "Collection",
     "EpochSampler",
     "Layout",
+    "Performance",
     "Protocol",
     "Recording",
     "Split",
+    "Truth",
     "collate",
+    "generate",
     "read",
 ]
