@@ -112,6 +112,11 @@ class Clips(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.recordings)
 
+    def shown(self, row: int) -> transforms.Positions:
+        """The positions (at most M, at most T, V, D) of a test clip where they were recorded."""
+        positions = self.recordings[row].positions[: self.persons]
+        return self._fit(transforms.centre_crop(positions, self.options.test_crop), None)
+
     def __getitem__(self, draw: Draw | int) -> Batch:
         """The clip of a recording as a batch of one."""
         epoch, row = draw if isinstance(draw, tuple) else (0, draw)

@@ -1,1 +1,7 @@
 """Pictures of what the attention looks at."""
+
+
+def confusion(matrix, classes):
+    from matplotlib.figure import Figure
+
+    return Figure()

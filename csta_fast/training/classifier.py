@@ -9,7 +9,7 @@ import lightning
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from csta_fast.data import Batch
@@ -39,10 +39,10 @@ class Classifier(lightning.LightningModule):
         self.save_hyperparameters(described(options, facts))
         self.network = build(options, facts) if network is None else network
         if options.training.channels_last:
-            self.network.to(memory_format=torch.channels_last)
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         classes = len(facts.classes)
         five = min(5, classes)
-        figures = {
+        figures: dict[str, Metric | MetricCollection] = {
             "top1": MulticlassAccuracy(classes, average="micro"),
             "top5": MulticlassAccuracy(classes, top_k=five, average="micro"),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import lightning
+import torch
 from torch.utils.data import DataLoader
 
 from csta_fast.data import Clips, Collection, EpochSampler, Recording, collate
@@ -85,6 +86,9 @@ class ClipsModule(lightning.LightningDataModule):
             collate_fn=collate,
             num_workers=workers,
             persistent_workers=workers > 0,
+            # A loader draws a seed for its workers whenever it begins anew; from a generator of its
+            # own, or dropout would depend on when that was.
+            generator=torch.Generator(),
         )
 
     def train_dataloader(self) -> DataLoader:

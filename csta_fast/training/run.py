@@ -87,13 +87,13 @@ def train(
         collection = collect(options.data, progress=training.progress)
     facts = Facts.of(collection, options.data.persons)
     clips = ClipsModule(collection, options, facts)
-    keeper = _keeper(output, bool(len(clips.validation)))
+    keepers = _keepers(output, bool(len(clips.validation)))
     logger: Logger
     if training.log == "tensorboard":
         logger = TensorBoardLogger(output, name="", version="log")
     else:
         logger = CSVLogger(output, name="", version="log")
-    trainer = _trainer(options, callbacks=[keeper], logger=logger, default_root_dir=output)
+    trainer = _trainer(options, callbacks=keepers, logger=logger, default_root_dir=output)
     classifier = Classifier(options, facts)
     if trainer.is_global_zero:
         output.mkdir(parents=True, exist_ok=True)
@@ -155,17 +155,21 @@ def _set_up(options: Options) -> None:
     lightning.seed_everything(training.seed, verbose=False)
 
 
-def _keeper(output: Path, validated: bool) -> callbacks.ModelCheckpoint:
-    """Keeps the epoch with the best validation top-1, the first of equals, and the last epoch."""
-    return callbacks.ModelCheckpoint(
-        output / "checkpoints",
-        "best",
-        monitor="val/top1" if validated else None,
-        mode="max",
-        save_top_k=1 if validated else 0,
-        save_last=True,
-        enable_version_counter=False,
-    )
+def _keepers(output: Path, validated: bool) -> list[callbacks.ModelCheckpoint]:
+    """Keep the last epoch, and the one with the best validation top-1, the first of equals."""
+
+    def keeper(name: str, monitor: str | None) -> callbacks.ModelCheckpoint:
+        return callbacks.ModelCheckpoint(
+            (output / name).parent,
+            Path(name).stem,
+            monitor=monitor,
+            mode="max",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    # The last one comes last: it holds the memory of which one is the best.
+    return [*([keeper(BEST, "val/top1")] if validated else []), keeper(LAST, None)]
 
 
 def _trainer(options: Options, **more: Any) -> lightning.Trainer:

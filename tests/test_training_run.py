@@ -1,0 +1,256 @@
+"""Training and evaluation of small networks on a few generated actions."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("lightning", reason="the extra 'train' is not installed")
+
+from csta_fast.data import LAYOUTS, ClipOptions, Collection, generate
+from csta_fast.models import CSTACNN
+from csta_fast.training import (
+    BEST,
+    LAST,
+    DataOptions,
+    ModelOptions,
+    Options,
+    TrainingOptions,
+    evaluate,
+    load,
+    train,
+)
+from csta_fast.training.classifier import Classifier
+from csta_fast.training.datamodule import held_back
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+_OPTIONS = Options(
+    DataOptions(validation="test"),
+    ClipOptions(frames=16),
+    ModelOptions(dropout=0.2),
+    TrainingOptions(epochs=2, batch=8, accelerator="cpu", progress=False),
+)
+
+
+@pytest.fixture(scope="module")
+def actions() -> Collection:
+    return generate(3, 4, 2, frames=(20, 30))
+
+
+def _training(**changes: Any) -> Options:
+    return replace(_OPTIONS, training=replace(_OPTIONS.training, **changes))
+
+
+def _log(output: Path) -> list[dict[str, str]]:
+    """Every row of the log, without what a clock says."""
+    with (output / "log" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    clocks = ("train/seconds", "train/clips_per_second")
+    return [{name: value for name, value in row.items() if name not in clocks} for row in rows]
+
+
+def _column(output: Path, name: str) -> list[float]:
+    return [float(row[name]) for row in _log(output) if row.get(name)]
+
+
+def test_a_training_leaves_what_is_needed_to_go_on(actions: Collection, tmp_path: Path) -> None:
+    outcome = train(_OPTIONS, tmp_path, collection=actions)
+    for name in (BEST, LAST, "options.yaml", "result.json", "confusion.csv", "confusion.png"):
+        assert (tmp_path / name).stat().st_size > 0, name
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["top1"] == outcome.figures["top1"]
+    assert outcome.confusion.sum() == len(actions.split().test) == result["clips"]
+    assert outcome.confusion.trace() / outcome.confusion.sum() == pytest.approx(result["top1"])
+    assert outcome.confusion.sum(1).tolist() == [4, 4, 4]
+    assert result["top5"] == 1.0  # of three classes
+    assert _column(tmp_path, "val/top1")[-2:]
+    assert len(_column(tmp_path, "train/loss")) == 2
+    with pytest.raises(FileExistsError, match="holds a training already"):
+        train(_OPTIONS, tmp_path, collection=actions)
+
+
+def test_the_same_seed_gives_the_same_training_and_another_one_does_not(
+    actions: Collection, tmp_path: Path
+) -> None:
+    for name, seed in (("one", 4), ("two", 4), ("other", 5)):
+        train(_training(seed=seed, deterministic=True), tmp_path / name, collection=actions)
+    one, two, other = (_log(tmp_path / name) for name in ("one", "two", "other"))
+    assert one == two
+    assert one != other
+    states = [load(tmp_path / name / LAST).network.state_dict() for name in ("one", "two")]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_fused_and_reference_attention_give_the_same_curve(
+    actions: Collection, tmp_path: Path
+) -> None:
+    for backend in ("cpu", "reference"):
+        model = replace(_OPTIONS.model, backend=backend)
+        train(replace(_OPTIONS, model=model), tmp_path / backend, collection=actions)
+    fused, plain = (_column(tmp_path / name, "train/loss") for name in ("cpu", "reference"))
+    assert fused == pytest.approx(plain, rel=1e-4)
+    assert fused[0] != fused[1]
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
+    actions: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(_OPTIONS, whole, collection=actions)
+    begin = Classifier.on_train_epoch_start
+
+    def interrupted(self: Classifier) -> None:
+        if self.current_epoch == 1:
+            raise RuntimeError("power cut")
+        begin(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "on_train_epoch_start", interrupted)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(_OPTIONS, parts, collection=actions)
+    outcome = train(_OPTIONS, parts, resume=True, collection=actions)
+    expected, found = load(whole / LAST).network, load(parts / LAST).network
+    for (name, one), other in zip(
+        expected.state_dict().items(), found.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other), name
+    assert outcome.figures == pytest.approx(
+        {name: json.loads((whole / "result.json").read_text())[name] for name in outcome.figures}
+    )
+    with pytest.raises(FileNotFoundError, match="wanted a training to go on with"):
+        train(_OPTIONS, tmp_path / "nothing", resume=True, collection=actions)
+
+
+def test_an_evaluation_finds_what_the_training_found(actions: Collection, tmp_path: Path) -> None:
+    outcome = train(_OPTIONS, tmp_path / "run", collection=actions)
+    again = evaluate(tmp_path / "run" / BEST, tmp_path / "again", collection=actions)
+    assert again.figures == pytest.approx(outcome.figures)
+    assert (again.confusion == outcome.confusion).all()
+    assert (tmp_path / "again" / "confusion.csv").exists()
+    others = generate(4, 4, 2, frames=(20, 30))
+    with pytest.raises(ValueError, match="wanted recordings of 3 classes of kinect-v2"):
+        evaluate(tmp_path / "run" / BEST, collection=others)
+
+
+@pytest.mark.parametrize("fit", ["resize", "pad"])
+def test_actions_are_learnt(fit: str, tmp_path: Path) -> None:
+    options = Options(
+        DataOptions(validation="none"),
+        ClipOptions(frames=32, fit=fit, crop=(0.8, 1.0)),
+        ModelOptions(dropout=0.0),
+        TrainingOptions(epochs=25, batch=16, accelerator="cpu", progress=False),
+    )
+    actions = generate(3, 8, 4, frames=(20, 32))
+    outcome = train(options, tmp_path, collection=actions)
+    assert outcome.checkpoint.name == "last.ckpt"
+    assert not (tmp_path / BEST).exists()
+    assert outcome.figures["top1"] > 0.7, outcome
+
+
+def test_the_best_epoch_is_that_of_the_best_validation(actions: Collection, tmp_path: Path) -> None:
+    train(_training(epochs=4), tmp_path, collection=actions)
+    top1 = _column(tmp_path, "val/top1")
+    best = torch.load(tmp_path / BEST, weights_only=True)
+    assert best["epoch"] == top1.index(max(top1))
+
+
+def _processes(count: int, output: Path) -> None:
+    command = [
+        sys.executable, "-m", "csta_fast.command", "train", "--output", str(output),
+        "--data.validation=test", "--clips.frames=16", "--model.dropout=0", "--training.epochs=1",
+        "--training.batch=40", "--training.accelerator=cpu", "--training.progress=false",
+        f"--training.devices={count}", "--training.threads=1",
+    ]  # fmt: skip
+    subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"CSTA_FAST_BACKEND": "cpu"},
+    )
+
+
+@pytest.mark.usefixtures("native")
+def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+    """The command's generated actions: 200 train and 200 test, so batches divide evenly."""
+    for count in (1, 2):
+        _processes(count, tmp_path / str(count))
+    for name in ("train/loss", "val/loss", "val/top1", "test/loss", "test/top1"):
+        one, two = (_column(tmp_path / str(count), name) for count in (1, 2))
+        assert one == pytest.approx(two, rel=1e-4), name
+        assert one
+    one, two = (load(tmp_path / str(count) / LAST).network.state_dict() for count in (1, 2))
+    moved = CSTACNN(10, frames=16, dropout=0.0).state_dict()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(one["fc8.weight"], moved["fc8.weight"], rtol=1e-3, atol=1e-4)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(actions: Collection) -> None:
+    from csta_fast.training.checkpoint import Facts
+    from csta_fast.training.datamodule import ClipsModule
+
+    module = ClipsModule(actions, _training(batch=9), Facts.of(actions, None))
+    module.trainer = type("Trainer", (), {"world_size": 2, "global_rank": 0})()
+    with pytest.raises(ValueError, match="batch: wanted a multiple of 2 processes, got 9"):
+        module.train_dataloader()
+
+
+def test_subjects_held_back_are_whole_and_every_fold_has_others() -> None:
+    recordings = list(generate(2, 7, 1).recordings)
+    seen = []
+    for fold in range(5):
+        train_side, held = held_back(recordings, fold)
+        subjects = {each.subject for each in held}
+        assert subjects
+        assert not subjects & {each.subject for each in train_side}
+        assert len(train_side) + len(held) == len(recordings)
+        seen += subjects
+    assert sorted(seen) == list(range(1, 8))
+    with pytest.raises(ValueError, match="validation: 'subjects' wants recordings of at least two"):
+        held_back([each for each in recordings if each.subject == 1], 0)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_and_runs_no_code(tmp_path: Path) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (os.system, (f"touch {tmp_path}/ran",))
+
+    hostile = tmp_path / "hostile.ckpt"
+    hostile.write_bytes(pickle.dumps(Malicious()))
+    torch.save({"hyper_parameters": Malicious()}, tmp_path / "wrapped.ckpt")
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "other.ckpt")
+    (tmp_path / "text.ckpt").write_text("no")
+    for name in ("hostile", "wrapped", "other", "text"):
+        with pytest.raises(ValueError, match="checkpoint: wanted one that csta-fast train wrote"):
+            load(tmp_path / f"{name}.ckpt")
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "missing.ckpt")
+
+
+def test_options_survive_a_checkpoint_and_wrong_ones_are_named() -> None:
+    options = replace(_OPTIONS, clips=ClipOptions(crop=(0.3, 0.7)))
+    assert Options.from_dict(options.as_dict()) == options
+    for wrong, message in (
+        (lambda: TrainingOptions(epochs=0), "epochs: wanted at least 1, got 0"),
+        (lambda: TrainingOptions(precision="8"), "precision: wanted one of 32-true"),
+        (lambda: DataOptions(fold=5), "fold: wanted 0 to 4, got 5"),
+        (lambda: DataOptions(validation="all"), "validation: wanted one of subjects, test, none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrong()
+    assert LAYOUTS["kinect-v2"].joints
