@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import lzma
 import os
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import IO, TypeAlias, TypeVar
 
 # True for a bar, None for one where a terminal shows it and rich is installed. A callable is told
 # how many files are done, and how many there are.
@@ -67,6 +68,14 @@ class Source:
         else:
             files = ((name, self._content(name)) for name in names)
         return track(files, len(names), progress)
+
+    def open(self, name: str) -> IO[bytes]:
+        """One of the files, to be closed by the caller."""
+        if self._is_tar or self._is_zip:
+            ((_, held),) = self.contents([name], progress=False)
+            assert isinstance(held, bytes)
+            return io.BytesIO(held)
+        return (self.path / name if self.path.is_dir() else self.path).open("rb")
 
     def _content(self, name: str) -> bytes | OSError:
         try:

@@ -33,6 +33,21 @@ class Format(NamedTuple):
     read: Callable[[Source, Progress], Collection]
 
 
+def only_file(source: Source, suffix: str, wanted: str) -> str:
+    """The name of the file that ends so.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    names = [name for name in source.names if name.endswith(suffix)]
+    if len(names) != 1:
+        raise ValueError(
+            f"path: wanted {wanted}, got {source.path}, which holds {plural(len(names), 'file')} "
+            f"{suffix}"
+        )
+    return names[0]
+
+
 @dataclass
 class Gathering:
     """Recordings as they are read, and what was left out."""
@@ -135,6 +150,11 @@ def positions(values: ArrayLike, joints: int) -> NDArray[np.float32]:
     if not found.any():
         raise ValueError("no joint was tracked: all positions are 0")
     return found
+
+
+def persons_seen(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Positions without the persons who lie at 0 in every frame."""
+    return values[values.any((1, 2, 3))]
 
 
 def tracked_frames(values: NDArray[Any]) -> NDArray[np.bool_]:

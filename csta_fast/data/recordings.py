@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -66,6 +67,16 @@ class Collection:
     protocols: Mapping[str, Protocol]
     skipped: Mapping[str, str] = field(default_factory=dict)
     trimmed: Mapping[str, str] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to one file that ``csta_fast.data.read`` reads at once, protocols included.
+
+        Raises:
+            ValueError: the name does not end in .npz, or the layout is not one of ``LAYOUTS``.
+        """
+        from csta_fast.data.formats import prepared  # which makes collections
+
+        prepared.save(self, path)
 
     def split(self, protocol: str | None = None) -> Split:
         """The recordings to train on and to test on, under a protocol or the default one.

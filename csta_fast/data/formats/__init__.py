@@ -4,9 +4,28 @@ from __future__ import annotations
 
 from typing import Final
 
-from csta_fast.data.formats import msr_action3d, utkinect
+from csta_fast.data.formats import (
+    ctr_gcn,
+    msr_action3d,
+    ntu,
+    nw_ucla,
+    prepared,
+    pyskl,
+    uestc,
+    utkinect,
+)
 from csta_fast.data.gathering import Format
 
 FORMATS: Final[dict[str, Format]] = {
-    module.FORMAT.kind: module.FORMAT for module in (msr_action3d, utkinect)
+    form.kind: form
+    for form in (
+        *ntu.FORMATS,
+        pyskl.FORMAT,
+        ctr_gcn.FORMAT,
+        uestc.FORMAT,
+        nw_ucla.FORMAT,
+        msr_action3d.FORMAT,
+        utkinect.FORMAT,
+        prepared.FORMAT,
+    )
 }

@@ -1,0 +1,130 @@
+"""Our own file: a collection that was read once, in a form that is read at once.
+
+An .npz without any pickle. ``positions`` holds those of all recordings one after another, flat;
+``shapes`` (recordings, 4) tells where each ends; ``numbers`` (recordings, 5) are label, subject,
+camera, setup and view; ``sides`` (protocols, recordings) tell what each protocol makes of each
+recording; ``text`` is JSON in UTF-8 with all that is text.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csta_fast.data import npz
+from csta_fast.data.files import Progress, Source, track
+from csta_fast.data.gathering import Format, only_file
+from csta_fast.data.layouts import LAYOUTS
+from csta_fast.data.protocols import Listed
+from csta_fast.data.recordings import Collection, Recording
+
+KIND: Final = "csta-fast"
+WANTED: Final = "a file that Collection.save wrote, .npz"
+_VERSION = 1
+_UNKNOWN = np.iinfo(np.int64).min
+_LEFT_OUT, _TEST, _TRAIN = -1, 0, 1
+
+
+def save(collection: Collection, path: str | os.PathLike[str]) -> None:
+    """What ``Collection.save`` does. A file of that name is replaced once the new one is whole."""
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise ValueError(f"path: wanted a name that ends in .npz, got {path}")
+    if LAYOUTS.get(collection.layout.name) != collection.layout:
+        raise ValueError(
+            f"layout: wanted one of {', '.join(LAYOUTS)}, got {collection.layout.name!r}"
+        )
+    recordings = collection.recordings
+    text = {
+        "kind": collection.name,
+        "layout": collection.layout.name,
+        "classes": collection.classes,
+        "names": [recording.name for recording in recordings],
+        "protocols": list(collection.protocols),
+        "skipped": dict(collection.skipped),
+        "trimmed": dict(collection.trimmed),
+    }
+    flat = [recording.positions.reshape(-1) for recording in recordings]
+    chosen = collection.protocols.values()
+    sides = [[_side(protocol(recording)) for recording in recordings] for protocol in chosen]
+    unfinished = path.with_name(path.name + ".unfinished")
+    with unfinished.open("wb") as file:
+        np.savez(
+            file,
+            csta_fast=np.array(_VERSION),
+            text=np.frombuffer(json.dumps(text).encode(), np.uint8),
+            positions=np.concatenate(flat) if flat else np.empty(0, np.float32),
+            shapes=np.array([each.positions.shape for each in recordings], np.int64).reshape(-1, 4),
+            numbers=np.array([_numbers(each) for each in recordings], np.int64).reshape(-1, 5),
+            sides=np.array(sides, np.int8).reshape(-1, len(recordings)),
+        )
+    os.replace(unfinished, path)
+
+
+def _side(chosen: bool | None) -> int:
+    return _LEFT_OUT if chosen is None else _TRAIN if chosen else _TEST
+
+
+def _numbers(recording: Recording) -> list[int]:
+    known = recording.subject, recording.camera, recording.setup, recording.view
+    return [recording.label, *(_UNKNOWN if number is None else number for number in known)]
+
+
+def read(source: Source, progress: Progress = None) -> Collection:
+    """The collection as it was saved. Its protocols know its recordings, and no others."""
+    name = only_file(source, ".npz", WANTED)
+    keys = ("positions", "shapes", "numbers", "sides")
+    with npz.opened(source, name, WANTED) as archive:
+        version = int(npz.array(archive, "csta_fast"))
+        if version != _VERSION:
+            raise ValueError(f"it was written in version {version} of the form, not {_VERSION}")
+        text = json.loads(npz.array(archive, "text").tobytes())
+        arrays = {key: npz.array(archive, key) for key in track(keys, len(keys), progress)}
+        return _collection(text, arrays)
+
+
+def _collection(text: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Collection:
+    positions, shapes, numbers, sides = arrays.values()
+    names = text["names"]
+    ends = np.cumsum(shapes.prod(1))
+    if not (
+        positions.dtype == np.float32
+        and len(names) == len(shapes) == len(numbers) == sides.shape[1]
+        and len(sides) == len(text["protocols"])
+        and positions.size == (ends[-1] if len(ends) else 0)
+        and np.isfinite(positions).all()
+    ):
+        raise ValueError("its parts do not fit each other")
+    recordings = [
+        Recording(
+            name,
+            flat.reshape(shape),
+            row[0],
+            *(None if number == _UNKNOWN else number for number in row[1:]),
+        )
+        for name, flat, shape, row in zip(
+            names, np.split(positions, ends[:-1]), shapes, numbers.tolist(), strict=True
+        )
+    ]
+    protocols = {
+        protocol: Listed(*(frozenset(np.array(names)[side == each].tolist())
+                           for each in (_TRAIN, _TEST)))
+        for protocol, side in zip(text["protocols"], sides, strict=True)
+    }  # fmt: skip
+    return Collection(
+        text["kind"],
+        recordings,
+        LAYOUTS[text["layout"]],
+        tuple(text["classes"]),
+        protocols,
+        text["skipped"],
+        text["trimmed"],
+    )
+
+
+FORMAT: Final = Format(KIND, WANTED, lambda source: npz.holds(source, "csta_fast"), read)
