@@ -75,9 +75,7 @@ def test_msr_action3d_keeps_to_the_list(tmp_path: Path) -> None:
         ("", "the file is empty"),
     ],
 )
-def test_unusable_files_are_skipped_with_the_reason(
-    tmp_path: Path, text: str, reason: str
-) -> None:
+def test_unusable_files_are_skipped_with_the_reason(tmp_path: Path, text: str, reason: str) -> None:
     good = msr_action3d(marked(1, 20, 3))
     write(tmp_path, {"a01_s01_e01_skeleton3D.txt": good, "a01_s02_e01_skeleton3D.txt": text})
     found = read(tmp_path)

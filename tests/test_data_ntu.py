@@ -172,7 +172,8 @@ def test_damaged_files_are_skipped(tmp_path: Path, harm: object, reason: str) ->
     found = read(tmp_path)
     assert [recording.name for recording in found.recordings] == ["S001C001P001R001A001"]
     assert list(found.skipped) == [bad]
-    pytest.raises(ValueError, read, tmp_path / bad).match(reason)
+    with pytest.raises(ValueError, match=reason):
+        read(tmp_path / bad)
 
 
 def test_a_body_twice_in_a_frame_is_refused(tmp_path: Path) -> None:

@@ -106,11 +106,12 @@ class _Admitted:
         raise _RefusedError("a change of a function")
 
 
+_BUILTINS = ("__builtin__", "builtins")  # in protocols below 3, and from there
 _CORES = ("numpy.core", "numpy._core")  # before numpy 2, and since
 _ADMITTED: Final[dict[tuple[str, str], _Admitted]] = {
-    ("builtins", "set"): _Admitted(set),
-    ("builtins", "frozenset"): _Admitted(frozenset),
-    ("builtins", "bytearray"): _Admitted(bytearray),
+    **{(module, "set"): _Admitted(set) for module in _BUILTINS},
+    **{(module, "frozenset"): _Admitted(frozenset) for module in _BUILTINS},
+    **{(module, "bytes"): _Admitted(lambda: b"") for module in _BUILTINS},
     ("collections", "OrderedDict"): _Admitted(OrderedDict),
     ("_codecs", "encode"): _Admitted(_bytes),
     ("numpy", "dtype"): _Admitted(_DType),
