@@ -113,8 +113,10 @@ def test_wheel_contents(wheel: tuple[Path, str]) -> None:
     assert re.fullmatch(rf"csta_fast-{csta_fast.__version__}-cp310-abi3-\w+\.whl", path.name)
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
-    modules = {f"csta_fast/{file.name}" for file in (ROOT / "csta_fast").glob("*.py")}
-    assert names >= {LIBRARY, "csta_fast/kernels/__init__.py", "csta_fast/py.typed", *modules}
+    package = ROOT / "csta_fast"
+    files = [*package.rglob("*.py"), *package.rglob("*.txt"), package / "py.typed"]
+    assert names >= {file.relative_to(ROOT).as_posix() for file in files}
+    assert names >= {LIBRARY, "csta_fast/kernels/__init__.py"}
     assert any(name.endswith("/LICENSE") for name in names)
     assert {name.split("/")[0] for name in names} == {
         "csta_fast",

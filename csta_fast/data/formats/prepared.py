@@ -61,7 +61,7 @@ def save(collection: Collection, path: str | os.PathLike[str]) -> None:
             positions=np.concatenate(flat) if flat else np.empty(0, np.float32),
             shapes=np.array([each.positions.shape for each in recordings], np.int64).reshape(-1, 4),
             numbers=np.array([_numbers(each) for each in recordings], np.int64).reshape(-1, 5),
-            sides=np.array(sides, np.int8).reshape(-1, len(recordings)),
+            sides=np.array(sides, np.int8).reshape(len(sides), len(recordings)),
         )
     os.replace(unfinished, path)
 
@@ -84,8 +84,13 @@ def read(source: Source, progress: Progress = None) -> Collection:
         if version != _VERSION:
             raise ValueError(f"it was written in version {version} of the form, not {_VERSION}")
         text = json.loads(npz.array(archive, "text").tobytes())
+        if not isinstance(text, dict):
+            raise ValueError("its text is no object")
         arrays = {key: npz.array(archive, key) for key in track(keys, len(keys), progress)}
-        return _collection(text, arrays)
+        try:
+            return _collection(text, arrays)
+        except (IndexError, KeyError, TypeError) as error:
+            raise ValueError(f"its parts do not fit each other ({error})") from error
 
 
 def _collection(text: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Collection:
@@ -97,25 +102,23 @@ def _collection(text: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Collec
         and len(names) == len(shapes) == len(numbers) == sides.shape[1]
         and len(sides) == len(text["protocols"])
         and positions.size == (ends[-1] if len(ends) else 0)
-        and np.isfinite(positions).all()
     ):
         raise ValueError("its parts do not fit each other")
+    if not np.isfinite(positions).all():
+        raise ValueError("it holds positions that are not finite")
     recordings = [
         Recording(
             name,
-            flat.reshape(shape),
+            positions[end - shape.prod() : end].reshape(shape),
             row[0],
             *(None if number == _UNKNOWN else number for number in row[1:]),
         )
-        for name, flat, shape, row in zip(
-            names, np.split(positions, ends[:-1]), shapes, numbers.tolist(), strict=True
-        )
+        for name, end, shape, row in zip(names, ends, shapes, numbers.tolist(), strict=True)
     ]
     protocols = {
-        protocol: Listed(*(frozenset(np.array(names)[side == each].tolist())
-                           for each in (_TRAIN, _TEST)))
+        protocol: Listed(_chosen(names, side, _TRAIN), _chosen(names, side, _TEST))
         for protocol, side in zip(text["protocols"], sides, strict=True)
-    }  # fmt: skip
+    }
     return Collection(
         text["kind"],
         recordings,
@@ -125,6 +128,10 @@ def _collection(text: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Collec
         text["skipped"],
         text["trimmed"],
     )
+
+
+def _chosen(names: list[str], sides: NDArray[np.int8], side: int) -> frozenset[str]:
+    return frozenset(names[number] for number in np.flatnonzero(sides == side))
 
 
 FORMAT: Final = Format(KIND, WANTED, lambda source: npz.holds(source, "csta_fast"), read)
