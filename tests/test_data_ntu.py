@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from skeletons import marked, ntu, write
 
 from csta_fast.data import Recording, ntu_samples, read
-from csta_fast.data.bodies import persons
+from csta_fast.data.tracks import persons
 
 # Which performers came to which setup. Each did every action of that setup's version twice, before
 # three cameras: that makes 56,880 samples of setups 1 to 17, and 114,480 of all.

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csta_fast.data import ntu_samples
-from csta_fast.data.tracks import persons
 from csta_fast.data.files import Progress, Source
 from csta_fast.data.gathering import (
     Format,
@@ -28,6 +27,7 @@ from csta_fast.data.gathering import (
 )
 from csta_fast.data.layouts import KINECT_V2
 from csta_fast.data.recordings import Collection, Recording
+from csta_fast.data.tracks import persons
 
 _SUFFIX = ".skeleton"
 _JOINTS = len(KINECT_V2.joints)
@@ -41,7 +41,7 @@ _WANTED: Final[dict[ntu_samples.Version, str]] = {
 
 
 def read(version: ntu_samples.Version, source: Source, progress: Progress = None) -> Collection:
-    """Recordings of one or two persons, chosen as ``csta_fast.data.bodies.persons`` says.
+    """Recordings of one or two persons, chosen as ``csta_fast.data.tracks.persons`` says.
 
     Samples on the authors' list of missing or incomplete skeletons are skipped, and so are those
     of the larger version where the smaller is asked for. Frames where neither person is seen are
