@@ -162,14 +162,14 @@ Written by `python -m bench.accuracy --table` from [bench/results/accuracy.json]
 
 ```bash
 pip install ".[train]"
-python -m bench.accuracy --msr-action3d msr_action3d.tar.xz --utkinect utkinect.tar.xz --seeds {seeds}
+python -m bench.accuracy --msr-action3d msr_action3d.tar.xz --utkinect utkinect.tar.xz
 ```
 
 {table}
 
-Top-1 on the test subjects after the last epoch, in percent: mean ± standard deviation over seeds
-0 to {last}. The last column is the mean difference between runs of the same seed, which begin with the
-same weights and see the same clips. One test recording is {grain} points of the first line.
+Top-1 on the test subjects after the last epoch, in percent: mean ± standard deviation over seeds 0
+to {last}. The last column is the mean difference between runs of the same seed, which begin with
+the same weights and see the same clips. One test recording is {grain} points of the first line.
 
 - **Recordings.** MSR-Action3D (Li, Zhang, Liu 2010): 557 recordings of 20 actions, odd subjects
   train and even ones test (284 / 273); `as1` to `as3` are its three sets of eight actions.
@@ -197,7 +197,6 @@ def page(found: list[dict[str, object]]) -> str:
     seeds = len({line["seed"] for line in runs})
     return _PAGE.format(
         table=table(runs),
-        seeds=seeds,
         last=seeds - 1,
         grain=f"{100 / runs[0]['clips']:.2f}",
         machine=head["machine"],

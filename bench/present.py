@@ -68,6 +68,8 @@ _COLUMNS = (
         "above_base_microseconds",
         Column("above base, µs", _number("above_base_microseconds", ".1f")),
     ),
+    ("clips_per_second", Column("clips/s", _number("clips_per_second", ".0f"))),
+    ("of_hcn", Column("of HCN's time", _number("of_hcn", ".2f"))),
     ("peak_in_x", Column("peak, × x", _number("peak_in_x", ".2f"))),
     ("kept_percent", Column("kept for backward, % of x", _number("kept_percent", ".3f"))),
 )
