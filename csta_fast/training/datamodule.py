@@ -8,7 +8,7 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from csta_fast.data import Clips, Collection, EpochSampler, Recording, collate
+from csta_fast.data import Batch, Clips, Collection, EpochSampler, Recording, collate
 from csta_fast.training.checkpoint import Facts
 from csta_fast.training.options import FOLDS, DataOptions, Options
 
@@ -66,7 +66,7 @@ class ClipsModule(lightning.LightningDataModule):
             for number, side in enumerate(sides)
         )
 
-    def _loader(self, clips: Clips, *, shuffle: bool = False) -> DataLoader:
+    def _loader(self, clips: Clips, *, shuffle: bool = False) -> DataLoader[Batch]:
         processes = self.trainer.world_size if self.trainer else 1
         rank = self.trainer.global_rank if self.trainer else 0
         batch = self.options.training.batch
@@ -91,11 +91,11 @@ class ClipsModule(lightning.LightningDataModule):
             generator=torch.Generator(),
         )
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.train, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         return self._loader(self.validation) if len(self.validation) else []
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.test)

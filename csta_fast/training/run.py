@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +15,16 @@ import yaml
 from lightning.pytorch import callbacks
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from csta_fast import data, plots
+from csta_fast import plots
 from csta_fast.data import Collection
 from csta_fast.training.checkpoint import Facts, load
 from csta_fast.training.classifier import Classifier
+from csta_fast.training.collecting import collect, same_kind
 from csta_fast.training.datamodule import ClipsModule
-from csta_fast.training.options import DataOptions, Options
+from csta_fast.training.options import Options
 from csta_fast.version import __version__
 
-SYNTHETIC = "synthetic"
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
-
-_log = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
@@ -42,13 +39,6 @@ class Outcome(NamedTuple):
     figures: dict[str, float]
     confusion: np.ndarray[Any, np.dtype[np.int64]]
     checkpoint: Path
-
-
-def collect(options: DataOptions, *, progress: bool = False) -> Collection:
-    """The recordings that the options name, generated if they name none."""
-    if options.source == SYNTHETIC:
-        return data.generate()
-    return data.read(options.source, options.kind, progress=progress)
 
 
 def train(
@@ -132,20 +122,13 @@ def evaluate(
     if collection is None:
         collection = collect(options.data, progress=options.training.progress)
     facts = Facts.of(collection, trained.facts.persons)
-    if facts != trained.facts:
-        raise ValueError(
-            f"source: wanted recordings of {_summary(trained.facts)}, got {_summary(facts)}"
-        )
+    same_kind(trained.facts, facts)
     clips = ClipsModule(collection, options, facts)
     trainer = _trainer(options, logger=False, enable_checkpointing=False)
     classifier = Classifier(options, facts, trained.network)
     return _judge(
         trainer, classifier, clips, None if output is None else Path(output), Path(checkpoint)
     )
-
-
-def _summary(facts: Facts) -> str:
-    return f"{len(facts.classes)} classes of {facts.layout} in {facts.coordinates} coordinates"
 
 
 def _set_up(options: Options) -> None:
