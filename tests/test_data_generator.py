@@ -155,7 +155,7 @@ def test_telling_joints_move_in_the_telling_frames(exact: Collection) -> None:
         ("wave the left hand", "left wrist, left hand tip", "right wrist, head, left knee"),
         ("wave the right hand", "right wrist, right thumb", "left wrist, head, right foot"),
         ("clap", "left hand, right hand", "head, spine base, left foot"),
-        ("squat", "head, spine base, left knee, right hand", ""),
+        ("squat", "head, spine base, left knee, right hand", "left foot, right ankle"),
         ("kick with the left leg", "left knee, left foot", "right foot, right ankle"),
         ("nod", "head", "neck, left hand, right knee"),
         ("bow", "head, neck, right shoulder", "left knee, right foot"),

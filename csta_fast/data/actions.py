@@ -60,6 +60,10 @@ class Part:
     turns: tuple[Turn, ...]
     shifts: tuple[Shift, ...] = ()
 
+    @property
+    def bends_legs(self) -> bool:
+        return any(turn.joint.endswith("knee") for turn in self.turns)
+
     def mirrored(self) -> Part:
         """The same on the other side of the body."""
         turns = tuple(

@@ -18,6 +18,11 @@ Array = NDArray[np.float64]
 _JOINTS = len(KINECT_V2.joints)
 _CAMERAS = (0.0, -45.0, 45.0)  # degrees about the vertical, as in NTU RGB+D
 _CAMERA_HEIGHT = 1.2  # metres above the floor
+_LEGS = [
+    joint
+    for joint, name in enumerate(KINECT_V2.joints)
+    if name.endswith(("base", "hip", "knee", "ankle", "foot"))
+]
 _TELLING = 0.06  # metres: a joint that the action takes further than this tells the action
 
 
@@ -132,9 +137,15 @@ def _subject(seed: int, subject: int) -> _Subject:
     # The zero is no class of any recording: people have random numbers of their own.
     random = np.random.default_rng((seed, 0, subject, 0))
     lengths = random.uniform(0.88, 1.12) * symmetric(random.uniform(0.94, 1.06, _JOINTS))
-    return _Subject(
-        lengths, np.radians(random.normal(0, 3, (_JOINTS, 3))), random.uniform(0.8, 1.1)
-    )
+    posture = _loose(random.normal(0, 3, (_JOINTS, 3)))
+    return _Subject(lengths, posture, random.uniform(0.8, 1.1))
+
+
+def _loose(degrees: Array) -> Array:
+    """Turns (V, 3) of an idle body, in radians: legs that stand turn little."""
+    degrees = degrees.copy()
+    degrees[_LEGS] *= 0.3
+    return np.radians(degrees)
 
 
 def _perform(
@@ -194,12 +205,14 @@ def _act(
 ) -> tuple[Array, Array]:
     """Positions (T, V, 3) of someone who acts, and of the same had they not acted."""
     time = np.arange(len(phase), dtype=np.float64)
-    idle = person.posture + np.radians(random.normal(0, 2, (_JOINTS, 3)))
+    idle = person.posture + _loose(random.normal(0, 2, (_JOINTS, 3)))
     period = random.uniform(30, 60, (_JOINTS, 3))
     sway = np.sin(2 * np.pi * (time[:, None, None] / period + random.uniform(0, 1, (_JOINTS, 3))))
-    idle = idle + np.radians(2.5) * sway
-    for distraction in random.choice(len(DISTRACTIONS), 2, replace=False):
-        chosen = DISTRACTIONS[distraction]
+    idle = idle + _loose(np.full((_JOINTS, 3), 2.5)) * sway
+    # Nobody lifts a leg beside the one that they kick with.
+    possible = [each for each in DISTRACTIONS if not (each.bends_legs and part.bends_legs)]
+    for distraction in random.choice(len(possible), 2, replace=False):
+        chosen = possible[distraction]
         length = random.uniform(0.25, 0.6) * len(phase)
         begin = random.uniform(0, len(phase) - length)
         size = random.uniform(0.5, 1.3)

@@ -1,0 +1,146 @@
+"""What all pictures are put together from: bodies with discs, curves of frames, and scales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from csta_fast.data.layouts import Layout
+from csta_fast.plots.inputs import Array
+from csta_fast.plots.views import Scene
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+#: Light is little, on white paper; perceptually uniform, and safe for the colour-blind.
+COLOURS = "viridis_r"
+#: Of people's curves: blue, vermilion, green, purple of Okabe and Ito.
+OF_PERSON = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+GREY = "0.6"
+DARK = "0.25"
+
+_LARGEST_DISC = 0.07  # its diameter, in heights of the picture
+
+# Which names and values are settings differs between versions of matplotlib.
+_STYLE: Any = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "figure.facecolor": "white",
+}
+
+
+def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
+    """The function under the style of this package; the user's own is untouched."""
+
+    @wraps(draw)
+    def inner(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with matplotlib.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that belongs to no window and no global state."""
+    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+class DiscScale(NamedTuple):
+    """How a joint's weight becomes a disc: its area is proportional to the weight."""
+
+    largest: float  # the weight, relative to uniform, of the largest disc and darkest colour
+    size: float  # of that disc, in points squared
+
+    @property
+    def norm(self) -> Normalize:
+        return Normalize(0, self.largest)
+
+
+def disc_scale(relative: Array, height: float) -> DiscScale:
+    """The scale for weights (relative to uniform) in pictures of a height in inches."""
+    # Uniform weights are drawn at half the scale, not as if they were outstanding.
+    return DiscScale(max(2.0, float(relative.max())), (72 * height * _LARGEST_DISC) ** 2)
+
+
+def draw_bodies(
+    axes: Axes, scene: Scene, frame: int, relative: Array, layout: Layout, scale: DiscScale
+) -> list[tuple[LineCollection, PathCollection]]:
+    """Everybody in a frame: bones as lines, joints as discs by relative weights (M, V).
+
+    Joints that are not there, bones that lack an end, and people with neither, are left out.
+    """
+    drawn = []
+    for points, present, weights in zip(
+        scene.points[:, frame], scene.present[:, frame], relative, strict=True
+    ):
+        if present.any():
+            bones = draw_bones(axes, points, present, layout)
+            drawn.append((bones, _discs(axes, points[present], weights[present], scale)))
+    return drawn
+
+
+def draw_bones(
+    axes: Axes, points: Array, present: NDArray[np.bool_], layout: Layout
+) -> LineCollection:
+    """The bones between points (V, 2) that are there."""
+    lines = [points[list(bone)] for bone in layout.bones if present[list(bone)].all()]
+    collection = LineCollection(lines, colors=GREY, linewidths=1.4, capstyle="round", zorder=1)
+    axes.add_collection(collection)
+    return collection
+
+
+def _discs(axes: Axes, points: Array, weights: Array, scale: DiscScale) -> PathCollection:
+    # The heaviest last, on top, but those beneath can be seen through it.
+    order = np.argsort(weights, kind="stable")
+    return axes.scatter(
+        points[order, 0],
+        points[order, 1],
+        s=scale.size * weights[order] / scale.largest,
+        c=weights[order],
+        cmap=COLOURS,
+        norm=scale.norm,
+        edgecolors="white",
+        linewidths=0.4,
+        zorder=2,
+    )
+
+
+def frame_body(axes: Axes, bounds: tuple[float, float, float, float]) -> None:
+    """Show what is within bounds, at one scale on both axes, and no axes."""
+    left, right, bottom, top = bounds
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    axes.set_aspect("equal")
+    axes.axis("off")
+
+
+def joint_bar(where: Figure, axes: Axes | list[Axes], scale: DiscScale) -> Colorbar:
+    """The colour bar of joints' discs."""
+    bar = where.colorbar(
+        ScalarMappable(scale.norm, COLOURS), ax=axes, fraction=0.05, aspect=25, pad=0.02
+    )
+    bar.set_label("joint weight (× uniform)")
+    bar.outline.set_visible(False)
+    bar.ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    bar.ax.axhline(1, color="white", linewidth=1)
+    return bar
