@@ -9,7 +9,18 @@ try:
 except ImportError as error:
     raise ImportError("csta_fast.plots needs matplotlib: pip install 'csta_fast[plot]'") from error
 
+from csta_fast.plots.classes import class_overview, confusion
+from csta_fast.plots.clips import clip
+from csta_fast.plots.maps import attention_map, overview
 from csta_fast.plots.skeletons import skeleton
 from csta_fast.plots.timelines import timeline
 
-__all__ = ["skeleton", "timeline"]
+__all__ = [
+    "attention_map",
+    "class_overview",
+    "clip",
+    "confusion",
+    "overview",
+    "skeleton",
+    "timeline",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
@@ -24,8 +24,8 @@ from csta_fast.plots.views import Scene
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-#: Light is little, on white paper; perceptually uniform, and safe for the colour-blind.
-COLOURS = "viridis_r"
+#: Little is light, as the paper; perceptually uniform, and safe for the colour-blind.
+COLOURS = "magma_r"
 #: Of people's curves: blue, vermilion, green, purple of Okabe and Ito.
 OF_PERSON = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 GREY = "0.6"
@@ -60,9 +60,21 @@ def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
     return inner
 
 
-def figure(width: float, height: float) -> Figure:
+def figure(
+    width: float, height: float, layout: Literal["constrained", "compressed"] = "constrained"
+) -> Figure:
     """An empty figure, in inches, that belongs to no window and no global state."""
-    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+    return Figure(figsize=(width, height), layout=layout, dpi=150)
+
+
+def of_person(person: int) -> str:
+    """The colour of a person's curve."""
+    return OF_PERSON[person % len(OF_PERSON)]
+
+
+def reach(relative: Array) -> float:
+    """Where an axis of relative weights ends: uniform ones are half-way up, or less."""
+    return 1.08 * max(2.0, float(relative.max()))
 
 
 class DiscScale(NamedTuple):
@@ -110,7 +122,7 @@ def draw_bones(
 
 
 def _discs(axes: Axes, points: Array, weights: Array, scale: DiscScale) -> PathCollection:
-    # The heaviest last, on top, but those beneath can be seen through it.
+    # The heaviest last, on top.
     order = np.argsort(weights, kind="stable")
     return axes.scatter(
         points[order, 0],
@@ -119,7 +131,7 @@ def _discs(axes: Axes, points: Array, weights: Array, scale: DiscScale) -> PathC
         c=weights[order],
         cmap=COLOURS,
         norm=scale.norm,
-        edgecolors="white",
+        edgecolors=DARK,
         linewidths=0.4,
         zorder=2,
     )
@@ -134,13 +146,23 @@ def frame_body(axes: Axes, bounds: tuple[float, float, float, float]) -> None:
     axes.axis("off")
 
 
-def joint_bar(where: Figure, axes: Axes | list[Axes], scale: DiscScale) -> Colorbar:
-    """The colour bar of joints' discs."""
+def colour_bar(
+    where: Figure, axes: Axes | list[Axes], norm: Normalize, label: str, aspect: float = 25
+) -> Colorbar:
+    """A colour bar beside axes, with its label."""
     bar = where.colorbar(
-        ScalarMappable(scale.norm, COLOURS), ax=axes, fraction=0.05, aspect=25, pad=0.02
+        ScalarMappable(norm, COLOURS), ax=axes, fraction=0.05, aspect=aspect, pad=0.02
     )
-    bar.set_label("joint weight (× uniform)")
+    bar.set_label(label)
     bar.outline.set_visible(False)
+    return bar
+
+
+def joint_bar(
+    where: Figure, axes: Axes | list[Axes], scale: DiscScale, aspect: float = 25
+) -> Colorbar:
+    """The colour bar of joints' discs, the uniform weight marked."""
+    bar = colour_bar(where, axes, scale.norm, "joint weight (× uniform)", aspect)
     bar.ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     bar.ax.axhline(1, color="white", linewidth=1)
     return bar

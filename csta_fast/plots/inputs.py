@@ -177,3 +177,9 @@ def chosen_frames(frame: int | Sequence[int], size: int) -> list[int]:
     if not frames or any(not -size <= each < size for each in frames):
         raise ValueError(f"frame: wanted {-size} to {size - 1}, one or several, got {frame}")
     return [each % size for each in frames]
+
+
+def positive_rate(rate: float | None) -> None:
+    """Refuse a rate that is no number of frames a second."""
+    if rate is not None and not 0 < rate < np.inf:
+        raise ValueError(f"rate: wanted frames a second, above 0, got {rate}")

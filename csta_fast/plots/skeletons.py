@@ -18,7 +18,7 @@ from csta_fast.plots.drawing import (
     joint_bar,
     styled,
 )
-from csta_fast.plots.inputs import Attended, Values, attended, chosen_frames
+from csta_fast.plots.inputs import Attended, Values, attended, chosen_frames, positive_rate
 from csta_fast.plots.views import Persons, Scene, key_frames, project
 
 _MARGIN = 0.1  # around a body, in heights of the scene
@@ -109,6 +109,7 @@ def skeleton(
     Raises:
         TypeError, ValueError: an argument is not as above; the message says which, and why.
     """
+    positive_rate(rate)
     sample = attended(positions, frame_weights, joint_weights, layout, lengths, group)
     if frame is None:
         frames = key_frames(sample.over_frames.mean(0), count)

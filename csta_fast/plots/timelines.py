@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,16 +12,23 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from csta_fast.data.layouts import Layout
-from csta_fast.plots.drawing import DARK, OF_PERSON, disc_scale, figure, joint_bar, styled
-from csta_fast.plots.inputs import Array, Values, array, attended, real_lengths, relative
+from csta_fast.plots.drawing import DARK, OF_PERSON, disc_scale, figure, joint_bar, reach, styled
+from csta_fast.plots.inputs import (
+    Array,
+    Values,
+    array,
+    attended,
+    positive_rate,
+    real_lengths,
+    relative,
+)
 from csta_fast.plots.skeletons import Panels, panels
 from csta_fast.plots.views import Persons, key_frames
 
 
 def times(frames: int, rate: float | None) -> Array:
     """Where frames are on a time axis: their numbers, or seconds at a rate in frames a second."""
-    if rate is not None and not 0 < rate < np.inf:
-        raise ValueError(f"rate: wanted frames a second, above 0, got {rate}")
+    positive_rate(rate)
     return np.arange(frames) / (rate or 1)
 
 
@@ -28,14 +37,18 @@ def time_label(rate: float | None) -> str:
 
 
 def draw_curves(
-    axes: Axes, weights: Array, lengths: NDArray[np.int64], rate: float | None = None
+    axes: Axes,
+    weights: Array,
+    lengths: NDArray[np.int64],
+    rate: float | None = None,
+    colours: Sequence[str] = OF_PERSON,
 ) -> None:
     """Relative frame weights (M, T) over time, and the level of uniform ones."""
     moments = times(weights.shape[1], rate)
     there = [person for person in range(len(weights)) if weights[person].any()]
     for person in there:
         real = slice(lengths[person])
-        colour = OF_PERSON[person % len(OF_PERSON)]
+        colour = colours[person % len(colours)]
         label = f"person {person + 1}" if len(there) > 1 else None
         axes.plot(moments[real], weights[person, real], color=colour, linewidth=1.2, label=label)
         if len(there) == 1:
@@ -44,7 +57,7 @@ def draw_curves(
     axes.axhline(1, color=DARK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
     half = 0.5 * (moments[1] if len(moments) > 1 else 1)
     axes.set_xlim(moments[0] - half, moments[-1] + half)
-    axes.set_ylim(0, 1.08 * max(2.0, float(weights.max())))
+    axes.set_ylim(0, reach(weights))
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.set_ylabel("frame weight\n(× uniform)")
     if len(there) > 1:
