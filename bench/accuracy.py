@@ -36,7 +36,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "accuracy.md"
 RECIPE = Options(
     DataOptions(validation="none"),
     ClipOptions(frames=32, crop=(0.75, 1.0)),
-    ModelOptions(dropout=0.3),
+    ModelOptions(),
     TrainingOptions(
         epochs=60, batch=16, channels_last=True, accelerator="cpu", threads=1, progress=False
     ),

@@ -89,6 +89,25 @@ def test_a_training_clip_depends_on_seed_epoch_and_row_alone() -> None:
         assert not torch.equal(clip.x, other.x)
 
 
+@pytest.mark.parametrize("fit", ["resize", "pad"])
+def test_what_a_picture_shows_is_what_the_network_sees(fit: str) -> None:
+    clips = _clips(frames=40, fit=fit, normalise="none")
+    for row, recording in enumerate(clips.recordings):
+        shown, moments = clips.shown(row), clips.moments(row)
+        people, length = shown.shape[:2]
+        clip = clips[row]
+        assert clip.lengths.item() == length == len(moments)
+        expected = clip.x[0, :, :length, :, :people].numpy().transpose(3, 1, 2, 0)
+        np.testing.assert_array_equal(shown, expected)
+        recorded = recording.positions[:2, moments]
+        if fit == "pad":
+            np.testing.assert_array_equal(shown, recorded)
+        else:
+            middle = recording.positions.shape[1] / 2
+            assert np.diff(moments).min() >= 0
+            assert abs(moments.mean() - (middle - 0.5)) < 1
+
+
 def test_people_of_any_size_look_alike_in_units_of_their_bones() -> None:
     recordings = _recordings()
     doubled = [

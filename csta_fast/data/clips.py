@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -116,6 +117,18 @@ class Clips(Dataset[Batch]):
         """The positions (at most M, at most T, V, D) of a test clip where they were recorded."""
         positions = self.recordings[row].positions[: self.persons]
         return self._fit(transforms.centre_crop(positions, self.options.test_crop), None)
+
+    def moments(self, row: int) -> NDArray[np.int64]:
+        """Which frame of the recording (at most T,) each frame of ``shown`` is, or is nearest to."""
+        length, frames = self.recordings[row].positions.shape[1], self.options.frames
+        numbers = np.arange(length, dtype=np.float32).reshape(1, -1, 1, 1)
+        middle = transforms.centre_crop(numbers, self.options.test_crop)
+        if self.options.fit == "pad":
+            middle = self._fit(middle, None)
+        else:
+            steps = (np.arange(frames) + 0.5) * (middle.shape[1] / frames)
+            middle = middle[:, steps.astype(np.int64)]
+        return middle[0, :, 0, 0].astype(np.int64)
 
     def __getitem__(self, draw: Draw | int) -> Batch:
         """The clip of a recording as a batch of one."""

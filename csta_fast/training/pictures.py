@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from csta_fast import plots
-from csta_fast.data import Clips, Collection, Recording, collate
+from csta_fast.data import Clips, Collection, Performance, Recording, collate
 from csta_fast.structures import Attention
 from csta_fast.training.checkpoint import Facts, Trained, load
 from csta_fast.training.collecting import collect, same_kind
@@ -31,6 +31,7 @@ class Attended(NamedTuple):
         frames: (persons, groups, frames) weights, the mean over the streams that have some.
         joints: (persons, groups, joints) weights, likewise.
         predicted: the class that the network names.
+        shaded: (frames,), where a generated recording is known to show its action.
     """
 
     recording: Recording
@@ -38,6 +39,7 @@ class Attended(NamedTuple):
     frames: NDArray[np.float32]
     joints: NDArray[np.float32]
     predicted: int
+    shaded: NDArray[np.bool_] | None
 
 
 def attend(trained: Trained, clips: Clips, rows: list[int]) -> list[Attended]:
@@ -68,9 +70,18 @@ def attend(trained: Trained, clips: Clips, rows: list[int]) -> list[Attended]:
                     frames[number, :people, :, :length],
                     joints[number, :people],
                     int(scores[number].argmax()),
+                    _truth(clips, row),
                 )
             )
     return found
+
+
+def _truth(clips: Clips, row: int) -> NDArray[np.bool_] | None:
+    recording = clips.recordings[row]
+    if not isinstance(recording, Performance):
+        return None
+    shown: NDArray[np.bool_] = recording.truth.frames[clips.moments(row)]
+    return shown
 
 
 def _mean(attention: Mapping[str, Attention]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -166,5 +177,6 @@ def _one(found: Attended, facts: Facts, folder: Path, clip: bool) -> list[Path]:
             found.joints,
             facts.joints,
             rate=_FRAMES_PER_SECOND,
+            shaded=found.shaded,
         )
     return paths
