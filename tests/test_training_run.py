@@ -7,8 +7,6 @@ import json
 import logging
 import os
 import pickle
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ import torch
 pytest.importorskip("lightning", reason="the extra 'train' is not installed")
 
 from csta_fast.data import LAYOUTS, ClipOptions, Collection, generate
-from csta_fast.models import CSTACNN
 from csta_fast.training import (
     BEST,
     LAST,
@@ -165,38 +162,6 @@ def test_the_best_epoch_is_that_of_the_best_validation(actions: Collection, tmp_
     top1 = _column(tmp_path, "val/top1")
     best = torch.load(tmp_path / BEST, weights_only=True)
     assert best["epoch"] == top1.index(max(top1))
-
-
-def _processes(count: int, output: Path) -> None:
-    command = [
-        sys.executable, "-m", "csta_fast.command", "train", "--output", str(output),
-        "--data.validation=test", "--clips.frames=16", "--model.dropout=0", "--training.epochs=1",
-        "--training.batch=40", "--training.accelerator=cpu", "--training.progress=false",
-        f"--training.devices={count}", "--training.threads=1",
-    ]  # fmt: skip
-    subprocess.run(
-        command,
-        check=True,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"CSTA_FAST_BACKEND": "cpu"},
-    )
-
-
-@pytest.mark.usefixtures("native")
-def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
-    """The command's generated actions: 200 train and 200 test, so batches divide evenly."""
-    for count in (1, 2):
-        _processes(count, tmp_path / str(count))
-    for name in ("train/loss", "val/loss", "val/top1", "test/loss", "test/top1"):
-        one, two = (_column(tmp_path / str(count), name) for count in (1, 2))
-        assert one == pytest.approx(two, rel=1e-4), name
-        assert one
-    one, two = (load(tmp_path / str(count) / LAST).network.state_dict() for count in (1, 2))
-    moved = CSTACNN(10, frames=16, dropout=0.0).state_dict()
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-4)
-    assert not torch.allclose(one["fc8.weight"], moved["fc8.weight"], rtol=1e-3, atol=1e-4)
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(actions: Collection) -> None:

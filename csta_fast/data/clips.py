@@ -119,7 +119,7 @@ class Clips(Dataset[Batch]):
         return self._fit(transforms.centre_crop(positions, self.options.test_crop), None)
 
     def moments(self, row: int) -> NDArray[np.int64]:
-        """Which frame of the recording (at most T,) each frame of ``shown`` is, or is nearest to."""
+        """The frame of the recording that each frame of ``shown`` is, or is nearest to."""
         length, frames = self.recordings[row].positions.shape[1], self.options.frames
         numbers = np.arange(length, dtype=np.float32).reshape(1, -1, 1, 1)
         middle = transforms.centre_crop(numbers, self.options.test_crop)

@@ -13,6 +13,7 @@ from csta_fast.data.layouts import Layout
 from csta_fast.plots.drawing import (
     COLOURS,
     DARK,
+    colour_bar,
     disc_scale,
     figure,
     joint_bar,

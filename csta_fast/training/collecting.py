@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from csta_fast import data
 from csta_fast.data import Collection
 from csta_fast.training.checkpoint import Facts
@@ -11,10 +13,21 @@ SYNTHETIC = "synthetic"
 
 
 def collect(options: DataOptions, *, progress: bool = False) -> Collection:
-    """The recordings that the options name, generated if they name none."""
+    """The recordings that the options name, generated if they name none.
+
+    Warns how many files and samples could not be used.
+    """
     if options.source == SYNTHETIC:
         return data.generate()
-    return data.read(options.source, options.kind, progress=None if progress else False)
+    collection = data.read(options.source, options.kind, progress=None if progress else False)
+    if collection.skipped:
+        name, reason = next(iter(collection.skipped.items()))
+        warnings.warn(
+            f"{len(collection.skipped)} files or samples of {options.source} are left out, "
+            f"such as {name}: {reason}",
+            stacklevel=2,
+        )
+    return collection
 
 
 def same_kind(wanted: Facts, got: Facts) -> None:

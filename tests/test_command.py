@@ -1,0 +1,187 @@
+"""The command csta-fast, from recordings to pictures, as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("lightning", reason="the extra 'train' is not installed")
+
+from csta_fast.command import main
+from csta_fast.data import generate, read
+from csta_fast.models import CSTACNN
+from csta_fast.training import BEST, LAST, load
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+_SMALL = (
+    "--clips.frames=16", "--model.dropout=0", "--training.epochs=1", "--training.batch=16",
+    "--training.accelerator=cpu", "--training.progress=false",
+)  # fmt: skip
+_NAME = "A003S002R001C1"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """32 recordings to train on and 32 to test on, so that processes share batches evenly."""
+    path = tmp_path_factory.mktemp("data") / "actions.npz"
+    generate(4, 4, 4, frames=(20, 30)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained network."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    assert main(["train", f"--data.source={source}", f"--output={folder}", *_SMALL]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "taught"),
+    [
+        ([], ["csta-fast train", "csta-fast evaluate", "csta-fast plot", "csta-fast convert"]),
+        (
+            ["train"],
+            ["examples:", "a folder or file with", "whose features are", "YAML"],
+        ),
+        (["evaluate"], ["Accuracy (top-1, top-5)", "a folder of csta-fast train"]),
+        (["plot"], ["the mean of every class", "animated clip"]),
+        (["convert"], ["read again in seconds", "kind of data set"]),
+    ],
+)
+def test_help_teaches(
+    command: list[str], taught: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for words in taught:
+        assert words in text
+
+
+def test_train_says_how_it_went_and_where_it_is(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (run / BEST).exists()
+    assert main(["evaluate", str(run)]) == 0
+    text = capsys.readouterr().out
+    assert "test: top-1" in text
+    assert str(run) in text
+
+
+def test_a_run_leaves_a_configuration_that_gives_the_same_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", f"--config={run / 'options.yaml'}", f"--output={tmp_path / 'two'}"]
+    assert main(arguments) == 0
+    assert main([*arguments[:-1], f"--output={tmp_path / 'three'}", "--training.seed=1"]) == 0
+    states = [load(each / LAST).network.state_dict() for each in (run, *sorted(tmp_path.iterdir()))]
+    one, three, two = (state["fc8.weight"] for state in states)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, three)
+
+
+def test_pictures_of_every_class_and_of_one_recording(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plot", str(run), f"--output={tmp_path}"]) == 0
+    arguments = ["plot", str(run / BEST), f"--output={tmp_path}", f"--recording={_NAME}", "--clip"]
+    assert main(arguments) == 0
+    names = [Path(line).name for line in capsys.readouterr().out.split()]
+    assert names == [
+        "attention-classes.png", f"attention-{_NAME}.png", f"attention-{_NAME}.gif",
+    ]  # fmt: skip
+    for name in names:
+        assert (tmp_path / name).stat().st_size > 5000
+
+
+def test_convert_keeps_recordings_and_protocols(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy.npz"
+    assert main(["convert", str(source), str(copy)]) == 0
+    assert "64 recordings of generated" in capsys.readouterr().out
+    assert [len(side) for side in read(copy).split("cross-subject")] == [32, 32]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.source=/nowhere"], "/nowhere"),
+        (["--data.protocol=mine"], "protocol: generated has cross-subject, cross-view, got 'mine'"),
+        (["--training.epochs=0"], "epochs: wanted at least 1, got 0"),
+        (["--training.batch=0"], "batch: wanted at least 1, got 0"),
+        (["--clips.frames=8"], "frames: wanted at least 16, got 8"),
+        (["--model.groups=7"], "groups: wanted a divisor of the 64 channels, got 7"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(
+    arguments: list[str], message: str, source: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    chosen = [f"--data.source={source}", *_SMALL, *arguments, f"--output={tmp_path / 'run'}"]
+    assert main(["train", *chosen]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("csta-fast: ")
+    assert message in error
+    assert not (tmp_path / "run" / LAST).exists()
+
+
+def test_what_a_run_cannot_be_used_for(
+    run: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.npz"
+    generate(5, 4, 1).save(other)
+    plain = tmp_path / "plain"
+    arguments = ["train", f"--data.source={source}", f"--output={plain}", *_SMALL]
+    assert main([*arguments, "--model.axes=none"]) == 0
+    for command, message in (
+        (["evaluate", str(tmp_path / "no")], "wanted a folder of csta-fast train or a checkpoint"),
+        (["evaluate", str(run), f"--source={other}"], "wanted recordings of 4 classes of kinect"),
+        (["plot", str(run), "--recording=me"], "recording: wanted one of the 32 that test"),
+        (["plot", str(run), "--clip"], "clip: wanted a recording to show, got none"),
+        (["plot", str(plain)], "wanted a network with attention, got HCN"),
+        (["train", *arguments[1:]], "holds a training already"),
+    ):
+        assert main(command) == 2, command
+        assert message in capsys.readouterr().err
+
+
+def _column(output: Path, name: str) -> list[float]:
+    with (output / "log" / "metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file) if row.get(name)]
+
+
+@pytest.mark.usefixtures("native")
+def test_two_processes_train_as_one_does(source: Path, tmp_path: Path) -> None:
+    folders = {count: tmp_path / str(count) for count in (1, 2)}
+    for count, folder in folders.items():
+        command = [
+            sys.executable, "-m", "csta_fast.command", "train", f"--data.source={source}",
+            f"--output={folder}", "--data.validation=test", f"--training.devices={count}",
+            "--training.threads=1", "--training.epochs=2", *_SMALL,
+        ]  # fmt: skip
+        command.remove("--training.epochs=1")
+        environment = os.environ | {"CSTA_FAST_BACKEND": "cpu"}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("train/loss", "val/loss", "val/top1", "test/loss", "test/top1"):
+        one, two = (_column(folder, name) for folder in folders.values())
+        assert len(one) == (1 if name.startswith("test") else 2)
+        assert one == pytest.approx(two, rel=1e-4), name
+    one, two = (load(folder / LAST).network.state_dict() for folder in folders.values())
+    torch.manual_seed(0)
+    fresh = CSTACNN(4, frames=16, dropout=0.0).state_dict()
+    for name in one:
+        moved = (one[name] - fresh[name]).abs().mean()
+        # Adam makes steps of the same length from the smallest gradients, rounding included.
+        assert (one[name] - two[name]).abs().mean() <= 0.02 * moved, name
+    assert (one["fc8.weight"] - fresh["fc8.weight"]).abs().mean() > 1e-4
