@@ -181,6 +181,8 @@ def test_two_processes_train_as_one_does(source: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     fresh = CSTACNN(4, frames=16, dropout=0.0).state_dict()
     for name in one:
+        if name.endswith("head.b2"):  # softmax cancels it: its gradient is rounding
+            continue
         moved = (one[name] - fresh[name]).abs().mean()
         # Adam makes steps of the same length from the smallest gradients, rounding included.
         assert (one[name] - two[name]).abs().mean() <= 0.02 * moved, name
