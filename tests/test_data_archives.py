@@ -86,7 +86,7 @@ def test_ctr_gcn_skips_samples(tmp_path: Path) -> None:
     [
         ({"y_test": None}, "y_test"),
         ({"x_test": None}, "x_test"),
-        ({"y_train": np.eye(60)[:1]}, "as many rows in x_train as in y_train"),
+        ({"y_train": np.eye(60)[:1]}, "x_train has 2 rows for 1 labels"),
         ({"y_train": np.arange(2)}, "one-hot"),
         ({"y_train": np.eye(61)[:2]}, "one-hot labels of the same classes"),
         ({"x_train": np.array([None, 1])}, "rows of numbers, got object"),

@@ -157,6 +157,12 @@ def persons_seen(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values[values.any((1, 2, 3))]
 
 
+def without_padding(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Positions without frames of zeros at the end, and without persons who are nowhere seen."""
+    last = int(np.flatnonzero(tracked_frames(values))[-1])
+    return persons_seen(values[:, : last + 1])
+
+
 def tracked_frames(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Which frames (T,) of positions (persons, frames, joints, coordinates) hold any joint."""
     found: NDArray[np.bool_] = np.any(values != 0, axis=(0, 2, 3))

@@ -49,17 +49,27 @@ def array(archive: zipfile.ZipFile, key: str) -> NDArray[Any]:
     return found
 
 
-def rows(archive: zipfile.ZipFile, key: str) -> Iterator[NDArray[Any]]:
+def rows(archive: zipfile.ZipFile, key: str, count: int) -> Iterator[NDArray[Any]]:
     """The rows of an array of numbers, one after another, so that only one is in memory."""
     with archive.open(key + _SUFFIX) as file:
-        shape, dtype = _header(file, key)
-        for row in range(shape[0]):
-            yield _row(file, shape[1:], dtype, f"row {row} of {key}")
+        yield from rows_of(file, key, count)
 
 
-def shape(archive: zipfile.ZipFile, key: str) -> tuple[int, ...]:
-    with archive.open(key + _SUFFIX) as file:
-        return _header(file, key)[0]
+def rows_of(file: IO[bytes], what: str, count: int) -> Iterator[NDArray[Any]]:
+    """The rows of an .npy file, likewise.
+
+    Raises:
+        ValueError: it holds no rows of numbers, or not so many, or is cut off.
+    """
+    found, dtype = _header(file, what)
+    if found[0] != count:
+        raise ValueError(f"{what} has {found[0]} rows for {count} labels")
+    size = int(np.prod(found[1:])) * dtype.itemsize
+    for row in range(count):
+        data = file.read(size)
+        if len(data) != size:
+            raise ValueError(f"{what} ends within row {row} of {count}")
+        yield np.frombuffer(data, dtype).reshape(found[1:])
 
 
 def _header(file: IO[bytes], key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -69,13 +79,3 @@ def _header(file: IO[bytes], key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     if by_columns or dtype.hasobject or dtype.kind not in "fiu" or not found:
         raise ValueError(f"wanted {key} as rows of numbers, got {dtype} of shape {found}")
     return found, dtype
-
-
-def _row(
-    file: IO[bytes], row_shape: tuple[int, ...], dtype: np.dtype[Any], what: str
-) -> NDArray[Any]:
-    size = int(np.prod(row_shape)) * dtype.itemsize
-    data = file.read(size)
-    if len(data) != size:
-        raise ValueError(f"the file ends within {what}")
-    return np.frombuffer(data, dtype).reshape(row_shape)

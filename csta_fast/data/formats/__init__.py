@@ -11,6 +11,7 @@ from csta_fast.data.formats import (
     nw_ucla,
     prepared,
     pyskl,
+    st_gcn,
     uestc,
     utkinect,
 )
@@ -22,6 +23,7 @@ FORMATS: Final[dict[str, Format]] = {
         *ntu.FORMATS,
         pyskl.FORMAT,
         ctr_gcn.FORMAT,
+        st_gcn.FORMAT,
         uestc.FORMAT,
         nw_ucla.FORMAT,
         msr_action3d.FORMAT,

@@ -17,9 +17,8 @@ from csta_fast.data.gathering import (
     Format,
     Gathering,
     only_file,
-    persons_seen,
     positions,
-    tracked_frames,
+    without_padding,
 )
 from csta_fast.data.layouts import KINECT_V2
 from csta_fast.data.protocols import Listed
@@ -49,13 +48,10 @@ def read(source: Source, progress: Progress = None) -> Collection:
         labels = {side: npz.array(archive, f"y_{side}") for side in ("train", "test")}
         classes = _classes(labels["train"], labels["test"])
         total = sum(map(len, labels.values()))
-        for side, of_side in labels.items():
-            if npz.shape(archive, f"x_{side}")[0] != len(of_side):
-                raise ValueError(f"wanted as many rows in x_{side} as in y_{side}")
         rows = (
             (f"{side}_{number:05}", row, labels[side][number])
             for side in labels
-            for number, row in enumerate(npz.rows(archive, f"x_{side}"))
+            for number, row in enumerate(npz.rows(archive, f"x_{side}", len(labels[side])))
         )
         for sample, row, label in track(rows, total, progress):
             with gathering.skipping(sample):
@@ -93,9 +89,7 @@ def _positions(row: NDArray[np.generic]) -> NDArray[np.float32]:
             f"wanted rows (frames, {_PERSONS * _JOINTS * _COORDINATES}), got {row.shape}"
         )
     split = row.reshape(len(row), _PERSONS, _JOINTS, _COORDINATES).transpose(1, 0, 2, 3)
-    found = positions(split, _JOINTS)
-    last = int(np.flatnonzero(tracked_frames(found))[-1])
-    return persons_seen(found[:, : last + 1])
+    return without_padding(positions(split, _JOINTS))
 
 
 FORMAT: Final = Format(KIND, WANTED, lambda source: npz.holds(source, "x_train"), read)

@@ -8,8 +8,7 @@ annotations, one file for each side of a split. Nothing that a pickle asks for i
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -20,8 +19,8 @@ from csta_fast.data import ntu_samples, safe_pickle
 from csta_fast.data.files import Progress, Source, track
 from csta_fast.data.gathering import Format, Gathering, persons_seen, positions
 from csta_fast.data.layouts import COCO, KINECT_V2, Layout
-from csta_fast.data.protocols import Listed
-from csta_fast.data.recordings import Collection, Protocol, Recording
+from csta_fast.data.named_splits import classes, protocols
+from csta_fast.data.recordings import Collection, Recording
 
 KIND: Final = "pyskl"
 WANTED: Final = (
@@ -31,8 +30,6 @@ WANTED: Final = (
 _SUFFIXES = (".pkl", ".pickle")
 # Layouts by the number of joints; coordinates are (x, y, z) or (x, y, score).
 _LAYOUTS: Final[dict[int, Layout]] = {25: KINECT_V2, 17: COCO}
-_SIDE = re.compile(r"(?P<name>.*?)_?(?P<side>train|val|test)(?P<number>\d*)")
-_PROTOCOLS = {"xsub": "cross-subject", "xview": "cross-view", "xset": "cross-setup"}
 
 
 def read(source: Source, progress: Progress = None) -> Collection:
@@ -41,9 +38,7 @@ def read(source: Source, progress: Progress = None) -> Collection:
     2D skeletons become (x, y, score): x and y run from -1 to 1 over the image, y downwards, as
     pyskl scales them; a joint of score 0 lies at 0. Persons who are nowhere seen are dropped.
 
-    Protocols are the pairs of ``split``: ``xsub_train`` and ``xsub_val`` are ``cross-subject``
-    (likewise ``xview``, ``xset``), ``train1`` and ``test1`` are ``1``, and ``train`` and ``val``
-    are ``given``. Where there are none and the names are those of NTU RGB+D, they are its own.
+    Protocols are the pairs of lists in ``split``, called as ``named_splits.protocols`` says.
     """
     gathering = Gathering()
     splits, annotations = _unpickled(source)
@@ -57,7 +52,7 @@ def read(source: Source, progress: Progress = None) -> Collection:
             gathering.skipped.setdefault(name, f"it is on the list {key}, but has no annotation")
     found = list(gathering.recordings.values())
     return gathering.collection(
-        source.path, (KIND, WANTED), layout, _classes(found), _protocols(source, splits, found)
+        source.path, (KIND, WANTED), layout, classes(found), protocols(source.path, splits, found)
     )
 
 
@@ -159,43 +154,6 @@ def _scored(annotation: Mapping[str, Any], keypoints: NDArray[Any]) -> NDArray[n
     scaled = (keypoints.astype(np.float32) - half) / half
     joined = np.concatenate([scaled, scores[..., None].astype(np.float32)], axis=3)
     return np.where(scores[..., None] != 0, joined, np.float32(0))
-
-
-def _classes(recordings: list[Recording]) -> tuple[str, ...]:
-    """Those of NTU RGB+D where names and labels are its own, else numbers."""
-    samples = [ntu_samples.sample(recording.name) for recording in recordings]
-    known = [sample for sample in samples if sample is not None]
-    labels = [recording.label for recording in recordings]
-    if len(known) == len(samples) and [sample.action - 1 for sample in known] == labels:
-        return ntu_samples.CLASSES[ntu_samples.version_of(known)]
-    return tuple(map(str, range(max(labels, default=0) + 1)))
-
-
-def _protocols(
-    source: Source, splits: Mapping[str, Iterable[str]], recordings: list[Recording]
-) -> dict[str, Protocol]:
-    sides: dict[str, dict[str, frozenset[str]]] = {}
-    for key, names in splits.items():
-        match = _SIDE.fullmatch(key)
-        if match:
-            stem = next((stem for stem in _PROTOCOLS if stem in match["name"]), "")
-            name = _PROTOCOLS.get(stem) or match["name"] + match["number"] or "given"
-            sides.setdefault(name, {})[match["side"]] = frozenset(names)
-    protocols: dict[str, Protocol] = {}
-    for name, side in sides.items():
-        test = side.get("test", side.get("val"))
-        if test is not None and "train" in side:
-            both = side["train"] & test
-            if both:
-                raise ValueError(
-                    f"path: wanted lists without a common sample, got {source.path}, where both "
-                    f"sides of {name} have {min(both)}"
-                )
-            protocols[name] = Listed(side["train"], test)
-    if protocols or not all(ntu_samples.sample(recording.name) for recording in recordings):
-        return protocols
-    known = [ntu_samples.sample(recording.name) for recording in recordings]
-    return ntu_samples.PROTOCOLS[ntu_samples.version_of([each for each in known if each])]
 
 
 FORMAT: Final = Format(
