@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from skeletons import marked, msr_action3d, utkinect, write
 
-from csta_fast.data import Collection, read
+from csta_fast.data import Collection, Recording, read
+from csta_fast.data.formats.utkinect import PROTOCOLS
 
 _DATA = Path(os.environ.get("CSTA_FAST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 _USED = "files_used_in_cvpr12_paper.txt"
@@ -126,6 +127,12 @@ def test_utkinect(tmp_path: Path) -> None:
     (throw,) = (found := read(tmp_path)).recordings
     np.testing.assert_array_equal(throw.positions, positions[None, [2, 4, 5]])
     assert found.skipped["s10_e02"] == "joints_s10_e02.txt is missing or was skipped"
+
+
+def test_utkinect_halves() -> None:
+    sides = [PROTOCOLS["cross-subject"](Recording("x", marked(1, 1, 20, 3), 0, s))
+             for s in range(1, 11)]  # fmt: skip
+    assert sides == [True] * 5 + [False] * 5
 
 
 def test_utkinect_needs_labels(tmp_path: Path) -> None:

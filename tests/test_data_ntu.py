@@ -81,6 +81,14 @@ def test_official_splits_count_as_published(
 
 
 def test_lists() -> None:
+    recordings = {s: Recording("x", marked(1, 1, 25, 3), 0, s) for s in range(1, 107)}
+    train = {
+        version: [s for s in recordings if protocols["cross-subject"](recordings[s])]
+        for version, protocols in ntu_samples.PROTOCOLS.items()
+    }
+    assert (len(train["ntu60"]), sum(train["ntu60"])) == (20, 359)
+    assert (len(train["ntu120"]), sum(train["ntu120"])) == (53, 2795)
+    assert train["ntu120"][-6:] == [94, 95, 97, 98, 100, 103]
     assert len(ntu_samples.missing()) == 535
     assert {"S001C002P005R002A008", "S017C003P020R001A059", "S032C003P067R002A077"} <= (
         ntu_samples.missing()
@@ -145,6 +153,14 @@ def test_at_most_two_persons_by_energy(tmp_path: Path) -> None:
     (recording,) = found.recordings
     np.testing.assert_array_equal(recording.positions, np.stack([tracks[4], tracks[6]]))
     assert found.trimmed == {recording.name: "2 more bodies"}
+
+
+def test_energy_is_of_spread_and_not_of_place() -> None:
+    still, moving = np.zeros((2, 25, 3)), np.zeros((2, 25, 3))
+    still[:] = [0, 0, 40]  # far away, which says nothing
+    moving[1] = 1
+    found, _ = persons({1: ([0, 1], still), 2: ([0, 1], moving)}, 2)
+    np.testing.assert_array_equal(found, [moving, still])
 
 
 @pytest.mark.parametrize(
