@@ -8,6 +8,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from csta_fast import data
+from csta_fast.data import Collection
+
+
+def read(path: Path, kind: str | None = None) -> Collection:
+    """A data set, as it must be whatever its kind."""
+    found = data.read(path, kind, progress=False)
+    names = [recording.name for recording in found.recordings]
+    assert names == sorted(set(names))
+    for recording in found.recordings:
+        positions = recording.positions
+        assert positions.dtype == np.float32
+        assert positions.ndim == 4
+        assert positions.shape[2] == len(found.layout.joints)
+        assert positions.flags.c_contiguous
+        assert positions.flags.writeable
+        assert np.isfinite(positions).all()
+        assert positions.any((1, 2, 3)).all()  # everybody is seen somewhere
+        assert 0 <= recording.label < len(found.classes)
+    return found
+
 
 def marked(*shape: int, first: int = 1) -> NDArray[np.float32]:
     """Values that tell every place apart, all exact as text, in float16 and in float32."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from skeletons import marked, msr_action3d, write
+from skeletons import marked, msr_action3d, read, write
 
-from csta_fast.data import LAYOUTS, Collection, Layout, Recording, read
+from csta_fast.data import LAYOUTS, Collection, Layout, Recording
 
 
 def _ctr_gcn(path: Path, **changes: Any) -> Path:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from skeletons import marked, msr_action3d, utkinect, write
+from skeletons import marked, msr_action3d, read, utkinect, write
 
-from csta_fast.data import Collection, Recording, read
+from csta_fast.data import Collection, Recording
 from csta_fast.data.formats.utkinect import PROTOCOLS
 
 _DATA = Path(os.environ.get("CSTA_FAST_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -20,7 +20,7 @@ _USED = "files_used_in_cvpr12_paper.txt"
 def _real(archive: str) -> Collection:
     if not (_DATA / archive).exists():
         pytest.skip(f"no {archive} in {_DATA}; CSTA_FAST_DATA names its folder")
-    return read(_DATA / archive, progress=False)
+    return read(_DATA / archive)
 
 
 def test_msr_action3d(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from skeletons import marked, ntu, write
+from skeletons import marked, ntu, read, write
 
-from csta_fast.data import Recording, ntu_samples, read
+from csta_fast.data import Recording, ntu_samples
 from csta_fast.data.tracks import persons
 
 # Which performers came to which setup. Each did every action of that setup's version twice, before

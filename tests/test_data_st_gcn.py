@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from skeletons import marked
-
-from csta_fast.data import read
+from skeletons import marked, read
 
 _FIRST, _SECOND, _THIRD = "S001C001P001R001A003", "S001C002P001R002A051", "S002C001P003R002A060"
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from skeletons import marked, uestc, write
+from skeletons import marked, read, uestc, write
 
-from csta_fast.data import Recording, read
+from csta_fast.data import Recording
 from csta_fast.data.formats.uestc import PROTOCOLS
 
 _NOTHING = np.zeros((1, 1, 25, 3), np.float32)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -159,14 +159,20 @@ def persons_seen(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def without_padding(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Positions without frames of zeros at the end, and without persons who are nowhere seen."""
-    last = int(np.flatnonzero(tracked_frames(values))[-1])
+    last = int(np.flatnonzero(_tracked(values))[-1])
     return persons_seen(values[:, : last + 1])
 
 
-def tracked_frames(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which frames (T,) of positions (persons, frames, joints, coordinates) hold any joint."""
-    found: NDArray[np.bool_] = np.any(values != 0, axis=(0, 2, 3))
-    return found
+def without_empty_frames(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """Positions without frames in which all lie at 0, and how many these were."""
+    tracked = _tracked(values)
+    return values.compress(tracked, axis=1), int((~tracked).sum())
+
+
+def _tracked(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which frames of positions hold any joint."""
+    tracked: NDArray[np.bool_] = np.any(values, axis=(0, 2, 3))
+    return tracked
 
 
 def plural(count: int, what: str) -> str:

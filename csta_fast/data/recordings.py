@@ -19,8 +19,9 @@ class Recording:
 
     Attributes:
         name: unique in its collection.
-        positions: float32 (persons, frames, joints, coordinates), all finite. A joint or person
-            that was not tracked lies at exactly 0. In metres where the sensor measures in metres.
+        positions: float32 (persons, frames, joints, coordinates), all finite, contiguous. A joint
+            or person that was not tracked lies at exactly 0. In metres where the sensor measures
+            in metres.
         label: the class, counted from 0.
         subject, camera, setup, view: who performed it and how it was recorded, as numbered by the
             data set; None where it does not say.

@@ -18,7 +18,7 @@ from csta_fast.data.gathering import (
     plural,
     positions,
     table,
-    tracked_frames,
+    without_empty_frames,
 )
 from csta_fast.data.layouts import MSR_ACTION3D
 from csta_fast.data.protocols import Divided
@@ -95,10 +95,9 @@ def _recording(name: str, text: bytes) -> tuple[Recording, str]:
     rows = table(text, 4)
     if len(rows) % _JOINTS:
         raise ValueError(f"wanted {_JOINTS} lines a frame, got {len(rows)} lines")
-    frames = positions(rows[:, :3].reshape(1, -1, _JOINTS, 3), _JOINTS)
-    tracked = tracked_frames(frames)
-    recording = Recording(_stem(name), frames[:, tracked], action - 1, subject)
-    lost = int((~tracked).sum())
+    found = positions(rows[:, :3].reshape(1, -1, _JOINTS, 3), _JOINTS)
+    frames, lost = without_empty_frames(found)
+    recording = Recording(_stem(name), frames, action - 1, subject)
     return recording, f"{plural(lost, 'frame')} without any joint" if lost else ""
 
 

@@ -23,7 +23,7 @@ from csta_fast.data.gathering import (
     content,
     plural,
     positions,
-    tracked_frames,
+    without_empty_frames,
 )
 from csta_fast.data.layouts import KINECT_V2
 from csta_fast.data.recordings import Collection, Recording
@@ -83,14 +83,12 @@ def _recording(name: str, text: bytes, version: ntu_samples.Version) -> tuple[Re
     if not bodies:
         raise ValueError(f"there is no body in {plural(frames, 'frame')}")
     chosen, left_out = persons(bodies, frames)
-    found = positions(chosen, _JOINTS)
-    tracked = tracked_frames(found)
-    lost = int((~tracked).sum())
+    found, lost = without_empty_frames(positions(chosen, _JOINTS))
     trimmed = [f"{plural(lost, 'frame')} without a person"] if lost else []
     trimmed += [f"{left_out} more {'body' if left_out == 1 else 'bodies'}"] if left_out else []
     recording = Recording(
         name,
-        found[:, tracked],
+        found,
         sample.action - 1,
         sample.subject,
         sample.camera,

@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csta_fast.data.files import Progress, Source
-from csta_fast.data.gathering import Format, Gathering, content, plural, positions, tracked_frames
+from csta_fast.data.gathering import (
+    Format,
+    Gathering,
+    content,
+    plural,
+    positions,
+    without_empty_frames,
+)
 from csta_fast.data.layouts import KINECT_V2
 from csta_fast.data.protocols import Divided
 from csta_fast.data.recordings import Collection, Protocol, Recording
@@ -119,13 +126,11 @@ def _recording(name: str, file: bytes) -> tuple[Recording, str]:
             "wanted a name aA_dD_pPPP_cC_skeleton.txt or .mat, A to 39, D to 8, PPP to 118, C to 2"
         )
     frames = _text(file) if match[6] == "txt" else _matlab(file)
-    found = positions(frames[None], _JOINTS)
-    tracked = tracked_frames(found)
-    lost = int((~tracked).sum())
+    found, lost = without_empty_frames(positions(frames[None], _JOINTS))
     recording = Recording(
         # Some files write subject 032 as 32.
         f"a{action:02}_d{setup}_p{subject:03}_c{camera}",
-        found[:, tracked],
+        found,
         action,
         subject,
         camera,
