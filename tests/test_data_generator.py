@@ -9,7 +9,7 @@ import pytest
 
 from csta_fast.data import LAYOUTS, Collection, Performance, Recording, generate
 from csta_fast.data.actions import ACTIONS
-from csta_fast.data.bodies import BONES, rotations
+from csta_fast.data.bodies import BONES, rotations, stand
 
 _ALL = len(ACTIONS)
 
@@ -197,6 +197,34 @@ def test_two_people_face_each_other_in_either_order(exact: Collection) -> None:
             assert 0.5 < np.linalg.norm((first - second)[[0, 2]]) < 1.8
             left_first.add(bool(first[0] < second[0]))
     assert left_first == {True, False}
+
+
+def test_the_truth_is_of_the_person_who_does_it() -> None:
+    collection = generate(10, 4, 3, noise=0)
+    label, base = collection.classes.index("push each other"), 0
+    staggers = set()
+    for each in _performances(collection):
+        if each.label == label:
+            told = each.truth.joints[:, base]
+            assert told.sum() == 1
+            travelled = np.ptp(each.positions[:, :, base], axis=1).max(-1)
+            assert travelled[told] > 2 * travelled[~told]
+            staggers.add(int(told.argmax()))
+    assert staggers == {0, 1}
+
+
+def test_a_joint_turns_in_the_frame_of_the_joint_it_hangs_on() -> None:
+    joints = LAYOUTS["kinect-v2"].joints
+    shoulder, elbow, wrist = (
+        joints.index(f"right {end}") for end in ("shoulder", "elbow", "wrist")
+    )
+    turns = np.zeros((1, 25, 3))
+    turns[0, shoulder, 0] = turns[0, elbow, 2] = np.pi / 2
+    body = stand(turns, np.ones(25))[0]
+    upper, lower = body[elbow] - body[shoulder], body[wrist] - body[elbow]
+    assert upper[2] < -0.25  # forward
+    assert lower[0] > 0.2  # to the right
+    assert body[[joints.index("left foot"), joints.index("right foot")], 1] == pytest.approx(0)
 
 
 def test_protocols_split_by_subject_and_by_camera() -> None:
