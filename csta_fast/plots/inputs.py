@@ -173,7 +173,7 @@ def real_lengths(lengths: Values | None, persons: int, size: int) -> NDArray[np.
 
 def chosen_frames(frame: int | Sequence[int], size: int) -> list[int]:
     """One or several numbers of frames; negative ones count from the end."""
-    frames = [frame] if isinstance(frame, int) else list(frame)
+    frames = [int(each) for each in np.atleast_1d(np.asarray(frame, np.int64))]
     if not frames or any(not -size <= each < size for each in frames):
         raise ValueError(f"frame: wanted {-size} to {size - 1}, one or several, got {frame}")
     return [each % size for each in frames]
