@@ -101,7 +101,7 @@ class TrainingOptions:
     """
 
     epochs: int = 60
-    batch: int = 32
+    batch: int = 16
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     schedule: Schedule = "cosine"
