@@ -108,7 +108,7 @@ def test_extras_of_the_commands_exist() -> None:
     tomllib = pytest.importorskip("tomllib", reason="tomllib came with Python 3.11")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = set(re.findall(r'pip install "\.\[(\w+)\]"', README.read_text()))
-    assert named == {"test", "bench"}
+    assert named == {"test", "bench", "train"}
     assert named <= project["project"]["optional-dependencies"].keys()
     assert project["tool"]["pytest"]["ini_options"]["testpaths"] == ["tests"]
 
