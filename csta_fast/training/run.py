@@ -101,7 +101,7 @@ def evaluate(
     changes: Mapping[str, Any] | None = None,
     collection: Collection | None = None,
 ) -> Outcome:
-    """Evaluate a trained network on test recordings.
+    """Evaluate a trained network on test recordings, on one device.
 
     Writes into ``output``: ``result.json``, ``confusion.csv`` and ``confusion.png``.
 
@@ -116,7 +116,9 @@ def evaluate(
     """
     trained = load(checkpoint)
     options = replace(
-        trained.options, data=replace(trained.options.data, validation="none", **(changes or {}))
+        trained.options,
+        data=replace(trained.options.data, validation="none", **(changes or {})),
+        training=replace(trained.options.training, accelerator="auto", devices=1, nodes=1),
     )
     _set_up(options)
     if collection is None:
