@@ -53,7 +53,8 @@ _SECTIONS = {
     "than the layer. The copy here writes into memory that it has already.",
     "networks": "Whole networks on clips (N, 3, T, V, M) in channels-last memory, Adam in a step: "
     "HCN without attention, and CSTA-CNN with the layer after conv1 of both streams, as eager "
-    "PyTorch and fused. What attention costs is the last column's distance from 1.",
+    "PyTorch and fused. What attention costs is the last column's distance from 1. "
+    "`csta_fast-persons` is told that every fifth clip shows two persons and the others one.",
     "memory": "One step: its peak beyond x, the upstream gradient and the weights (y and the "
     "gradient of x are 2 × x), and what is kept from forward to backward.",
     "overhead": "A call on one element under `no_grad`.",
