@@ -183,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             commands[options.command](options[options.command])
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         print(_MISSING.format(error), file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:

@@ -187,3 +187,13 @@ def test_two_processes_train_as_one_does(source: Path, tmp_path: Path) -> None:
         # Adam makes steps of the same length from the smallest gradients, rounding included.
         assert (one[name] - two[name]).abs().mean() <= 0.02 * moved, name
     assert (one["fc8.weight"] - fresh["fc8.weight"]).abs().mean() > 1e-4
+
+
+def test_missing_libraries_are_named_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "jsonargparse", None)
+    assert main(["train"]) == 1
+    error = capsys.readouterr().err
+    assert "jsonargparse" in error
+    assert "pip install 'csta_fast[train]'" in error
