@@ -122,10 +122,16 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         training = self.options.training
-        trained = [each for each in self.network.parameters() if each.requires_grad]
-        optimiser = torch.optim.Adam(
-            trained, lr=training.learning_rate, weight_decay=training.weight_decay
-        )
+        attention, rest = [], []
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                (attention if ".attention." in name else rest).append(parameter)
+        # Gradients of the attention are so small that Adam's decay would outweigh them.
+        groups = [
+            {"params": rest, "weight_decay": training.weight_decay},
+            {"params": attention, "lr": training.attention_rate * training.learning_rate},
+        ]
+        optimiser = torch.optim.Adam(groups, lr=training.learning_rate)
         if training.schedule == "constant":
             return optimiser
         schedule: torch.optim.lr_scheduler.LRScheduler

@@ -83,7 +83,9 @@ class TrainingOptions:
         epochs: passes over the recordings that train.
         batch: clips a step, over all processes together.
         learning_rate: of Adam, at the start.
-        weight_decay: of Adam.
+        attention_rate: times the learning rate is that of the attention's subnetworks. They start at
+            zero and stay near uniform attention for hundreds of steps at the rate of the others.
+        weight_decay: of Adam; not of the attention's subnetworks, whose gradients it would outweigh.
         schedule: "cosine" down to 0, "exponential" by 1 % an epoch, or "constant".
         gradient_norm: gradients longer than this are shortened to it; 0 leaves them.
         smoothing: of the labels in the loss.
@@ -103,6 +105,7 @@ class TrainingOptions:
     epochs: int = 60
     batch: int = 16
     learning_rate: float = 1e-3
+    attention_rate: float = 10.0
     weight_decay: float = 1e-4
     schedule: Schedule = "cosine"
     gradient_norm: float = 0.0
@@ -122,7 +125,13 @@ class TrainingOptions:
         for name in ("epochs", "batch", "nodes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: wanted at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "weight_decay", "gradient_norm", "smoothing"):
+        for name in (
+            "learning_rate",
+            "attention_rate",
+            "weight_decay",
+            "gradient_norm",
+            "smoothing",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: wanted at least 0, got {getattr(self, name)}")
         _one_of("schedule", self.schedule, get_args(Schedule))
