@@ -21,6 +21,7 @@ from csta_fast.training import (
     BEST,
     LAST,
     DataOptions,
+    Facts,
     ModelOptions,
     Options,
     TrainingOptions,
@@ -174,7 +175,6 @@ def test_the_best_epoch_is_that_of_the_best_validation(actions: Collection, tmp_
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(actions: Collection) -> None:
-    from csta_fast.training.checkpoint import Facts
     from csta_fast.training.datamodule import ClipsModule
 
     module = ClipsModule(actions, _training(batch=9), Facts.of(actions, None))
@@ -228,3 +228,18 @@ def test_options_survive_a_checkpoint_and_wrong_ones_are_named() -> None:
         with pytest.raises(ValueError, match=message):
             wrong()
     assert LAYOUTS["kinect-v2"].joints
+
+
+def test_the_attention_learns_faster_and_does_not_decay(actions: Collection) -> None:
+    options = _training(attention_rate=7.0, learning_rate=0.01, weight_decay=0.3)
+    classifier = Classifier(options, Facts.of(actions, None))
+    chosen = classifier.configure_optimizers()["optimizer"]
+    rest, attention = chosen.param_groups
+    assert (rest["initial_lr"], rest["weight_decay"]) == (0.01, 0.3)
+    assert (attention["initial_lr"], attention["weight_decay"]) == (pytest.approx(0.07), 0)
+    heads = {id(each) for each in classifier.network.position.attention.parameters()}
+    heads |= {id(each) for each in classifier.network.motion.attention.parameters()}
+    assert {id(each) for each in attention["params"]} == heads
+    every = [*rest["params"], *attention["params"]]
+    assert len(every) == len({id(each) for each in every})
+    assert len(every) == len(list(classifier.network.parameters()))

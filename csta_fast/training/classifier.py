@@ -122,11 +122,11 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         training = self.options.training
-        attention, rest = [], []
+        attention: list[torch.nn.Parameter] = []
+        rest: list[torch.nn.Parameter] = []
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
                 (attention if ".attention." in name else rest).append(parameter)
-        # Gradients of the attention are so small that Adam's decay would outweigh them.
         groups = [
             {"params": rest, "weight_decay": training.weight_decay},
             {"params": attention, "lr": training.attention_rate * training.learning_rate},

@@ -83,9 +83,9 @@ class TrainingOptions:
         epochs: passes over the recordings that train.
         batch: clips a step, over all processes together.
         learning_rate: of Adam, at the start.
-        attention_rate: times the learning rate is that of the attention's subnetworks. They start at
-            zero and stay near uniform attention for hundreds of steps at the rate of the others.
-        weight_decay: of Adam; not of the attention's subnetworks, whose gradients it would outweigh.
+        attention_rate: the attention's subnetworks learn so many times faster. They start at zero,
+            and at the rate of the others stay near uniform attention for hundreds of steps.
+        weight_decay: of Adam; not of the attention's subnetworks, whose gradients it outweighs.
         schedule: "cosine" down to 0, "exponential" by 1 % an epoch, or "constant".
         gradient_norm: gradients longer than this are shortened to it; 0 leaves them.
         smoothing: of the labels in the loss.
