@@ -136,7 +136,7 @@ def test_batches_are_the_same_for_any_number_of_workers(workers: int) -> None:
         batches = list(loader)
         assert [len(batch.labels) for batch in batches] == [2, 2, 1]
         for batch in batches:
-            assert batch.x.shape[1:] == (3, 64, 25, 2)
+            assert batch.x.shape[1:] == (3, 32, 25, 2)
             for number, row in enumerate(batch.rows.tolist()):
                 expected = clips[Draw(epoch, row)]
                 assert _same(expected, Batch(*(each[number : number + 1] for each in batch)))

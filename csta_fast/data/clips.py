@@ -26,7 +26,7 @@ class ClipOptions:
     """How a recording becomes a clip.
 
     Attributes:
-        frames: T of every clip.
+        frames: T of every clip; HCN was published with 32 and with 64.
         fit: "resize" interpolates a recording to T frames; "pad" keeps its speed, fills up with
             zeros and tells the network how many frames are real. A longer one is cut to T frames.
         normalise: what positions are relative to; see ``csta_fast.data.transforms.normalise``.
@@ -39,7 +39,7 @@ class ClipOptions:
         jitter: standard deviation of noise added to a training clip, in units of positions.
     """
 
-    frames: int = 64
+    frames: int = 32
     fit: Fit = "resize"
     normalise: Normalisation = "first"
     unit_size: bool = False
