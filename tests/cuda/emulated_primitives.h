@@ -1,0 +1,118 @@
+// The host's spelling of csrc/cuda/primitives.h: every primitive asks the emulator.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <tuple>
+
+#include "emulator.h"
+
+#define CSTA_KERNEL static void
+#define CSTA_DEVICE inline
+#define CSTA_BOUNDS(threads, blocks)
+#define CSTA_PARAMETER const
+
+namespace csta::cuda {
+
+using Place = emulator::Place;
+
+struct CopyBarrier {
+  uint64_t state;
+};
+
+inline int thread() { return static_cast<int>(emulator::thread_index()); }
+inline int threads() { return static_cast<int>(emulator::threads_of_block()); }
+inline int64_t block() { return emulator::block_index(); }
+inline int64_t blocks() { return emulator::blocks_of_grid(); }
+inline int cluster_rank() { return static_cast<int>(emulator::cluster_rank()); }
+inline int cluster_size() { return static_cast<int>(emulator::cluster_size()); }
+inline unsigned char* shared_memory() { return emulator::shared_memory(); }
+
+inline void block_barrier(Place place = Place::current()) { emulator::block_barrier(place); }
+inline void cluster_arrive(Place place = Place::current()) { emulator::cluster_arrive(place); }
+inline void cluster_wait(Place place = Place::current()) { emulator::cluster_wait(place); }
+
+template <class T>
+T* peer(T* mine, int rank, Place place = Place::current()) {
+  return static_cast<T*>(emulator::peer(mine, static_cast<unsigned>(rank), place));
+}
+
+template <class T>
+T shuffle_xor(T value, int mask, Place place = Place::current()) {
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof value);
+  bits = emulator::shuffle(bits, emulator::thread_index() ^ static_cast<unsigned>(mask), place);
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+inline bool copies_in_bulk() { return emulator::settings().bulk_copies; }
+inline void init(CopyBarrier* barrier, int arrivals, Place place = Place::current()) {
+  emulator::barrier_init(barrier, static_cast<unsigned>(arrivals), place);
+}
+inline void fence_barriers() { emulator::barrier_fence(); }
+inline void fence_before_bulk_copies() {}
+inline void arrive(CopyBarrier* barrier, Place place = Place::current()) {
+  emulator::barrier_arrive(barrier, place);
+}
+inline void arrive_expecting(CopyBarrier* barrier, int bytes, Place place = Place::current()) {
+  emulator::barrier_expect(barrier, static_cast<unsigned>(bytes), place);
+}
+inline void wait(CopyBarrier* barrier, int parity, Place place = Place::current()) {
+  emulator::barrier_wait(barrier, static_cast<unsigned>(parity), place);
+}
+inline void copy_in_bulk(void* to, const void* from, int bytes, CopyBarrier* barrier,
+                         Place place = Place::current()) {
+  emulator::bulk_copy(to, from, static_cast<unsigned>(bytes), barrier, place);
+}
+inline void copy_16_bytes(void* to, const void* from, Place place = Place::current()) {
+  emulator::copy_16(to, from, place);
+}
+inline void arrive_after_copies(CopyBarrier* barrier, Place place = Place::current()) {
+  emulator::barrier_arrive_after_copies(barrier, place);
+}
+
+inline uint32_t multiply_high(uint32_t a, uint32_t b) {
+  return static_cast<uint32_t>((uint64_t{a} * b) >> 32);
+}
+inline float exponential(float value) { return std::exp(value); }
+inline double exponential(double value) { return std::exp(value); }
+
+inline float widen_half(uint16_t bits) {
+  _Float16 value;
+  std::memcpy(&value, &bits, sizeof value);
+  return static_cast<float>(value);
+}
+inline uint16_t narrow_half(float number) {
+  const auto value = static_cast<_Float16>(number);
+  uint16_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+struct LaunchShape {
+  int64_t blocks;
+  int threads, cluster;
+  int64_t shared_bytes;
+};
+
+// A launch of kernel(call); there is no stream, and nothing to go wrong but the kernel.
+template <class Call>
+int launch(void (*kernel)(Call), const LaunchShape& shape, const Call& call, void*) {
+  std::pair<void (*)(Call), const Call*> bound{kernel, &call};
+  emulator::run(
+      {static_cast<unsigned>(shape.blocks), static_cast<unsigned>(shape.threads),
+       static_cast<unsigned>(shape.cluster), static_cast<size_t>(shape.shared_bytes)},
+      [](void* context) {
+        const auto* bound =
+            static_cast<decltype(&std::declval<std::pair<void (*)(Call), const Call*>&>())>(
+                context);
+        bound->first(*bound->second);
+      },
+      &bound);
+  return 0;
+}
+
+}  // namespace csta::cuda

@@ -1,0 +1,159 @@
+// What threads ask of the machine, and what is wrong with the asking.
+#include "emulator.h"
+
+#include "machine.h"
+
+namespace emulator {
+namespace {
+
+bool same(const Place& one, const Place& other) {
+  return one.line() == other.line() && one.column() == other.column() &&
+         std::strcmp(one.file_name(), other.file_name()) == 0;
+}
+
+}  // namespace
+
+Settings& settings() { return machine().settings; }
+void run(const Launch& launch, void (*body)(void*), void* context) {
+  machine().run(launch, body, context);
+}
+
+unsigned thread_index() { return machine().me().index; }
+unsigned threads_of_block() { return machine().launch().threads; }
+unsigned block_index() { return machine().block().index; }
+unsigned blocks_of_grid() { return machine().launch().blocks; }
+unsigned cluster_rank() { return machine().me().block; }
+unsigned cluster_size() { return machine().launch().cluster; }
+unsigned char* shared_memory() { return machine().block().memory.get(); }
+
+void block_barrier(Place place) {
+  Machine& the = machine();
+  Fiber& me = the.at("at a block barrier", place);
+  Block& block = the.block();
+  if (block.waiting == 0) block.place = place;
+  if (!same(block.place, place)) {
+    the.fail("threads of a block are at different barriers, others at line " +
+             std::to_string(block.place.line()));
+  }
+  void* tag = &block.tags[block.generation & 1];
+  release(tag);
+  if (block.live != the.launch().threads) the.fail("threads of the block have left before");
+  if (++block.waiting == the.launch().threads) {
+    the.release_block_barrier(me.block);
+  } else {
+    the.wait(State::at_block_barrier);
+  }
+  acquire(tag);
+}
+
+void cluster_arrive(Place place) {
+  Machine& the = machine();
+  Fiber& me = the.at("arriving at the cluster barrier", place);
+  if (me.arrived) the.fail("a second arrival without a wait");
+  me.arrived = true;
+  me.generation = the.cluster_generation();
+  release(the.cluster_tag(me.generation));
+  the.arrive_at_cluster();
+}
+
+void cluster_wait(Place place) {
+  Machine& the = machine();
+  Fiber& me = the.at("at the cluster barrier", place);
+  if (me.generation == the.cluster_generation()) {
+    if (!me.arrived) the.fail("a wait without an arrival");
+    the.wait(State::at_cluster_barrier);
+  }
+  acquire(the.cluster_tag(me.generation));
+}
+
+void* peer(void* mine, unsigned rank, Place place) {
+  Machine& the = machine();
+  Fiber& me = the.at("asking for a peer's memory", place);
+  const auto offset = static_cast<unsigned char*>(mine) - the.shared(me.block);
+  if (offset < 0 || static_cast<size_t>(offset) >= the.launch().shared_bytes) {
+    the.fail("the address is not in this block's shared memory");
+  }
+  if (rank >= the.launch().cluster) the.fail("there is no such peer");
+  if (the.lives(rank) == 0) the.fail("the peer has left");
+  return the.shared(rank) + offset;
+}
+
+uint64_t shuffle(uint64_t value, unsigned from, Place place) {
+  Machine& the = machine();
+  Fiber& me = the.at("in a shuffle", place);
+  Warp& warp = the.block().warps[me.index / kLanes];
+  if (warp.arrived == 0) warp.place = place;
+  if (!same(warp.place, place)) the.fail("lanes of a warp are at different shuffles");
+  const unsigned generation = warp.generation;
+  warp.values[generation & 1][me.index % kLanes] = value;
+  if (++warp.arrived == kLanes) {
+    warp.arrived = 0;
+    ++warp.generation;
+    the.release_warp(me.block, me.index / kLanes);
+  } else {
+    the.wait(State::in_shuffle);
+  }
+  return warp.values[generation & 1][from % kLanes];
+}
+
+void barrier_init(void* barrier, unsigned arrivals, Place place) {
+  machine().at("initialising a barrier", place);
+  machine().add_barrier(barrier, arrivals);
+}
+
+void barrier_fence() { machine().fence_barriers(); }
+
+void barrier_arrive(void* barrier, Place place) {
+  Machine& the = machine();
+  the.at("arriving at a barrier", place);
+  Barrier& state = the.barrier(barrier);
+  if (state.pending == 0) the.fail("more arrivals than the barrier counts");
+  release(barrier);
+  --state.pending;
+  state.settle();
+}
+
+void barrier_expect(void* barrier, unsigned bytes, Place place) {
+  machine().at("expecting bytes at a barrier", place);
+  machine().barrier(barrier).bytes += bytes;
+  barrier_arrive(barrier, place);
+}
+
+void barrier_wait(void* barrier, unsigned parity, Place place) {
+  Machine& the = machine();
+  Fiber& me = the.at("waiting for a barrier", place);
+  me.barrier = barrier;
+  me.parity = parity;
+  if ((the.barrier(barrier).phase & 1) == parity) the.wait(State::at_barrier);
+  acquire(barrier);
+}
+
+void bulk_copy(void* to, const void* from, unsigned bytes, void* barrier, Place place) {
+  Machine& the = machine();
+  Fiber& me = the.at("starting a bulk copy", place);
+  if (!the.settings.bulk_copies) the.fail("bulk copies are not to be had");
+  if (((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from) | bytes) & 15) != 0) {
+    the.fail("addresses and size of a bulk copy: wanted multiples of 16");
+  }
+  if (!the.barrier(barrier).fenced) the.fail("a copy to a barrier before its fence");
+  the.take_off({Flight::Kind::bulk, to, from, bytes, barrier, &me});
+}
+
+void copy_16(void* to, const void* from, Place place) {
+  Fiber& me = machine().at("starting a copy of 16 bytes", place);
+  if (((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) & 15) != 0) {
+    machine().fail("addresses of a copy: wanted multiples of 16");
+  }
+  ++me.pieces;
+  machine().take_off({Flight::Kind::piece, to, from, 16, nullptr, &me});
+}
+
+void barrier_arrive_after_copies(void* barrier, Place place) {
+  Machine& the = machine();
+  Fiber& me = the.at("sending copies to a barrier", place);
+  if (the.barrier(barrier).pending == 0) the.fail("more arrivals than the barrier counts");
+  me.pieces = 0;
+  the.take_off({Flight::Kind::arrival, nullptr, nullptr, 0, barrier, &me});
+}
+
+}  // namespace emulator

@@ -1,0 +1,68 @@
+// Runs a kernel's threads on the CPU: every thread is a fiber, and one cluster is alive at a time.
+// A fiber runs until it meets a barrier, a shuffle or a wait; who runs next is up to the settings.
+// What a GPU leaves undefined is an error here: threads at different barriers, a wait that nobody
+// ends, a barrier that was never initialised, a peer's shared memory after the peer has left, a
+// copy in flight when its block exits, bytes written behind the end of shared memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+#include <stdexcept>
+
+namespace emulator {
+
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+enum class Order { forward, reverse, random };
+enum class Landing { at_once, late, random };  // late: when nothing else can happen
+
+struct Settings {
+  Order order = Order::forward;
+  Landing landing = Landing::late;
+  unsigned seed = 1;
+  bool bulk_copies = true;  // as from compute capability 9.0 on; else 16 bytes at a time, as on 8.0
+};
+Settings& settings();  // of all launches that follow
+
+struct Launch {
+  unsigned blocks, threads, cluster;
+  size_t shared_bytes;
+};
+
+// Calls body(context) once in every thread. Throws Error, and is of no further use to that launch.
+void run(const Launch& launch, void (*body)(void*), void* context);
+
+// What a thread may ask of the machine; `place` is named when something is wrong.
+using Place = std::source_location;
+
+unsigned thread_index();
+unsigned threads_of_block();
+unsigned block_index();
+unsigned blocks_of_grid();
+unsigned cluster_rank();
+unsigned cluster_size();
+unsigned char* shared_memory();
+
+void block_barrier(Place place);
+void cluster_arrive(Place place);
+void cluster_wait(Place place);
+void* peer(void* mine, unsigned rank, Place place);
+// Every lane's value to every lane of a warp: lane `from`'s.
+uint64_t shuffle(uint64_t value, unsigned from, Place place);
+
+// Barriers in shared memory that copies arrive at.
+void barrier_init(void* barrier, unsigned arrivals, Place place);
+void barrier_fence();
+void barrier_arrive(void* barrier, Place place);
+void barrier_expect(void* barrier, unsigned bytes, Place place);
+void barrier_wait(void* barrier, unsigned parity, Place place);
+// A copy that lands by itself and counts its bytes in.
+void bulk_copy(void* to, const void* from, unsigned bytes, void* barrier, Place place);
+// A copy of 16 bytes that lands by itself; when all of this thread's have, the arrival counts.
+void copy_16(void* to, const void* from, Place place);
+void barrier_arrive_after_copies(void* barrier, Place place);
+
+}  // namespace emulator
