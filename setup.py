@@ -111,7 +111,8 @@ class BuildPython(build_py):
 
 
 left_out = () if platform.machine() in ("x86_64", "AMD64") else X86_FLAGS
-sources = [str(file) for file in sorted(Path("csrc").rglob("*.cpp")) if file.name not in left_out]
+files = (*Path("csrc").glob("*.cpp"), *Path("csrc/cpu").glob("*.cpp"))
+sources = [str(file) for file in sorted(files) if file.name not in left_out]
 setup(
     ext_modules=[Extension("csta_fast._cpu", sources)] if COMPILER else [],
     cmdclass={"build_ext": BuildLibrary, "build_py": BuildPython},

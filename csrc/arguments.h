@@ -12,13 +12,17 @@ namespace csta {
 // Takes the arguments off an operation's stack, one after the other, and owns the tensors.
 class Arguments {
  public:
-  explicit Arguments(StackValue* stack) : next_(stack) {}
+  // `one_place`: whether all tensors must be where the first one is.
+  explicit Arguments(StackValue* stack, bool one_place = false)
+      : next_(stack), one_place_(one_place) {}
 
-  Tensor tensor() { return Tensor(reinterpret_cast<TensorHandle>(*next_++)); }
+  Tensor tensor() { return checked(Tensor(reinterpret_cast<TensorHandle>(*next_++))); }
   Tensor optional_tensor() {
     StackValue* inner = reinterpret_cast<StackValue*>(*next_++);
-    return inner == nullptr ? Tensor() : Tensor(reinterpret_cast<TensorHandle>(take(inner)));
+    if (inner == nullptr) return Tensor();
+    return checked(Tensor(reinterpret_cast<TensorHandle>(take(inner))));
   }
+  Place place() const { return *place_; }  // of the tensors
   int64_t integer() { return static_cast<int64_t>(*next_++); }
   bool boolean() { return (*next_++ & 0xff) != 0; }
   std::optional<double> optional_number() {
@@ -37,19 +41,21 @@ class Arguments {
     return value;
   }
 
+  Tensor checked(Tensor tensor) {
+    if (!one_place_) return tensor;
+    const Place place = tensor.place();
+    if (!place_) place_ = place;
+    require(place.type == place_->type && place.index == place_->index,
+            "wanted all tensors on one device");
+    return tensor;
+  }
+
   StackValue* next_;
+  bool one_place_;
+  std::optional<Place> place_;
 };
 
 inline StackValue result(Tensor& tensor) { return reinterpret_cast<StackValue>(tensor.release()); }
-
-inline Parallel torch_parallel() {
-  uint32_t threads = 1;
-  CSTA_ABI(torch_get_num_threads(&threads));
-  return {static_cast<int>(threads),
-          [](int64_t end, int64_t grain, RangeFunction function, void* context) {
-            CSTA_ABI(torch_parallel_for(0, end, grain, function, context));
-          }};
-}
 
 struct Masks {
   Tensor lengths, frame_mask, joint_mask;
@@ -63,13 +69,14 @@ struct Masks {
     }
   }
 
-  void apply(Problem& problem) const {
+  // Values of lengths are looked at where that waits for no device.
+  void apply(Problem& problem, bool on_cpu = true) const {
     if (lengths) {
       require(lengths.dim() == 1 && lengths.size(0) == problem.samples &&
                   lengths.torch_dtype() == aoti_torch_dtype_int64(),
               "lengths: wanted int64 of shape (N,)");
       problem.lengths = static_cast<const int64_t*>(lengths.data());
-      for (int64_t sample = 0; sample < problem.samples; ++sample) {
+      for (int64_t sample = 0; on_cpu && sample < problem.samples; ++sample) {
         const int64_t length = problem.lengths[sample];
         if (length < 0 || length > problem.frames) {
           throw std::runtime_error("lengths: wanted 0 to T = " + std::to_string(problem.frames) +
@@ -126,7 +133,6 @@ inline Problem problem_of(const Tensor& x, int64_t groups) {
   require(groups > 0 && problem.channels % groups == 0, "groups: wanted a divisor of C");
   problem.dtype = x.dtype();
   problem.channels_last = x.is_channels_last();
-  problem.parallel = torch_parallel();
   return problem;
 }
 
@@ -172,26 +178,37 @@ struct HeadGradientTensors {
   Tensor w1, b1, w2, b2;
 
   explicit HeadGradientTensors(const HeadTensors& head)
-      : w1(Tensor::empty(2, head.w1.sizes(), head.w1.torch_dtype())),
-        b1(Tensor::empty(1, head.b1.sizes(), head.b1.torch_dtype())),
-        w2(Tensor::empty(2, head.w2.sizes(), head.w2.torch_dtype())),
-        b2(Tensor::empty(1, head.b2.sizes(), head.b2.torch_dtype())) {}
+      : w1(like(head.w1)), b1(like(head.b1)), w2(like(head.w2)), b2(like(head.b2)) {}
 
   HeadGradients view() {
     return {w1.mutable_data(), b1.mutable_data(), w2.mutable_data(), b2.mutable_data()};
+  }
+
+ private:
+  static Tensor like(const Tensor& weight) {
+    return Tensor::empty(weight.dim(), weight.sizes(), weight.torch_dtype(), false, weight.place());
   }
 };
 
 struct AttentionTensors {
   Tensor frames, joints;
 
-  explicit AttentionTensors(const Problem& problem) {
+  explicit AttentionTensors(const Problem& problem, Place place = Place::cpu()) {
     const int64_t frame_sizes[] = {problem.samples, problem.groups, problem.frames};
     const int64_t joint_sizes[] = {problem.samples, problem.groups, problem.joints};
-    frames = Tensor::empty(3, frame_sizes, arithmetic_dtype(problem.dtype));
-    joints = Tensor::empty(3, joint_sizes, arithmetic_dtype(problem.dtype));
+    frames = Tensor::empty(3, frame_sizes, arithmetic_dtype(problem.dtype), false, place);
+    joints = Tensor::empty(3, joint_sizes, arithmetic_dtype(problem.dtype), false, place);
   }
 };
+
+inline void check_logits(const Problem& problem, const Tensor& frames, const Tensor& joints) {
+  require(frames.dim() == 3 && frames.size(0) == problem.samples &&
+              frames.size(1) == problem.groups && frames.size(2) == problem.frames,
+          "frame_logits: wanted (N, G, T)");
+  require(joints.dim() == 3 && joints.size(0) == problem.samples &&
+              joints.size(1) == problem.groups && joints.size(2) == problem.joints,
+          "joint_logits: wanted (N, G, V)");
+}
 
 // The upstream gradients and the attention that a backward starts from.
 struct Upstream {

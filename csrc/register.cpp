@@ -1,6 +1,7 @@
 // The CPU kernels behind the operations.
 
 #include "arguments.h"
+#include "cpu/kernels.h"
 
 namespace csta {
 namespace {
@@ -14,13 +15,18 @@ Tensor gradient_of_x(const Tensor& x, const Problem& problem, bool wanted) {
   return wanted ? like(x, problem) : Tensor::empty(1, nothing, x.torch_dtype());
 }
 
-void check_logits(const Problem& problem, const Tensor& frames, const Tensor& joints) {
-  require(frames.dim() == 3 && frames.size(0) == problem.samples &&
-              frames.size(1) == problem.groups && frames.size(2) == problem.frames,
-          "frame_logits: wanted (N, G, T)");
-  require(joints.dim() == 3 && joints.size(0) == problem.samples &&
-              joints.size(1) == problem.groups && joints.size(2) == problem.joints,
-          "joint_logits: wanted (N, G, V)");
+Parallel torch_parallel() {
+  uint32_t threads = 1;
+  CSTA_ABI(torch_get_num_threads(&threads));
+  return {static_cast<int>(threads),
+          [](int64_t end, int64_t grain, RangeFunction function, void* context) {
+            CSTA_ABI(torch_parallel_for(0, end, grain, function, context));
+          }};
+}
+
+const Kernels& kernels_of(Problem& problem) {
+  problem.parallel = torch_parallel();
+  return kernels(problem);
 }
 
 void csta(StackValue* stack, uint64_t, uint64_t) {
@@ -37,8 +43,8 @@ void csta(StackValue* stack, uint64_t, uint64_t) {
   x = std::move(x).in_layout(problem.channels_last);
   Tensor y = like(x, problem);
   AttentionTensors attention(problem);
-  kernels(problem).forward(problem, {&frames, &joints, {}, {}}, x.data(), y.mutable_data(),
-                           {attention.frames.mutable_data(), attention.joints.mutable_data()});
+  kernels_of(problem).forward(problem, {&frames, &joints, {}, {}}, x.data(), y.mutable_data(),
+                              {attention.frames.mutable_data(), attention.joints.mutable_data()});
   stack[0] = result(y);
   stack[1] = result(attention.frames);
   stack[2] = result(attention.joints);
@@ -63,10 +69,11 @@ void csta_backward(StackValue* stack, uint64_t, uint64_t) {
   upstream.match(problem);
   Tensor grad_x = gradient_of_x(x, problem, input_gradient);
   HeadGradientTensors frame_gradients(frame_head), joint_gradients(joint_head);
-  kernels(problem).backward(problem, {&frames, &joints, {}, {}}, x.data(), upstream.grad_y.data(),
-                            upstream.attention(problem, frame_attention, joint_attention),
-                            input_gradient ? grad_x.mutable_data() : nullptr,
-                            {frame_gradients.view(), joint_gradients.view(), nullptr, nullptr});
+  kernels_of(problem).backward(problem, {&frames, &joints, {}, {}}, x.data(),
+                               upstream.grad_y.data(),
+                               upstream.attention(problem, frame_attention, joint_attention),
+                               input_gradient ? grad_x.mutable_data() : nullptr,
+                               {frame_gradients.view(), joint_gradients.view(), nullptr, nullptr});
   stack[0] = result(grad_x);
   int index = 1;
   for (HeadGradientTensors* head : {&frame_gradients, &joint_gradients}) {
@@ -96,8 +103,8 @@ void couple(StackValue* stack, uint64_t, uint64_t) {
                       nullptr,
                       {frame_logits.data(), frame_logits.dtype()},
                       {joint_logits.data(), joint_logits.dtype()}};
-  kernels(problem).forward(problem, scores, x.data(), y.mutable_data(),
-                           {attention.frames.mutable_data(), attention.joints.mutable_data()});
+  kernels_of(problem).forward(problem, scores, x.data(), y.mutable_data(),
+                              {attention.frames.mutable_data(), attention.joints.mutable_data()});
   stack[0] = result(y);
   stack[1] = result(attention.frames);
   stack[2] = result(attention.joints);
@@ -126,9 +133,9 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   ScoreGradients outputs{};
   outputs.frame_logits = gradients.frames.mutable_data();
   outputs.joint_logits = gradients.joints.mutable_data();
-  kernels(problem).backward(problem, {}, x.data(), upstream.grad_y.data(),
-                            upstream.attention(problem, frame_attention, joint_attention),
-                            input_gradient ? grad_x.mutable_data() : nullptr, outputs);
+  kernels_of(problem).backward(problem, {}, x.data(), upstream.grad_y.data(),
+                               upstream.attention(problem, frame_attention, joint_attention),
+                               input_gradient ? grad_x.mutable_data() : nullptr, outputs);
   stack[0] = result(grad_x);
   stack[1] = result(gradients.frames);
   stack[2] = result(gradients.joints);
@@ -146,7 +153,8 @@ void pool(StackValue* stack, uint64_t, uint64_t) {
   const int64_t joint_sizes[] = {problem.samples, problem.channels, problem.joints};
   Tensor frame_means = Tensor::empty(3, frame_sizes, x.torch_dtype());
   Tensor joint_means = Tensor::empty(3, joint_sizes, x.torch_dtype());
-  kernels(problem).pool(problem, x.data(), frame_means.mutable_data(), joint_means.mutable_data());
+  kernels_of(problem).pool(problem, x.data(), frame_means.mutable_data(),
+                           joint_means.mutable_data());
   stack[0] = result(frame_means);
   stack[1] = result(joint_means);
 }
@@ -165,7 +173,7 @@ void pool_backward(StackValue* stack, uint64_t, uint64_t) {
   Tensor grad_x = Tensor::empty(4, sizes, frames.torch_dtype(), channels_last);
   Problem problem = problem_of(grad_x, 1);
   masks.apply(problem);
-  kernels(problem).pool_backward(problem, frames.data(), joints.data(), grad_x.mutable_data());
+  kernels_of(problem).pool_backward(problem, frames.data(), joints.data(), grad_x.mutable_data());
   stack[0] = result(grad_x);
 }
 

@@ -25,6 +25,8 @@ int32_t aoti_torch_get_dim(TensorHandle tensor, int64_t* dim);
 int32_t aoti_torch_get_sizes(TensorHandle tensor, int64_t** sizes);
 int32_t aoti_torch_get_strides(TensorHandle tensor, int64_t** strides);
 int32_t aoti_torch_get_dtype(TensorHandle tensor, int32_t* dtype);
+int32_t aoti_torch_get_device_type(TensorHandle tensor, int32_t* type);
+int32_t aoti_torch_get_device_index(TensorHandle tensor, int32_t* index);
 int32_t aoti_torch_copy_(TensorHandle self, TensorHandle source, int32_t non_blocking);
 int32_t aoti_torch_empty_strided(int64_t dim, const int64_t* sizes, const int64_t* strides,
                                  int32_t dtype, int32_t device_type, int32_t device_index,

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "cpu/kernels.h"
+#include "problem.h"
 #include "shim.h"
 
 namespace csta {
@@ -18,6 +18,12 @@ inline void check_abi(int32_t error, const char* call) {
 inline void require(bool condition, const char* message) {
   if (!condition) throw std::runtime_error(std::string("csta_fast: ") + message);
 }
+
+struct Place {
+  int32_t type, index;
+
+  static Place cpu() { return {aoti_torch_device_type_cpu(), 0}; }
+};
 
 // Owns one reference to a tensor; empty for an absent optional argument.
 class Tensor {
@@ -44,6 +50,12 @@ class Tensor {
   const int64_t* sizes() const { return sizes_; }
   int32_t torch_dtype() const { return dtype_; }
   Dtype dtype() const;
+  Place place() const {
+    Place place{};
+    CSTA_ABI(aoti_torch_get_device_type(handle_, &place.type));
+    CSTA_ABI(aoti_torch_get_device_index(handle_, &place.index));
+    return place;
+  }
 
   const void* data() const {
     const void* data = nullptr;
@@ -63,18 +75,26 @@ class Tensor {
   // This tensor in contiguous or channels-last memory: itself where it is, else one copy.
   Tensor in_layout(bool channels_last) && {
     if (channels_last ? has_order({0, 2, 3, 1}) : is_contiguous()) return std::move(*this);
-    Tensor copy = empty(dim_, sizes_, dtype_, channels_last);
-    CSTA_ABI(aoti_torch_copy_(copy.handle_, handle_, 0));
+    Tensor copy = empty(dim_, sizes_, dtype_, channels_last, place());
+    copy.copy_from(*this);
     return copy;
   }
+  // This tensor, contiguous, in a dtype: itself where it is, else one copy.
+  Tensor in_dtype(int32_t dtype) && {
+    if (dtype_ == dtype) return std::move(*this).in_layout(false);
+    Tensor copy = empty(dim_, sizes_, dtype, false, place());
+    copy.copy_from(*this);
+    return copy;
+  }
+  void copy_from(const Tensor& other) { CSTA_ABI(aoti_torch_copy_(handle_, other.handle_, 0)); }
 
-  static Tensor empty(int64_t dim, const int64_t* sizes, int32_t dtype,
-                      bool channels_last = false) {
+  static Tensor empty(int64_t dim, const int64_t* sizes, int32_t dtype, bool channels_last = false,
+                      Place place = Place::cpu()) {
     int64_t strides[4];
     fill_strides(dim, sizes, channels_last, strides);
     TensorHandle handle = nullptr;
-    CSTA_ABI(aoti_torch_empty_strided(dim, sizes, strides, dtype, aoti_torch_device_type_cpu(), 0,
-                                      &handle));
+    CSTA_ABI(
+        aoti_torch_empty_strided(dim, sizes, strides, dtype, place.type, place.index, &handle));
     return Tensor(handle);
   }
 

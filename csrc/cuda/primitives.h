@@ -10,7 +10,10 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <cmath>
 #include <cstdint>
+
+#include "limits.h"
 
 #define CSTA_KERNEL static __global__ void
 #define CSTA_DEVICE __device__ __forceinline__
@@ -169,18 +172,11 @@ CSTA_DEVICE void arrive_after_copies(CopyBarrier* barrier) {
                : "memory");
 }
 
-CSTA_DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 CSTA_DEVICE float exponential(float value) { return expf(value); }
 CSTA_DEVICE double exponential(double value) { return exp(value); }
 
 CSTA_DEVICE float widen_half(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 CSTA_DEVICE uint16_t narrow_half(float number) { return __half_as_ushort(__float2half_rn(number)); }
-
-struct LaunchShape {
-  int64_t blocks;
-  int threads, cluster;
-  int64_t shared_bytes;
-};
 
 // Launches kernel(call) on a stream of the current device. 0, or the error's number.
 template <class Call>

@@ -7,6 +7,7 @@
 #include <functional>
 #include <tuple>
 
+#include "cuda/limits.h"
 #include "emulator.h"
 
 #define CSTA_KERNEL static void
@@ -74,9 +75,6 @@ inline void arrive_after_copies(CopyBarrier* barrier, Place place = Place::curre
   emulator::barrier_arrive_after_copies(barrier, place);
 }
 
-inline uint32_t multiply_high(uint32_t a, uint32_t b) {
-  return static_cast<uint32_t>((uint64_t{a} * b) >> 32);
-}
 inline float exponential(float value) { return std::exp(value); }
 inline double exponential(double value) { return std::exp(value); }
 
@@ -91,12 +89,6 @@ inline uint16_t narrow_half(float number) {
   std::memcpy(&bits, &value, sizeof bits);
   return bits;
 }
-
-struct LaunchShape {
-  int64_t blocks;
-  int threads, cluster;
-  int64_t shared_bytes;
-};
 
 // A launch of kernel(call); there is no stream, and nothing to go wrong but the kernel.
 template <class Call>

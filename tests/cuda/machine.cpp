@@ -63,6 +63,7 @@ void Machine::add_barrier(void* where, unsigned arrivals) {
   const auto [place, fresh] = barriers_.try_emplace(where);
   if (!fresh) fail("a barrier is initialised twice");
   place->second.arrivals = place->second.pending = arrivals;
+  place->second.owner = current_;
 }
 
 void Machine::take_off(const Flight& flight) {

@@ -21,10 +21,13 @@ constexpr size_t kGuard = 128;  // bytes behind shared memory that must stay as 
 constexpr size_t kMostFlights = 65536;
 constexpr unsigned char kUnwritten = 0xff, kGuarding = 0xa5;  // 0xff...: NaN in every float type
 
+struct Fiber;
+
 // A barrier that copies arrive at. Its phase ends when nothing is pending, arrivals or bytes.
 struct Barrier {
   unsigned arrivals = 0, pending = 0, phase = 0;
   int64_t bytes = 0;
+  const Fiber* owner = nullptr;  // who initialised it
   bool fenced = false;
 
   void settle() {
@@ -33,8 +36,6 @@ struct Barrier {
     ++phase;
   }
 };
-
-struct Fiber;
 
 // A copy on its way, whose bytes count at a barrier; or one whose thread will announce it; or the
 // announcement, an arrival that comes after all of its thread's.
@@ -115,7 +116,7 @@ class Machine {
   Barrier& barrier(void* where);
   void add_barrier(void* where, unsigned arrivals);
   void fence_barriers() {
-    for (auto& [where, barrier] : barriers_) barrier.fenced = true;
+    for (auto& [where, barrier] : barriers_) barrier.fenced |= barrier.owner == current_;
   }
 
   void take_off(const Flight& flight);

@@ -1,0 +1,117 @@
+// A block of a cluster at work on a sample: its room, its part of the sample, and its peers.
+#pragma once
+
+#include "ring.h"
+
+namespace csta::cuda {
+
+// Positions of an axis whose heads a block computes.
+struct Own {
+  int begin, end;
+
+  CSTA_DEVICE Own(const Call& call, int axis, int rank)
+      : begin(smaller(call.axes[axis].length, rank * call.plan.share[axis])),
+        end(smaller(call.axes[axis].length, begin + call.plan.share[axis])) {}
+  CSTA_DEVICE int count() const { return end - begin; }
+};
+
+template <class Element>
+struct Block {
+  using Scalar = Arithmetic<Element>;
+
+  const Call& call;
+  const int rank, first_group;
+  const Slice slice;
+  Scalar* const room;
+
+  CSTA_DEVICE explicit Block(const Call& call)
+      : call(call),
+        rank(cluster_rank()),
+        first_group(call.channels_last ? 0
+                                       : call.by_width.quotient(smaller(
+                                             rank * call.plan.own, larger(call.channels - 1, 0)))),
+        slice(call, rank),
+        room(call.plan.room_is_shared
+                 ? reinterpret_cast<Scalar*>(shared_memory() + kPrefixBytes)
+                 : static_cast<Scalar*>(call.rooms) + block() * call.plan.room.scalars) {}
+
+  CSTA_DEVICE int* scratch() const {
+    return reinterpret_cast<int*>(shared_memory() + kBarrierBytes);
+  }
+  CSTA_DEVICE unsigned char* slots() const {
+    const int64_t bytes =
+        call.plan.room_is_shared ? call.plan.room.scalars * int64_t{sizeof(Scalar)} : 0;
+    return shared_memory() + kPrefixBytes + (bytes + 127) / 128 * 128;
+  }
+  CSTA_DEVICE uint8_t* flags() const {
+    return reinterpret_cast<uint8_t*>(room + call.plan.room.real);
+  }
+
+  // A piece of a peer's room.
+  CSTA_DEVICE Scalar* of(int other, int64_t offset) const {
+    if (call.plan.room_is_shared) return peer(room + offset, other);
+    return room + (other - rank) * call.plan.room.scalars + offset;
+  }
+
+  // A block's sums by channel and position, as absolute numbers. Neighbours in x's memory are
+  // neighbours here.
+  CSTA_DEVICE Table<Scalar> sums(int axis, int other) const {
+    return sums_at(axis, other, of(other, call.plan.room.sums[axis]));
+  }
+  CSTA_DEVICE Table<Scalar> own_sums(int axis) const {
+    return sums_at(axis, rank, room + call.plan.room.sums[axis]);
+  }
+
+  // Rows of numbers at the block's own positions.
+  CSTA_DEVICE Table<Scalar> own_rows(int axis, int64_t offset) const {
+    return rows_at(axis, rank, room + offset);
+  }
+  CSTA_DEVICE Table<Scalar> rows(int axis, int other, int64_t offset) const {
+    return rows_at(axis, other, of(other, offset));
+  }
+
+  // Rows of whole axes, one for each of the groups of the slice.
+  CSTA_DEVICE Table<Scalar> group_rows(int axis, int64_t offset, int other) const {
+    const int length = call.axes[axis].length;
+    const int first = group_of(other);
+    return {of(other, offset) - int64_t{first} * length, length, 1};
+  }
+  CSTA_DEVICE Table<Scalar> own_group_rows(int axis, int64_t offset) const {
+    const int length = call.axes[axis].length;
+    return {room + offset - int64_t{first_group} * length, length, 1};
+  }
+  CSTA_DEVICE int group_of(int other) const {
+    if (call.channels_last) return 0;
+    return call.by_width.quotient(smaller(other * call.plan.own, larger(call.channels - 1, 0)));
+  }
+  // The groups that the slice has channels of.
+  CSTA_DEVICE int groups() const {
+    if (call.channels == 0) return rank == 0 ? call.groups : 0;
+    if (slice.channel_begin >= slice.channel_end) return 0;
+    return call.by_width.quotient(slice.channel_end - 1) + 1 - first_group;
+  }
+
+  // What a tensor [N, rows, length] holds for sample n.
+  CSTA_DEVICE Table<Scalar> tensor(void* tensor, int64_t n, int rows, int axis) const {
+    const int length = call.axes[axis].length;
+    return {static_cast<Scalar*>(tensor) + n * rows * length, length, 1};
+  }
+
+  CSTA_DEVICE void clear(int64_t offset, int64_t count) const {
+    for (int64_t i = thread(); i < count; i += threads()) room[offset + i] = 0;
+  }
+
+ private:
+  CSTA_DEVICE Table<Scalar> sums_at(int axis, int other, Scalar* first) const {
+    const int length = call.axes[axis].length, begin = other * call.plan.own;
+    if (!call.channels_last) return {first - int64_t{begin} * length, length, 1};
+    const int from = axis == kFrames ? begin : 0;
+    return {first - int64_t{from} * call.channels, 1, call.channels};
+  }
+  CSTA_DEVICE Table<Scalar> rows_at(int axis, int other, Scalar* first) const {
+    const int share = call.plan.share[axis];
+    return {first - int64_t{other} * share, share, 1};
+  }
+};
+
+}  // namespace csta::cuda

@@ -1,0 +1,82 @@
+// Everything that a kernel is told, in one struct that is passed by value.
+#pragma once
+
+#include "../problem.h"
+#include "divisor.h"
+
+namespace csta::cuda {
+
+constexpr int kFrames = 0, kJoints = 1;  // the two axes
+
+// Where the numbers of a sample that are not x's lie in a block's room, in scalars from its start.
+struct Room {
+  int64_t sums[2];       // of x: [own channels][T] and [V], or [own frames][C] and [V][C]
+  int64_t staged[2];     // means (forward) or their gradients (backward): [C][own positions]
+  int64_t hidden[2];     // forward: [H][own positions]
+  int64_t scores[2];     // logits: [G][own positions]
+  int64_t attention[2];  // of own groups: [groups][T] and [V]
+  int64_t scaled;        // kappa times the joints' attention: [groups][V]
+  int64_t gradients[2];  // of the attention, this block's part: [groups][T] and [V]
+  int64_t products;      // sums of u * x over a group's channels: [groups][positions]
+  int64_t real;          // one byte for every frame and joint
+  int64_t scalars;       // in all
+};
+
+// How a sample is spread over the blocks of a cluster, and a block's part over chunks.
+struct Plan {
+  int cluster = 1;   // blocks
+  int threads = 0;   // of a block
+  int clusters = 0;  // at most; each takes one sample after the other
+
+  int own;       // channels of a block; in channels-last memory, frames
+  int share[2];  // positions of each axis whose heads a block computes
+  int groups;    // of a block's channels, at most
+  int channels_of_chunk;
+  int positions_of_chunk;
+  int pieces;  // chunks that a plane is cut into, where a chunk is less than one
+
+  int slots[2];  // chunks of x (or, in backward, u first) that a block has room for: u's and x's
+  int slot_bytes;
+  int products;  // scalars
+  Room room;
+  bool room_is_shared;  // in shared memory, or else in `Call::rooms`
+  int64_t shared_bytes;
+};
+
+struct AxisCall {
+  int length;                     // T or V
+  int hidden;                     // H
+  const void *w1, *b1, *w2, *b2;  // [H, C], [H], [G, H], [G] in the arithmetic type
+  const void* logits;             // [N, G, length] in the arithmetic type, where there is no head
+  void* attention;                // [N, G, length]: out in forward, in in backward
+  const void* upstream;           // its gradient, or null
+  void* score_gradients;          // [N, G, length]: of the logits
+  void* means;                    // [N, C, length]: for the gradients of the weights
+  void* hidden_values;            // [N, H, length]
+  void* hidden_gradients;         // [N, H, length]
+  void* pooled;  // [N, C, length] in x's type: `pool`'s results, or their gradients
+};
+
+struct Call {
+  int64_t samples;
+  int channels, groups;
+  AxisCall axes[2];
+  bool channels_last, has_heads;
+
+  const int64_t* lengths;     // [N] or null
+  const uint8_t* frame_mask;  // [N, T] or null
+  const uint8_t* joint_mask;  // [N, V] or [V] (stride 0), or null
+  int64_t joint_mask_stride;
+  Gate gate;
+  bool scale_by_mean, residual;
+  double scale;
+
+  const void* x;
+  const void* u;  // the gradient of y
+  void* out;      // y, or the gradient of x (null where it is not wanted)
+  void* rooms;    // of all blocks, where they are not in shared memory
+  Plan plan;
+  Divisor by_channels, by_joints, by_plane, by_width;  // width: channels of a group
+};
+
+}  // namespace csta::cuda

@@ -1,0 +1,32 @@
+// Division without dividing, on the host and on the device.
+#pragma once
+
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define CSTA_ANYWHERE __host__ __device__ __forceinline__
+#else
+#define CSTA_ANYWHERE inline
+#endif
+
+namespace csta::cuda {
+
+// Division by a number that is known when a kernel is launched, of anything below 2^31: a
+// multiplication and a shift (Granlund and Montgomery, 1994).
+struct Divisor {
+  uint32_t divisor = 1, magic = 1, shift = 0;
+
+  Divisor() = default;
+  explicit Divisor(int64_t value) : divisor(value > 0 ? static_cast<uint32_t>(value) : 1) {
+    while ((uint64_t{1} << shift) < divisor) ++shift;
+    const uint64_t scaled = (uint64_t{1} << 32) * ((uint64_t{1} << shift) - divisor);
+    magic = static_cast<uint32_t>(scaled / divisor + 1);
+  }
+  CSTA_ANYWHERE int quotient(int value) const {
+    const auto number = static_cast<uint32_t>(value);
+    return static_cast<int>((static_cast<uint32_t>((uint64_t{number} * magic) >> 32) + number) >>
+                            shift);
+  }
+};
+
+}  // namespace csta::cuda

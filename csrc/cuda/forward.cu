@@ -1,0 +1,140 @@
+// Forward: one cluster takes a sample through all steps.
+#include "gates.h"
+#include "heads.h"
+#include "kernels.h"
+#include "reweight.h"
+
+namespace csta::cuda {
+namespace {
+
+template <class Element>
+class Forward {
+  using Scalar = Arithmetic<Element>;
+
+ public:
+  CSTA_DEVICE explicit Forward(const Call& call)
+      : call_(call),
+        block_(call),
+        ring_(reinterpret_cast<CopyBarrier*>(shared_memory()), block_.slots(), call.plan.slots[0],
+              call.plan.slot_bytes) {
+    block_barrier();
+  }
+
+  CSTA_DEVICE void run(int64_t n) {
+    x_ = static_cast<const Element*>(call_.x) +
+         n * call_.channels * call_.axes[kFrames].length * call_.axes[kJoints].length;
+    read_end_ = (call_.residual ? call_.axes[kFrames].length : length_of(call_, n)) *
+                call_.axes[kJoints].length;
+    const int chunks = block_.slice.chunks, slots = ring_.slots();
+    const int first = call_.has_heads ? 0 : larger(chunks - slots, 0);
+    for (int j = first; j < smaller(chunks, first + slots); ++j) load(j);
+    const Real real = find_real(call_, n, block_.flags(), block_.scratch());
+    if (call_.has_heads) score(real);
+    attend_to(n, real);
+    // A peer may still need this block's logits: it may leave, or begin another sample, when all
+    // have theirs.
+    if (call_.has_heads) cluster_arrive();
+    reweight(real, static_cast<Element*>(call_.out) + (x_ - static_cast<const Element*>(call_.x)));
+    if (call_.has_heads) cluster_wait();
+  }
+
+ private:
+  CSTA_DEVICE void load(int number) {
+    ring_.load(x_, block_.slice.chunk(call_, number), number, read_end_);
+  }
+
+  CSTA_DEVICE void score(const Real& real) {
+    const Room& room = call_.plan.room;
+    block_.clear(room.sums[kFrames], room.staged[kFrames] - room.sums[kFrames]);
+    block_barrier();
+    const int chunks = block_.slice.chunks, slots = ring_.slots();
+    for (int j = 0; j < chunks; ++j) {
+      const Chunk chunk = block_.slice.chunk(call_, j);
+      ring_.wait_for(j);
+      pool(call_, chunk, ring_.data(x_, chunk, j), real, block_.own_sums(kFrames),
+           block_.own_sums(kJoints));
+      block_barrier();
+      if (j + slots < chunks) load(j + slots);
+    }
+    cluster_arrive();
+    cluster_wait();
+#pragma unroll 1
+    for (int axis = kFrames; axis <= kJoints; ++axis) {
+      gather_means(block_, axis, real, block_.own_rows(axis, room.staged[axis]));
+    }
+    block_barrier();
+#pragma unroll 1
+    for (int axis = kFrames; axis <= kJoints; ++axis) {
+      hidden_values(block_, axis, block_.own_rows(axis, room.staged[axis]),
+                    block_.own_rows(axis, room.hidden[axis]));
+    }
+    block_barrier();
+#pragma unroll 1
+    for (int axis = kFrames; axis <= kJoints; ++axis) {
+      logits(block_, axis, block_.own_rows(axis, room.hidden[axis]),
+             block_.own_rows(axis, room.scores[axis]));
+    }
+    cluster_arrive();
+    cluster_wait();
+  }
+
+  CSTA_DEVICE void attend_to(int64_t n, const Real& real) {
+    block_barrier();
+#pragma unroll 1
+    for (int axis = kFrames; axis <= kJoints; ++axis) attend(block_, axis, n, real);
+    block_barrier();
+#pragma unroll 1
+    for (int axis = kFrames; axis <= kJoints; ++axis) write_attention(block_, axis, n);
+    scale_joints(block_, scale<Element>(call_, real));
+    block_barrier();
+  }
+
+  // From the last chunk, which is there, to the first, which may have to be read again.
+  CSTA_DEVICE void reweight(const Real& real, Element* y) {
+    const Room& room = call_.plan.room;
+    const Coupling<Scalar> coupling{block_.own_group_rows(kFrames, room.attention[kFrames]),
+                                    block_.own_group_rows(kJoints, room.scaled)};
+    const Table<Scalar> none{};
+    const Reweight<Element> reweight(call_, real, coupling, false, none, none);
+    const int chunks = block_.slice.chunks, slots = ring_.slots();
+    for (int j = chunks - 1; j >= 0; --j) {
+      const Chunk chunk = block_.slice.chunk(call_, j);
+      if (!call_.has_heads || j < chunks - slots) ring_.wait_for(j);
+      reweight.run(chunk, ring_.data(x_, chunk, j), y);
+      block_barrier();
+      if (j - slots >= 0) load(j - slots);
+    }
+  }
+
+  const Call& call_;
+  Block<Element> block_;
+  Ring<Element> ring_;
+  const Element* x_ = nullptr;
+  int read_end_ = 0;
+};
+
+template <class Element>
+CSTA_KERNEL CSTA_BOUNDS(kMostThreads, 2) forward_kernel(CSTA_PARAMETER Call call) {
+  Forward<Element> forward(call);
+  const int64_t step = blocks() / cluster_size();
+  for (int64_t n = block() / cluster_size(); n < call.samples; n += step) forward.run(n);
+}
+
+template <class Element>
+int launch_of(const Call& call, void* stream) {
+  return launch(&forward_kernel<Element>, shape_of(call), call, stream);
+}
+
+}  // namespace
+
+int launch_forward(const Call& call, Dtype dtype, void* stream) {
+  switch (dtype) {
+    case Dtype::float32: return launch_of<float>(call, stream);
+    case Dtype::float64: return launch_of<double>(call, stream);
+    case Dtype::float16: return launch_of<Half>(call, stream);
+    case Dtype::bfloat16: return launch_of<BFloat16>(call, stream);
+  }
+  return 1;
+}
+
+}  // namespace csta::cuda

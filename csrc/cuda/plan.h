@@ -1,0 +1,37 @@
+// How a call is spread over the machine, from its shape and the device's limits alone: never from
+// the number of samples, on which no sample's result may depend.
+#pragma once
+
+#include "call.h"
+
+namespace csta::cuda {
+
+// What the plan must know of a device.
+struct Device {
+  int multiprocessors;
+  bool has_clusters;            // compute capability 9.0 and later
+  int64_t shared_of_block;      // bytes that a block may have
+  int64_t shared_of_processor;  // bytes that blocks on one multiprocessor share
+};
+
+// The numbers that were chosen rather than derived; tests choose smaller ones.
+struct Tuning {
+  // A chunk is long enough to keep the memory busy with few requests, and short enough that the
+  // first pass begins early and that a block has several.
+  int64_t chunk_bytes = 16384;
+  int threads = 256;
+  // Eight blocks is what every device with clusters can place.
+  int most_blocks = 8;
+  // Chunks of a tensor that is read once: one is worked on, the others are on their way.
+  int slots_of_stream = 4;
+  int64_t most_shared = INT64_MAX;  // of a block; less than the device has
+};
+Tuning& tuning();
+
+enum class Task { forward, backward, pool, pool_backward };
+
+// Completes call.plan and its divisors. False where the call is too large for 32-bit positions, or
+// not even one position of it fits in shared memory.
+bool make_plan(Call& call, Dtype dtype, Task task, const Device& device);
+
+}  // namespace csta::cuda

@@ -1,0 +1,152 @@
+// Step 1 alone, and its gradient.
+#include "heads.h"
+#include "kernels.h"
+#include "passes.h"
+
+namespace csta::cuda {
+namespace {
+
+template <class Element>
+class Pool {
+  using Scalar = Arithmetic<Element>;
+
+ public:
+  CSTA_DEVICE explicit Pool(const Call& call)
+      : call_(call),
+        block_(call),
+        ring_(reinterpret_cast<CopyBarrier*>(shared_memory()), block_.slots(), call.plan.slots[0],
+              call.plan.slot_bytes) {
+    block_barrier();
+  }
+
+  CSTA_DEVICE void run(int64_t n) {
+    const int joints = call_.axes[kJoints].length;
+    const auto* x = static_cast<const Element*>(call_.x) +
+                    n * call_.channels * call_.axes[kFrames].length * joints;
+    const int chunks = block_.slice.chunks, slots = ring_.slots();
+    const int read_end = length_of(call_, n) * joints;
+    const auto load = [&](int j) { ring_.load(x, block_.slice.chunk(call_, j), j, read_end); };
+    for (int j = 0; j < smaller(chunks, slots); ++j) load(j);
+    const Real real = find_real(call_, n, block_.flags(), block_.scratch());
+    const Room& room = call_.plan.room;
+    block_.clear(room.sums[kFrames], room.staged[kFrames] - room.sums[kFrames]);
+    block_barrier();
+    for (int j = 0; j < chunks; ++j) {
+      const Chunk chunk = block_.slice.chunk(call_, j);
+      ring_.wait_for(j);
+      pool(call_, chunk, ring_.data(x, chunk, j), real, block_.own_sums(kFrames),
+           block_.own_sums(kJoints));
+      block_barrier();
+      if (j + slots < chunks) load(j + slots);
+    }
+    cluster_arrive();
+    cluster_wait();
+#pragma unroll 1
+    for (int axis = kFrames; axis <= kJoints; ++axis) {
+      gather_means(block_, axis, real, block_.own_rows(axis, room.staged[axis]));
+    }
+    cluster_arrive();
+    cluster_wait();
+#pragma unroll 1
+    for (int axis = kFrames; axis <= kJoints; ++axis) write(n, axis);
+    block_barrier();
+  }
+
+ private:
+  CSTA_DEVICE void write(int64_t n, int axis) const {
+    const AxisCall& the = call_.axes[axis];
+    const Own own(call_, axis, block_.rank);
+    const Table<Scalar> means = block_.own_rows(axis, call_.plan.room.staged[axis]);
+    auto* out = static_cast<Element*>(the.pooled) + n * call_.channels * the.length;
+    for (int i = thread(); i < call_.channels * own.count(); i += threads()) {
+      const int c = i / own.count(), l = own.begin + i % own.count();
+      out[int64_t{c} * the.length + l] = narrow<Element>(means.at(c, l));
+    }
+  }
+
+  const Call& call_;
+  Block<Element> block_;
+  Ring<Element> ring_;
+};
+
+template <class Element>
+CSTA_KERNEL CSTA_BOUNDS(kMostThreads, 2) pool_kernel(CSTA_PARAMETER Call call) {
+  Pool<Element> pool(call);
+  const int64_t step = blocks() / cluster_size();
+  for (int64_t n = block() / cluster_size(); n < call.samples; n += step) pool.run(n);
+}
+
+// dx = dp_f / V_n + dp_j / T_n where real. A block takes planes, or in channels-last memory
+// frames, of one sample after the other.
+template <class Element>
+CSTA_KERNEL CSTA_BOUNDS(kMostThreads, 2) pool_backward_kernel(CSTA_PARAMETER Call call) {
+  using Scalar = Arithmetic<Element>;
+  const int frames = call.axes[kFrames].length, joints = call.axes[kJoints].length;
+  const int rank = cluster_rank();
+  auto* flags = reinterpret_cast<uint8_t*>(shared_memory() + kPrefixBytes);
+  if (!call.plan.room_is_shared) {
+    flags = static_cast<uint8_t*>(call.rooms) + block() * (frames + joints);
+  }
+  const Slice slice(call, rank);
+  for (int64_t n = block() / cluster_size(); n < call.samples; n += blocks() / cluster_size()) {
+    block_barrier();
+    const Real real =
+        find_real(call, n, flags, reinterpret_cast<int*>(shared_memory() + kBarrierBytes));
+    block_barrier();
+    const auto frame_count = static_cast<Scalar>(larger(real.count[kFrames], 1));
+    const auto joint_count = static_cast<Scalar>(larger(real.count[kJoints], 1));
+    const auto* of_frames =
+        static_cast<const Element*>(call.axes[kFrames].pooled) + n * call.channels * frames;
+    const auto* of_joints =
+        static_cast<const Element*>(call.axes[kJoints].pooled) + n * call.channels * joints;
+    auto* out = static_cast<Element*>(call.out) + n * call.channels * frames * joints;
+    for (int j = 0; j < slice.chunks; ++j) {
+      const Chunk chunk = slice.chunk(call, j);
+      const int count = chunk.channels() * chunk.positions();
+      for (int i = thread(); i < count; i += threads()) {
+        const Item item(i, chunk.channels(), chunk.positions(), call.channels_last);
+        const int c = chunk.channel_begin + item.row, p = chunk.position_begin + item.column;
+        const int t = call.by_joints.quotient(p), v = p - t * joints;
+        Scalar value = 0;
+        if (real.frame(t) && real.joint(v)) {
+          value = static_cast<Scalar>(widen(of_frames[int64_t{c} * frames + t])) / joint_count +
+                  static_cast<Scalar>(widen(of_joints[int64_t{c} * joints + v])) / frame_count;
+        }
+        out[chunk.offset + i] = narrow<Element>(value);
+      }
+    }
+  }
+}
+
+template <class Element>
+int launch_pool_of(const Call& call, void* stream) {
+  return launch(&pool_kernel<Element>, shape_of(call), call, stream);
+}
+template <class Element>
+int launch_pool_backward_of(const Call& call, void* stream) {
+  return launch(&pool_backward_kernel<Element>, shape_of(call), call, stream);
+}
+
+}  // namespace
+
+int launch_pool(const Call& call, Dtype dtype, void* stream) {
+  switch (dtype) {
+    case Dtype::float32: return launch_pool_of<float>(call, stream);
+    case Dtype::float64: return launch_pool_of<double>(call, stream);
+    case Dtype::float16: return launch_pool_of<Half>(call, stream);
+    case Dtype::bfloat16: return launch_pool_of<BFloat16>(call, stream);
+  }
+  return 1;
+}
+
+int launch_pool_backward(const Call& call, Dtype dtype, void* stream) {
+  switch (dtype) {
+    case Dtype::float32: return launch_pool_backward_of<float>(call, stream);
+    case Dtype::float64: return launch_pool_backward_of<double>(call, stream);
+    case Dtype::float16: return launch_pool_backward_of<Half>(call, stream);
+    case Dtype::bfloat16: return launch_pool_backward_of<BFloat16>(call, stream);
+  }
+  return 1;
+}
+
+}  // namespace csta::cuda
