@@ -35,6 +35,7 @@ BACKENDS = (
         "cuda" if torch.cuda.is_available() else "cpu",
         interpreted=triton_backend.INTERPRETED,
     ),
+    Backend("cuda-emulated", "cpu", interpreted=True),
     Backend("reference", "cpu", keeps_layout=False),
 )
 
@@ -58,5 +59,9 @@ def require(name: str) -> None:
         if native_was_declined():
             pytest.skip(library.failure)
         pytest.fail(library.failure)
+    if name == "cuda-emulated":
+        import emulation
+
+        emulation.install()
     if name == "triton" and triton_backend.MISSING is not None:
         pytest.skip(triton_backend.MISSING)

@@ -1,19 +1,38 @@
-"""Compiles the CUDA kernels for the CPU, over the emulator in tests/cuda."""
+"""Compiles the CUDA kernels for the CPU, over the emulator in tests/cuda; and their backend there.
+
+The backend goes by the name ``cuda-emulated``. Nothing but a test that names it gets it: it is no
+entry of the package's list.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+
+from csta_fast import backends
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "tests" / "cuda"
 MACHINE = tuple(FOLDER / f"{name}.cpp" for name in ("emulator", "machine", "fibers"))
+KERNELS = tuple(
+    ROOT / "csrc" / "cuda" / name
+    for name in ("forward.cu", "backward.cu", "pooling.cu", "weights.cu", "plan.cpp", "job.cpp")
+)
+_LIBRARY = (*KERNELS, ROOT / "csrc" / "cuda" / "register.cpp", FOLDER / "emulated_device.cpp")
+_NAMESPACE = "csta_fast_emulated"
+_NAMES = f"""'-DCSTA_NAMESPACE="{_NAMESPACE}"' '-DCSTA_DISPATCH_KEY="CPU"'"""
 _COMMON = "-std=c++20 -Wall -Wextra -Wno-unknown-pragmas -fPIC -Icsrc -Itests/cuda"
 _MODES = {
     "plain": "-O1",
@@ -45,6 +64,7 @@ def build(
 ) -> Path:  # fmt: skip
     """Compile C++ and CUDA sources and link them with the machine; the result's path."""
     words = compiler()
+    options += " " + os.environ.get("CXXFLAGS", "")
 
     def compile_file(source: Path) -> str:
         unwatched = mode == "thread" and source in MACHINE
@@ -66,3 +86,68 @@ def _run(*command: object) -> None:
         [str(word) for word in command], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stderr[-4000:]}"
+
+
+def _library() -> Path:
+    """The emulated kernels, compiled unless the same sources were before."""
+    sources = sorted(
+        path
+        for folder in (ROOT / "csrc", ROOT / "csrc" / "cuda", FOLDER)
+        for path in folder.iterdir()
+        if path.suffix in (".h", ".cpp", ".cu")
+    )
+    flags = os.environ.get("CXXFLAGS", "")
+    state = hashlib.sha256("".join([flags, *(path.read_text() for path in sources)]).encode())
+    library = ROOT / "build" / "emulated" / f"{state.hexdigest()[:16]}.so"
+    if not library.exists():
+        folder = Path(torch.__file__).parent / "lib"
+        link = f"-shared -Wl,-Bsymbolic -L{folder} -Wl,--no-as-needed -ltorch_cpu"
+        with tempfile.TemporaryDirectory() as temporary:
+            fresh = build(Path(temporary), _LIBRARY, "plain", _NAMES, link)
+            library.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(fresh, library.with_suffix(f".{os.getpid()}"))
+        library.with_suffix(f".{os.getpid()}").replace(library)
+    return library
+
+
+class _Backends(dict[str, Any]):
+    """The package's backends, and one that is found by its name and listed nowhere."""
+
+    def __init__(self, listed: dict[str, Any], hidden: Any) -> None:
+        super().__init__(listed)
+        self.hidden = hidden
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.hidden if name == self.hidden.name else super().get(name, default)
+
+
+@lru_cache(maxsize=1)
+def install() -> ctypes.CDLL:
+    """Make the backend ``cuda-emulated``, once; returns the library to adjust it."""
+    path = _library()
+    library = ctypes.CDLL(str(path))
+    torch.ops.load_library(str(path))
+    backend = backends._fused(
+        "cuda-emulated", _NAMESPACE, "the CUDA kernels on the CPU", lambda x: None,
+        backends.ops.register,
+    )  # fmt: skip
+    backends.BACKENDS = _Backends(backends.BACKENDS, backend)
+    library.emulated_bytes.restype = ctypes.c_uint64
+    adjust(library)
+    return library
+
+
+ORDERS = {"forward": 0, "reverse": 1, "random": 2}
+LANDINGS = {"at once": 0, "late": 1, "random": 2}
+
+
+def adjust(
+    library: ctypes.CDLL, *, order: str = "forward", landing: str = "late", seed: int = 1,
+    bulk_copies: bool = True, clusters: bool = True, shared_bytes: int = 232_448,
+    chunk_bytes: int = 16_384, threads: int = 64, most_blocks: int = 8,
+) -> None:  # fmt: skip
+    """Say how the kernels run from now on: the threads' order, the device, the plan's sizes."""
+    library.emulate(
+        ORDERS[order], LANDINGS[landing], seed, bulk_copies, clusters,
+        ctypes.c_int64(shared_bytes), ctypes.c_int64(chunk_bytes), threads, most_blocks,
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from backends import BACKENDS, Backend, require
 from cases import CASES, FEW_CASES, Case
 from contract import check
 
-#: What the interpreter of Triton's kernels takes: small calls, and a few as large as in models.
+#: What Triton's interpreter and the emulator of CUDA's take: small calls, and a few as in models.
 _INTERPRETED = 4_000
 _INTERPRETED_MODELS = {"model_hcn", "model_ucla", "coordinates", "couple_latency"}
 

@@ -80,7 +80,7 @@ CSTA_DEVICE void hidden_values(const Block<Element>& block, int axis,
   const auto *w1 = static_cast<const Scalar*>(head.w1), *b1 = static_cast<const Scalar*>(head.b1);
   product<Scalar>(
       Own(block.call, axis, block.rank), head.hidden, channels,
-      [&](int h, int c) { return w1[int64_t{h} * channels + c]; }, means, hidden,
+      [&](int h, int c) { return w1[h * channels + c]; }, means, hidden,
       [&](int h, int, Scalar sum) {
         const Scalar value = sum + b1[h];
         return value <= 0 ? Scalar{0} : value;
@@ -97,7 +97,7 @@ CSTA_DEVICE void logits(const Block<Element>& block, int axis,
   const auto *w2 = static_cast<const Scalar*>(head.w2), *b2 = static_cast<const Scalar*>(head.b2);
   product<Scalar>(
       Own(block.call, axis, block.rank), block.call.groups, head.hidden,
-      [&](int g, int h) { return w2[int64_t{g} * head.hidden + h]; }, hidden, scores,
+      [&](int g, int h) { return w2[g * head.hidden + h]; }, hidden, scores,
       [&](int g, int, Scalar sum) { return sum + b2[g]; });
 }
 
@@ -112,7 +112,7 @@ CSTA_DEVICE void hidden_gradients(const Block<Element>& block, int axis,
   const auto* w2 = static_cast<const Scalar*>(head.w2);
   product<Scalar>(
       Own(block.call, axis, block.rank), head.hidden, block.call.groups,
-      [&](int h, int g) { return w2[int64_t{g} * head.hidden + h]; }, score_gradients, gradients,
+      [&](int h, int g) { return w2[g * head.hidden + h]; }, score_gradients, gradients,
       [&](int h, int l, Scalar sum) { return hidden.at(h, l) <= 0 ? Scalar{0} : sum; });
 }
 
@@ -128,7 +128,7 @@ CSTA_DEVICE void mean_gradients(const Block<Element>& block, int axis, const Rea
   const auto count = static_cast<Scalar>(larger(real.count[1 - axis], 1));
   product<Scalar>(
       Own(block.call, axis, block.rank), channels, head.hidden,
-      [&](int c, int h) { return w1[int64_t{h} * channels + c]; }, hidden_gradients, gradients,
+      [&](int c, int h) { return w1[h * channels + c]; }, hidden_gradients, gradients,
       [&](int, int, Scalar sum) { return sum / count; });
 }
 

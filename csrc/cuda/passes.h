@@ -105,12 +105,11 @@ CSTA_DEVICE void correlate(const Call& call, const Chunk& chunk, const Element* 
       const int count = smaller((first + g + 1) * width, chunk.channel_end) - begin;
       Scalar sum = 0;
       if (real.frame(t) && real.joint(span.begin + p - t * joints)) {
-        const int64_t at = int64_t{p} * chunk.position_stride;
+        const int at = p * chunk.position_stride;
         int c = call.channels_last ? p % count : 0;  // neighbours start in banks of their own
         Sum<Scalar> total;
         for (int k = 0; k < count; ++k) {
-          const int64_t element =
-              at + int64_t{begin - chunk.channel_begin + c} * chunk.channel_stride;
+          const int element = at + (begin - chunk.channel_begin + c) * chunk.channel_stride;
           total.add(static_cast<Scalar>(widen(x[element])) *
                     static_cast<Scalar>(widen(u[element])));
           if (++c == count) c = 0;

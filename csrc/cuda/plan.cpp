@@ -199,6 +199,9 @@ bool make_plan(Call& call, Dtype dtype, Task task, const Device& device) {
   for (const AxisCall& axis : call.axes) rows = std::max<int64_t>(rows, axis.hidden + 4);
   constexpr int64_t kMost = int64_t{1} << 30;
   if (frames * joints > kMost || rows * (frames + joints) > kMost) return false;
+  for (const AxisCall& axis : call.axes) {
+    if (int64_t{axis.hidden} * std::max(call.channels, call.groups) > kMost) return false;
+  }
   call.by_channels = Divisor(call.channels);
   call.by_joints = Divisor(joints);
   call.by_plane = Divisor(frames * joints);

@@ -40,6 +40,7 @@ class Here {
   explicit Here(const Arguments& arguments) : place_(arguments.place()), on_device_(place_) {}
 
   Place place() const { return place_; }
+  bool on_cpu() const { return place_.type == aoti_torch_device_type_cpu(); }  // emulated
   Tensor empty(int64_t dim, const int64_t* sizes, int32_t dtype, bool channels_last = false) const {
     return Tensor::empty(dim, sizes, dtype, channels_last, place_);
   }
@@ -114,7 +115,7 @@ void csta(StackValue* stack, uint64_t, uint64_t) {
 
   const Here here(arguments);
   Problem problem = problem_of(x, frame_tensors.groups());
-  masks.apply(problem, false);
+  masks.apply(problem, here.on_cpu());
   choices.apply(problem);
   const WideHead frame_head(std::move(frame_tensors), problem);
   const WideHead joint_head(std::move(joint_tensors), problem);
@@ -149,7 +150,7 @@ void csta_backward(StackValue* stack, uint64_t, uint64_t) {
 
   const Here here(arguments);
   Problem problem = problem_of(x, frame_tensors.groups());
-  masks.apply(problem, false);
+  masks.apply(problem, here.on_cpu());
   choices.apply(problem);
   HeadGradientTensors frame_gradients(frame_tensors), joint_gradients(joint_tensors);
   const WideHead frame_head(std::move(frame_tensors), problem);
@@ -188,7 +189,7 @@ void couple(StackValue* stack, uint64_t, uint64_t) {
   require(frame_logits.dim() == 3, "frame_logits: wanted (N, G, T)");
   Problem problem = problem_of(x, frame_logits.size(1));
   check_logits(problem, frame_logits, joint_logits);
-  masks.apply(problem, false);
+  masks.apply(problem, here.on_cpu());
   choices.apply(problem);
   const int32_t dtype = arithmetic_dtype(problem.dtype);
   const Tensor frames = std::move(frame_logits).in_dtype(dtype);
@@ -226,7 +227,7 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   const Here here(arguments);
   require(frame_attention.dim() == 3, "frame attention: wanted (N, G, T)");
   Problem problem = problem_of(x, frame_attention.size(1));
-  masks.apply(problem, false);
+  masks.apply(problem, here.on_cpu());
   choices.apply(problem);
   x = std::move(x).in_layout(problem.channels_last);
   upstream.match(problem);
@@ -254,7 +255,7 @@ void pool(StackValue* stack, uint64_t, uint64_t) {
 
   const Here here(arguments);
   Problem problem = problem_of(x, 1);
-  masks.apply(problem, false);
+  masks.apply(problem, here.on_cpu());
   x = std::move(x).in_layout(problem.channels_last);
   const int64_t frame_sizes[] = {problem.samples, problem.channels, problem.frames};
   const int64_t joint_sizes[] = {problem.samples, problem.channels, problem.joints};
@@ -287,7 +288,7 @@ void pool_backward(StackValue* stack, uint64_t, uint64_t) {
   const int64_t sizes[] = {frames.size(0), frames.size(1), frames.size(2), joints.size(2)};
   Tensor grad_x = here.empty(4, sizes, frames.torch_dtype(), channels_last);
   Problem problem = problem_of(grad_x, 1);
-  masks.apply(problem, false);
+  masks.apply(problem, here.on_cpu());
   Job job = here.job(Task::pool_backward, problem, nullptr, nullptr);
   here.run(job, {nullptr,
                  nullptr,

@@ -43,7 +43,7 @@ class Ring {
     if (copies_in_bulk()) fence_before_bulk_copies();
     int bytes = 0;
     for (int run = 0; run < runs; ++run) {
-      const int64_t begin = int64_t{run} * chunk.channel_stride;
+      const int begin = run * chunk.channel_stride;
       bytes += copy(from + begin, to + begin, wanted, barriers_ + slot);
     }
     if (copies_in_bulk() && thread() == 0) {

@@ -73,11 +73,12 @@ struct Slice {
   CSTA_DEVICE static int pieces(int whole, int piece) { return (whole + piece - 1) / piece; }
 };
 
-// Numbers by channel, or group, and position.
+// Numbers of one sample by channel, or group, and position. The plan refuses a call with 2^30 of
+// them.
 template <class Scalar>
 struct Table {
   Scalar* first;
-  int64_t row_stride, position_stride;
+  int row_stride, position_stride;
 
   CSTA_DEVICE Scalar& at(int row, int position) const {
     return first[row * row_stride + position * position_stride];

@@ -32,6 +32,9 @@ struct Launch {
   size_t shared_bytes;
 };
 
+// Bytes that copies have brought to shared memory, in all launches.
+uint64_t copied_bytes();
+
 // Calls body(context) once in every thread. Throws Error, and is of no further use to that launch.
 void run(const Launch& launch, void (*body)(void*), void* context);
 

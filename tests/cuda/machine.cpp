@@ -82,6 +82,7 @@ std::string Machine::whereabouts(const Fiber& fiber) const {
 void Machine::land(const Flight& flight) {
   acquire(&flights_tag_);
   if (flight.kind != Flight::Kind::arrival) std::memcpy(flight.to, flight.from, flight.bytes);
+  copied_bytes += flight.bytes;
   if (flight.kind == Flight::Kind::piece) return;
   release(flight.barrier);
   Barrier& barrier = barriers_.at(flight.barrier);

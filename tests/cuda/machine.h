@@ -82,6 +82,7 @@ struct Block {
 class Machine {
  public:
   Settings settings;
+  uint64_t copied_bytes = 0;  // by copies that land by themselves
 
   void run(const Launch& launch, void (*body)(void*), void* context);
 

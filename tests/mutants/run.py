@@ -39,10 +39,10 @@ static const int kSeededBug = std::atoi(std::getenv("SEEDED_BUG"));
 """
 _FILES = (
     "contract", "extremes", "bitwise", "messages", "layer", "training", "transforms", "operations",
-    "triton",
+    "triton", "cuda",
 )  # fmt: skip
 _OPTIONS = ("-m", "quick", "-x", "-q", "--tb=line", "--show-capture=no")
-_NATIVE, _TRITON = "not reference and not triton", "triton"
+_NATIVE, _TRITON, _CUDA = "not reference and not triton and not cuda", "triton", "cuda"
 
 
 def _run(folder: Path, *command: str, bug: int = 0) -> subprocess.CompletedProcess[str]:
@@ -108,7 +108,7 @@ def _build(folder: Path) -> None:
 def _noticed(mutant: Mutant, folder: Path) -> tuple[bool, str]:
     """Whether a test fails, or crashes, with the bug selected or planted in the folder."""
     bug = _number(mutant) if mutant.in_library else 0
-    chosen = _TRITON if mutant.in_triton else _NATIVE
+    chosen = _TRITON if mutant.in_triton else _CUDA if mutant.in_cuda else _NATIVE
     for files in ((mutant.tests,), tuple(name for name in _FILES if name != mutant.tests)):
         tested = _test(folder, files, chosen, bug)
         lines = tested.stdout.strip().splitlines()
@@ -152,7 +152,7 @@ def main() -> int:
         _copy_repository(ROOT, clean)
         _build(clean)
         print(f"built in {time.perf_counter() - begin:.0f} s", flush=True)
-        for kernels in (_NATIVE, _TRITON):
+        for kernels in (_NATIVE, _TRITON, _CUDA):
             unharmed = _test(clean, _FILES, kernels)
             if unharmed.returncode:
                 raise SystemExit(f"{unharmed.stdout[-3000:]}\nthe tests fail without a seeded bug")

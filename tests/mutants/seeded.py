@@ -24,6 +24,10 @@ class Mutant:
         return self.file.startswith("csrc/")
 
     @property
+    def in_cuda(self) -> bool:
+        return self.file.startswith("csrc/cuda/")
+
+    @property
     def in_triton(self) -> bool:
         return self.file.startswith("kernels/")
 

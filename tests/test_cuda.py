@@ -1,0 +1,117 @@
+"""The CUDA kernels on the emulator: every plan, whatever order the threads run in, and traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import emulation
+import pytest
+import torch
+from backends import BACKENDS
+from cases import FEW_CASES, Case, named
+from contract import Tensors, check, run
+from inputs import make
+
+from csta_fast import CSTA, functional
+
+EMULATED = next(backend for backend in BACKENDS if backend.name == "cuda-emulated")
+
+#: Plans that the small cases do not come to by themselves.
+PLANS: dict[str, dict[str, Any]] = {
+    "streamed": {"chunk_bytes": 256, "shared_bytes": 12_000, "order": "random"},
+    "two_blocks": {"chunk_bytes": 300, "shared_bytes": 20_000, "most_blocks": 2,
+                   "order": "reverse"},
+    "before_hopper": {"chunk_bytes": 512, "bulk_copies": False, "clusters": False},
+    "rooms_in_memory": {"chunk_bytes": 200, "shared_bytes": 5_000, "threads": 32},
+    "rooms_in_memory_before_hopper": {"chunk_bytes": 100, "shared_bytes": 6_000, "threads": 32,
+                                      "bulk_copies": False, "clusters": False},
+}  # fmt: skip
+
+_LARGE = 20_000
+_CASES = [case for case in FEW_CASES if torch.Size(case.shape).numel() <= _LARGE]
+
+
+@pytest.fixture
+def adjust() -> Iterator[Callable[..., None]]:
+    """Change how the emulated kernels run, until the test ends."""
+    library = emulation.install()
+    yield lambda **settings: emulation.adjust(library, **settings)
+    emulation.adjust(library)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("case", _CASES, ids=str)
+def test_plans(case: Case, plan: str, adjust: Callable[..., None]) -> None:
+    adjust(**PLANS[plan])
+    check(case, torch.float32, EMULATED)
+
+
+def _bits(case: Case) -> Tensors:
+    results, gradients = run(make(case, torch.float32), "cuda-emulated")
+    return {**results, **{f"gradient of {name}": value for name, value in gradients.items()}}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("plan", ["streamed", "before_hopper"])
+@pytest.mark.parametrize("name", ["odd", "masks_all", "last_odd", "pool_odd", "couple_two_groups"])
+def test_the_same_bits_whoever_runs_first(
+    name: str, plan: str, adjust: Callable[..., None]
+) -> None:
+    settings = {key: value for key, value in PLANS[plan].items() if key != "order"}
+    adjust(**settings)
+    wanted = _bits(named(name))
+    for order in emulation.ORDERS:
+        for landing in emulation.LANDINGS:
+            for seed in (1, 2) if "random" in (order, landing) else (1,):
+                adjust(**settings, order=order, landing=landing, seed=seed)
+                for key, value in _bits(named(name)).items():
+                    same = value.nan_to_num().equal(wanted[key].nan_to_num())
+                    assert same, (key, order, landing, seed)
+
+
+def _bytes_of(call: Callable[[], Any]) -> int:
+    library = emulation.install()
+    before = library.emulated_bytes()
+    call()
+    return int(library.emulated_bytes() - before)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("shape", [(2, 64, 64, 25), (2, 64, 100, 25)])
+def test_what_fits_a_cluster_is_read_once(
+    shape: tuple[int, int, int, int], channels_last: bool, adjust: Callable[..., None]
+) -> None:
+    """x once in forward; x and u once each in backward."""
+    adjust()
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
+    layer = CSTA(64, hidden=16, backend="cuda-emulated")
+    results = []
+    size = 4 * x.numel()
+    assert _bytes_of(lambda: results.append(layer(x))) == size
+    upstream = torch.ones_like(x)
+    assert _bytes_of(lambda: results[0].backward(upstream)) == 2 * size
+    assert _bytes_of(lambda: functional.pool(x, backend="cuda-emulated")) == size
+    logits = torch.randn(2, 1, shape[2]), torch.randn(2, 1, shape[3])
+    assert _bytes_of(lambda: functional.couple(x, *logits, backend="cuda-emulated")) == size
+
+
+def test_what_does_not_fit_is_read_again_in_part(adjust: Callable[..., None]) -> None:
+    """The second pass finds in shared memory what the first one read last."""
+    adjust(shared_bytes=100_000, clusters=False)
+    x = torch.randn(2, 64, 64, 25)
+    layer = CSTA(64, hidden=16, backend="cuda-emulated")
+    with torch.no_grad():
+        read = _bytes_of(lambda: layer(x)) / (4 * x.numel())
+    assert 1.7 < read < 1.95  # of 400 KiB, 100,000 bytes less the means stay
+
+
+def test_padding_is_not_read(adjust: Callable[..., None]) -> None:
+    adjust()
+    x = torch.randn(2, 64, 64, 25)
+    lengths = torch.tensor([16, 32])
+    layer = CSTA(64, hidden=16, backend="cuda-emulated")
+    with torch.no_grad():
+        assert _bytes_of(lambda: layer(x, lengths=lengths)) == 4 * x[0].numel() * 48 // 64
