@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from csta_fast import backends, functional, library, triton_backend
+from csta_fast import backends, cuda_backend, functional, library, triton_backend
 from csta_fast.structures import ARITHMETIC_DTYPES, HeadWeights
 from csta_fast.version import __version__
 
@@ -32,6 +32,7 @@ environment variables:
   CSTA_FAST_BACKEND=NAME   use this backend for every call (read at import)
   CSTA_FAST_ISA=NAME       use at most this instruction set: portable, avx2, avx512
   CSTA_FAST_NATIVE=0       when installing: leave the native kernels out
+  CSTA_FAST_CUDA=0         when installing: leave the CUDA kernels out; 1: fail without them
   OMP_NUM_THREADS=N        threads of PyTorch and of the kernels
 
 exit status: 0 if the self-test passed, with or without native kernels; 1 if it failed.
@@ -132,10 +133,19 @@ def print_installation() -> None:
         ("native library", f"{library.CPU_LIBRARY} ({built})"),
         ("instruction set", library.instruction_set()),
         ("threads", str(torch.get_num_threads())),
+        ("CUDA library", _state_of_cuda()),
         ("triton", _version_of_triton()),
         ("GPU", torch.cuda.get_device_name() if torch.cuda.is_available() else "none"),
     ):
         print(f"{name:16} {value}")
+
+
+def _state_of_cuda() -> str:
+    return (
+        f"{cuda_backend.LIBRARY} (loaded)"
+        if cuda_backend.FAILURE is None
+        else (f"none: {cuda_backend.FAILURE}")
+    )
 
 
 def _version_of_triton() -> str:

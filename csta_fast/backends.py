@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from csta_fast import composite, library, ops, triton_backend
+from csta_fast import composite, cuda_backend, library, ops, triton_backend
 from csta_fast.differentiation import Operations
 from csta_fast.structures import ARITHMETIC_DTYPES
 
@@ -63,6 +63,13 @@ _CPU = _fused(
     _native_refusal,
     ops.register if library.failure is None else None,
 )
+_CUDA = _fused(
+    "cuda",
+    cuda_backend.NAMESPACE,
+    "fused CUDA kernels, one pass over x; not yet run on a GPU",
+    cuda_backend.refusal,
+    ops.register if cuda_backend.FAILURE is None else None,
+)
 _TRITON = _fused(
     "triton",
     triton_backend.NAMESPACE,
@@ -81,7 +88,9 @@ _REFERENCE = Backend(
 )
 
 #: Every backend by name, in order of preference.
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (_CPU, _TRITON, _REFERENCE)}
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend for backend in (_CPU, _CUDA, _TRITON, _REFERENCE)
+}
 
 
 def _named(name: str, source: str) -> Backend:

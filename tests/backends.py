@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from csta_fast import library, triton_backend
+from csta_fast import cuda_backend, library, triton_backend
 
 ALL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -28,6 +28,10 @@ class Backend:
         return self.name
 
 
+#: Whether the CUDA kernels run as they are. If not, their source runs on the emulator.
+CUDA_IS_HERE = torch.cuda.is_available() and cuda_backend.FAILURE is None
+EMULATED = Backend("cuda-emulated", "cpu", interpreted=True)
+
 BACKENDS = (
     Backend("cpu", "cpu"),
     Backend(
@@ -35,7 +39,7 @@ BACKENDS = (
         "cuda" if torch.cuda.is_available() else "cpu",
         interpreted=triton_backend.INTERPRETED,
     ),
-    Backend("cuda-emulated", "cpu", interpreted=True),
+    Backend("cuda", "cuda") if CUDA_IS_HERE else EMULATED,
     Backend("reference", "cpu", keeps_layout=False),
 )
 

@@ -8,14 +8,12 @@ from typing import Any
 import emulation
 import pytest
 import torch
-from backends import BACKENDS
+from backends import EMULATED
 from cases import FEW_CASES, Case, named
 from contract import Tensors, check, run
 from inputs import make
 
 from csta_fast import CSTA, functional
-
-EMULATED = next(backend for backend in BACKENDS if backend.name == "cuda-emulated")
 
 #: Plans that the small cases do not come to by themselves.
 PLANS: dict[str, dict[str, Any]] = {

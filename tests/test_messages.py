@@ -82,7 +82,11 @@ _OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"scale": "max"}, ValueError, "scale: wanted 'mean', 'sum' or a number, got 'max'"),
     ({"scale": None}, ValueError, "scale: wanted 'mean', 'sum' or a number, got None"),
     ({"scale": True}, ValueError, "scale: wanted 'mean', 'sum' or a number, got True"),
-    ({"backend": "gpu"}, ValueError, "backend: wanted one of cpu, triton, reference, got 'gpu'"),
+    (
+        {"backend": "gpu"},
+        ValueError,
+        "backend: wanted one of cpu, cuda, triton, reference, got 'gpu'",
+    ),
 ]
 
 _COUPLE: list[tuple[dict[str, Any], type[Exception], str]] = [

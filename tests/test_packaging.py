@@ -23,10 +23,10 @@ from torch import Tensor
 
 import csta_fast
 from csta_fast import __main__ as report
-from csta_fast import backends, functional, library
+from csta_fast import backends, cuda_backend, functional, library
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARY = "csta_fast/_cpu.abi3.so"
+LIBRARY, CUDA_LIBRARY = "csta_fast/_cpu.abi3.so", "csta_fast/_cuda.abi3.so"
 WITHOUT = "csta_fast: installing without native kernels: "
 EVALUATE = """
 import torch, csta_fast, csta_fast.kernels
@@ -122,7 +122,8 @@ def test_wheel_contents(wheel: tuple[Path, str]) -> None:
         "csta_fast",
         f"csta_fast-{csta_fast.__version__}.dist-info",
     }
-    assert [name for name in names if name.endswith(".so")] == [LIBRARY]
+    libraries = {name for name in names if name.endswith(".so")}
+    assert libraries == ({LIBRARY, CUDA_LIBRARY} if shutil.which("nvcc") else {LIBRARY})
 
 
 @pytest.mark.slow
@@ -180,7 +181,7 @@ def test_source_archive_and_uv(checkout: Path, python: Path, tmp_path: Path) -> 
     assert all((unpacked / source).is_file() for source in sources)
     assert not list(unpacked.rglob("*.so"))
     # Neither optimised nor cached: only whether it builds is asked here, and from nothing.
-    flags = {"CXXFLAGS": "-O0", "UV_CACHE_DIR": str(tmp_path / "cache")}
+    flags = {"CXXFLAGS": "-O0", "CSTA_FAST_CUDA": "0", "UV_CACHE_DIR": str(tmp_path / "cache")}
     log = run("uv", "-v", "pip", "install", "--no-deps", "--python", python, archive, **flags)
     assert not re.search(r"torch[-=]", log)
     package, _, explanation = evaluate(python, tmp_path)
@@ -222,7 +223,9 @@ def test_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert report.main([]) == 0
     printed = capsys.readouterr().out
     assert f"torch            {torch.__version__}" in printed
-    here = {"cpu": library.failure is None, "triton": torch.cuda.is_available(), "reference": True}
+    gpu = torch.cuda.is_available()
+    here = {"cpu": library.failure is None, "triton": gpu, "reference": True,
+            "cuda": gpu and cuda_backend.FAILURE is None}  # fmt: skip
     for name in backends.BACKENDS:
         if here[name]:
             assert len(re.findall(rf"^{name} .* ok$", printed, re.MULTILINE)) == 4

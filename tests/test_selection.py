@@ -49,7 +49,7 @@ def test_explain_says_why_a_dtype_is_refused() -> None:
 
 def test_explain_of_an_unknown_backend() -> None:
     with pytest.raises(
-        ValueError, match="backend: wanted one of cpu, triton, reference, got 'gpu'"
+        ValueError, match="backend: wanted one of cpu, cuda, triton, reference, got 'gpu'"
     ):
         explain(X, backend="gpu")
 
@@ -111,7 +111,9 @@ def test_environment_variable_forces_a_backend(name: str) -> None:
 def test_unknown_backend_in_the_environment() -> None:
     process = run_python(_SERVED, CSTA_FAST_BACKEND="gpu")
     assert process.returncode != 0
-    assert "CSTA_FAST_BACKEND: wanted one of cpu, triton, reference, got 'gpu'" in process.stderr
+    assert (
+        "CSTA_FAST_BACKEND: wanted one of cpu, cuda, triton, reference, got 'gpu'" in process.stderr
+    )
 
 
 def test_backend_argument_wins_over_the_environment() -> None:

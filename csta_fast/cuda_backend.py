@@ -1,0 +1,77 @@
+"""The CUDA kernels as a backend: whether their library is here, and which calls they serve.
+
+The library is a file of its own beside the CPU's, because only a PyTorch with CUDA has all that it
+calls. It is loaded there and nowhere else, whether or not there is a GPU.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from csta_fast.structures import ARITHMETIC_DTYPES
+
+NAMESPACE = "csta_fast_cuda"
+LIBRARY = Path(__file__).parent / "_cuda.abi3.so"
+
+#: Older GPUs have no asynchronous copies.
+_LEAST_CAPABILITY = (8, 0)
+
+#: Positions are 32 bits wide within a sample, and at least one of them must fit in shared memory.
+_MOST_NUMBERS = 2**30
+_MOST_CHANNELS_LAST = 4096
+
+
+def _load() -> str | None:
+    """Register the library's operations; return None, or why there are none."""
+    if torch.version.cuda is None:
+        return f"this PyTorch ({torch.__version__}) was built without CUDA"
+    if not LIBRARY.exists():
+        return (
+            "the CUDA library was not built: no nvcc was found at installation, or "
+            "CSTA_FAST_CUDA=0 was set; install the CUDA toolkit and run "
+            "pip install --force-reinstall --no-deps csta_fast"
+        )
+    try:
+        torch.ops.load_library(str(LIBRARY))  # type: ignore[no-untyped-call]
+    except (OSError, RuntimeError) as error:
+        return f"the CUDA library could not be loaded ({error})"
+    return None
+
+
+#: None where the library is loaded, else one sentence that says why not and what to do.
+FAILURE: str | None = _load()
+
+
+@lru_cache(maxsize=64)
+def _device_refusal(device: torch.device) -> str | None:
+    capability = torch.cuda.get_device_capability(device)
+    if capability >= _LEAST_CAPABILITY:
+        return None
+    has, wanted = (".".join(map(str, each)) for each in (capability, _LEAST_CAPABILITY))
+    return f"wants a GPU of compute capability {wanted}, {device} has {has}"
+
+
+def refusal(x: Tensor) -> str | None:
+    """Why x cannot be served here, or None."""
+    if x.dtype not in ARITHMETIC_DTYPES:
+        return f"does not compute in {x.dtype}"
+    if x.device.type != "cuda":
+        return f"serves NVIDIA GPUs, x is on {x.device}"
+    reason = FAILURE or _device_refusal(x.device)
+    return reason if reason is not None or x.dim() != 4 else _size_refusal(x)
+
+
+def _size_refusal(x: Tensor) -> str | None:
+    _, channels, frames, joints = x.shape
+    if max(frames * joints, channels * (frames + joints)) > _MOST_NUMBERS:
+        return f"takes up to {_MOST_NUMBERS} positions and means of a sample"
+    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    if last and channels > _MOST_CHANNELS_LAST:
+        return (
+            f"takes up to {_MOST_CHANNELS_LAST} channels in channels-last memory, x has {channels}"
+        )
+    return None
