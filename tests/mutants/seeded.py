@@ -226,4 +226,54 @@ TRITON = [
            "(self.samples + self.delay) * sum(items)", "self.samples * sum(items)", "triton"),
 ]  # fmt: skip
 
-MUTANTS: list[Mutant] = [*KERNELS, *OPERATIONS, *PYTHON, *TRITON]
+_CUDA_FILES = ("gates", "heads", "passes", "ring", "sample", "reweight")
+C_GATES, C_HEADS, C_PASSES, C_RING, C_SAMPLE, C_REWEIGHT = (
+    f"csrc/cuda/{name}.h" for name in _CUDA_FILES
+)
+C_FORWARD, C_BACKWARD, C_WEIGHTS = (
+    f"csrc/cuda/{name}.cu" for name in ("forward", "backward", "weights")
+)
+
+CUDA = [
+    Mutant("cuda_softmax_without_maximum", C_GATES,
+           "exponential(row.at(g, l) - largest)", "exponential(row.at(g, l))", "extremes"),
+    Mutant("cuda_softmax_gradient_without_mean", C_GATES, "a * (da - dot)", "a * da"),
+    Mutant("cuda_gradients_of_the_first_block_only", C_GATES, "other < end", "other < first + 1",
+           "cuda"),
+    Mutant("cuda_scale_of_frames_only", C_GATES,
+           "int64_t{real.count[kFrames]} * real.count[kJoints]", "int64_t{real.count[kFrames]}"),
+    Mutant("cuda_sums_for_means", C_HEADS,
+           "means.at(c, l) = sum / count;", "means.at(c, l) = sum;"),
+    Mutant("cuda_relu_gradient", C_HEADS, "hidden.at(h, l) <= 0 ? Scalar{0} : sum", "sum"),
+    Mutant("cuda_sums_of_the_first_block_only", C_HEADS,
+           "sum += block.sums(axis, other).at(c, l);",
+           "if (other == 0) sum += block.sums(axis, other).at(c, l);", "cuda"),
+    Mutant("cuda_joint_mask_ignored", C_PASSES,
+           "real.joint(v) ? element(item.row, t, v) : Scalar{0}", "element(item.row, t, v)"),
+    Mutant("cuda_columns_begin_with_the_frame", C_PASSES,
+           "span.frame_begin * joints + v < span.begin ? 1 : 0", "0", "cuda"),
+    Mutant("cuda_rest_of_a_run_not_copied", C_RING, "head + whole + thread()", "count + thread()"),
+    Mutant("cuda_nobody_waits_for_copies", C_RING,
+           "wait(barriers_ + slot, static_cast<int>(phases_ >> slot & 1));", ""),
+    Mutant("cuda_the_same_parity_always", C_RING, "phases_ ^= uint64_t{1} << slot;", "", "cuda"),
+    Mutant("cuda_lengths_ignored", C_SAMPLE,
+           "if (call.lengths == nullptr) return frames;", "return frames;"),
+    Mutant("cuda_residual_ignored", C_REWEIGHT, "call_.residual ? Scalar{1} : Scalar{0}",
+           "Scalar{0}"),
+    Mutant("cuda_slot_refilled_while_read", C_FORWARD,
+           "block_barrier();\n      if (j + slots < chunks) load(j + slots);",
+           "if (j + slots < chunks) load(j + slots);", "cuda"),
+    Mutant("cuda_leaves_before_its_peers", C_FORWARD,
+           "if (call_.has_heads) cluster_wait();", "", "cuda"),
+    Mutant("cuda_first_chunk_not_read_again", C_FORWARD,
+           "if (j - slots >= 0) load(j - slots);", "if (j - slots > 0) load(j - slots);", "cuda"),
+    Mutant("cuda_gradients_before_the_cluster_is_done", C_BACKWARD,
+           "first_pass(real, kappa);\n    cluster_arrive();\n    cluster_wait();",
+           "first_pass(real, kappa);", "cuda"),
+    Mutant("cuda_first_run_only", C_WEIGHTS, "run < call.runs", "run < 1"),
+    Mutant("cuda_slots_without_room_for_misplacement", "csrc/cuda/plan.cpp",
+           "plan.channels_of_chunk * positions * element_bytes_ + 16",
+           "plan.channels_of_chunk * positions * element_bytes_", "cuda"),
+]  # fmt: skip
+
+MUTANTS: list[Mutant] = [*KERNELS, *OPERATIONS, *PYTHON, *TRITON, *CUDA]

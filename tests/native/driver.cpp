@@ -1,6 +1,6 @@
 // Runs one table of the CPU kernels over a grid of calls and checks every result, every guard band
-// and every input. Usage: driver NAME EVERY, for the special shapes and every EVERYth of the
-// others.
+// and every input. Usage: driver NAME EVERY [SPECIAL], for so many of the special shapes, or all of
+// them, and every EVERYth of the others.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -247,11 +247,12 @@ void run_case(const Case& tested, Report& report) {
 }
 
 bool run_configuration(const char* table, Dtype dtype, bool channels_last, int64_t every,
-                       int64_t first) {
+                       int64_t first, int64_t special) {
   static const char* const names[] = {"float32", "float64", "float16", "bfloat16"};
   Report report;
   for (int64_t number = 0; number < case_count(); ++number) {
-    if (number >= special_count() && number % every != first) continue;
+    const bool is_special = number < special_count();
+    if (is_special ? number >= special : number % every != first) continue;
     run_case(*make_case(number, dtype, channels_last), report);
   }
   const bool is_sharp = report.zeros.percent() > 99 && report.reversals.percent() > 98;
@@ -270,17 +271,18 @@ bool run_configuration(const char* table, Dtype dtype, bool channels_last, int64
 }  // namespace
 
 int main(int count, char** arguments) {
-  if (count != 3 || std::atoi(arguments[2]) < 1) {
-    std::fprintf(stderr, "usage: %s NAME EVERY\n", arguments[0]);
+  if (count < 3 || count > 4 || std::atoi(arguments[2]) < 1) {
+    std::fprintf(stderr, "usage: %s NAME EVERY [SPECIAL]\n", arguments[0]);
     return 2;
   }
   const int64_t every = std::atoi(arguments[2]);
+  const int64_t special = count > 3 ? std::atoi(arguments[3]) : special_count();
   bool passed = true;
   int64_t configuration = 0;
   for (const Dtype dtype : {Dtype::float32, Dtype::float64, Dtype::float16, Dtype::bfloat16}) {
     for (const bool channels_last : {false, true}) {
-      passed &=
-          run_configuration(arguments[1], dtype, channels_last, every, configuration++ % every);
+      passed &= run_configuration(arguments[1], dtype, channels_last, every,
+                                  configuration++ % every, special);
     }
   }
   return passed ? 0 : 1;
