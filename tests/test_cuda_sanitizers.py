@@ -19,6 +19,7 @@ _NATIVE = tuple(
 #: What is compiled, and how much of the grid is run: one in so many, and so many special shapes.
 _RUNS = {
     "plain": ("-Itests", ("40", "18")),
+    "thread": ("-Itests", ("100", "0")),  # knows each of the emulator's threads, as a fiber
     "address": ("-Itests -DCSTA_TEST_ADDRESSES", ("200", "18")),
 }
 
