@@ -216,7 +216,7 @@ def page(found: list[dict[str, object]]) -> str:
             f"{clips['crop'][1]:.0%}, {training['epochs']} epochs of batches of "
             f"{training['batch']}, Adam at {training['learning_rate']} with cosine decay, "
             f"dropout {recipe['model']['dropout']}, the attention's subnetworks "
-            f"{training['attention_rate']:g} times as fast and without decay"
+            f"{training.get('attention_rate', 1):g} times as fast and without decay"
         ),
     )
 
