@@ -158,8 +158,8 @@ def table(found: list[dict[str, object]]) -> str:
 _PAGE = """\
 # Does attention help?
 
-Written by `python -m bench.accuracy --table` from [bench/results/accuracy.json]\
-(../bench/results/accuracy.json); measured by
+Written by `python -m bench.accuracy --table` from
+[bench/results/accuracy.json](../bench/results/accuracy.json); measured by
 
 ```bash
 pip install ".[train]"
@@ -178,8 +178,9 @@ the same weights and see the same clips. One test recording is {grain} points of
   and 6 to 10 test.
 - **Variants.** The same network throughout: HCN, with weights for joints, for frames, or for both
   (CSTA) after conv1 of both streams. A fresh CSTA-CNN computes what HCN does.
-- **Recipe.** One for all, {recipe}. Chosen on the training subjects of MSR-Action3D alone, but for
-  the rate of the attention, which was chosen on generated recordings ([models](models.md)).
+- **Recipe.** One for all: {recipe}.
+  It was chosen on the training subjects of MSR-Action3D alone, but for the rate of the attention,
+  which was chosen on generated recordings ([models](models.md)).
 - No epoch was chosen on test recordings: the last one counts.
 - Machine: {machine}, one thread a training, {minutes:.0f} minutes of one core in all.
 
@@ -213,9 +214,9 @@ def page(found: list[dict[str, object]]) -> str:
         reading=_READING,
         recipe=(
             f"{clips['frames']} frames, random crops of {clips['crop'][0]:.0%} to "
-            f"{clips['crop'][1]:.0%}, {training['epochs']} epochs of batches of "
+            f"{clips['crop'][1]:.0%},\n  {training['epochs']} epochs of batches of "
             f"{training['batch']}, Adam at {training['learning_rate']} with cosine decay, "
-            f"dropout {recipe['model']['dropout']}, the attention's subnetworks "
+            f"dropout {recipe['model']['dropout']},\n  the attention's subnetworks "
             f"{training.get('attention_rate', 1):g} times as fast and without decay"
         ),
     )
