@@ -143,21 +143,20 @@ def test_an_evaluation_finds_what_the_training_found(actions: Collection, tmp_pa
         evaluate(tmp_path / "run" / BEST, collection=others)
 
 
-@pytest.mark.parametrize("fit", ["resize", "pad"])
-def test_actions_are_learnt(fit: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("fit", "frames"), [("resize", 16), ("pad", 32)])
+def test_actions_are_learnt(fit: str, frames: int, tmp_path: Path) -> None:
     options = Options(
         DataOptions(validation="none"),
-        ClipOptions(frames=32, fit=fit, crop=(0.8, 1.0)),
+        ClipOptions(frames=frames, fit=fit, crop=(0.8, 1.0)),
         ModelOptions(dropout=0.0),
         TrainingOptions(epochs=25, batch=16, accelerator="cpu", progress=False),
     )
-    actions = generate(3, 8, 4, frames=(20, 32))
-    outcome = train(options, tmp_path, collection=actions)
+    outcome = train(options, tmp_path, collection=generate(2, 8, 4, frames=(20, 32)))
     assert outcome.checkpoint.name == "last.ckpt"
     assert not (tmp_path / BEST).exists()
     fitted = _column(tmp_path, "train/top1")
-    assert fitted[-1] > 0.8 > fitted[0]
-    assert outcome.figures["top1"] > 0.5, outcome  # a third is chance
+    assert fitted[-1] > 0.9 > fitted[0]
+    assert outcome.figures["top1"] > 0.8, outcome
 
 
 def test_half_precision_and_tensorboard(actions: Collection, tmp_path: Path) -> None:
