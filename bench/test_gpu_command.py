@@ -63,7 +63,7 @@ def test_smoke_gpu_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     shapes = ["--shapes", "8x64x64x25", "--select", "step", "--sections", "gpu_small"]
     assert gpu.main(["--dry-run", "--output", str(tmp_path / "new"), *shapes]) == 0
     printed = capsys.readouterr().out
-    assert "-k triton" in printed
+    assert "-k 'cuda or triton'" in printed
     assert "--shard=1/" in printed
     assert "python -m bench.gpu_calls" in printed
     assert "--device=cuda" in printed
@@ -107,7 +107,7 @@ def test_smoke_processes(tmp_path: Path) -> None:
     """Output, exit status and time limit of processes that run side by side."""
     commands = [
         _python("print('fine')", "0.txt"),
-        _python("import sys; print('words'); sys.exit('bad')", "1.txt"),
+        _python("import sys; print('words', flush=True); sys.exit('bad')", "1.txt"),
         _python("import time; time.sleep(60)", "2.txt", limit=1),
     ]
     started = time.monotonic()

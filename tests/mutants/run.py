@@ -27,6 +27,7 @@ _ENVIRONMENT = {
     "CXXFLAGS": "-O0 -w -include seeded.h",
     "CSTA_FAST_ISA": "portable",
     "CSTA_FAST_BACKEND": "",
+    "CSTA_FAST_CUDA": "0",  # the CUDA kernels' bugs are for the emulator
     "CSTA_FAST_NATIVE": "",
     "MALLOC_PERTURB_": "85",  # an element that is never written must not be right by luck
     "OMP_WAIT_POLICY": "PASSIVE",
