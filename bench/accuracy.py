@@ -187,20 +187,20 @@ the same weights and see the same clips. One test recording is {grain} points of
 {reading}
 ## At one rate for all
 
-A first round trained the attention at the rate of all other layers and made no difference between
-the variants. On generated recordings the weights of such an attention had hardly left uniform, which
-led to the rate above; the results of that first round were known then, and nothing else was changed.
-HCN has no attention, so its runs are the same ones.
+A first round trained the attention with the rate and the decay of all other layers, and made no
+difference between the variants. On generated recordings the weights of such an attention had
+hardly left uniform, which led to the rate above; the results of that first round were known then,
+and nothing else was changed. HCN has no attention, so its runs are the same ones.
 
 {earlier}
 """
 
 _READING = """\
-**What it says.** On MSR-Action3D CSTA was ahead of HCN, by 2.3 points with all 20 classes and by 4.4
-in the mean of the action sets, and ahead of either attention alone. Over five seeds that is one to
-two standard deviations of the difference: a tendency, no proof. On UTKinect, with 99 test recordings,
-the difference is lost in the spread. Both data sets are tiny for a network of this size, and methods
-made for them reach above 90 percent; nothing follows for NTU RGB+D or UESTC.
+**What it says.** On MSR-Action3D CSTA was ahead of HCN, by 2.3 points with all 20 classes and by
+4.4 in the mean of the action sets, and ahead of either attention alone. Over five seeds that is
+about one standard deviation of the difference: a tendency, no proof. On UTKinect, with 99 test
+recordings, the difference is lost in the spread. Both data sets are tiny for a network of this
+size, and methods made for them reach above 90 percent; nothing follows for NTU RGB+D or UESTC.
 """
 
 
