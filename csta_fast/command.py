@@ -165,7 +165,7 @@ def _convert(options: Any) -> None:
 def _print(figures: dict[str, float], folder: str | Path) -> None:
     from lightning.pytorch.utilities import rank_zero_only
 
-    if rank_zero_only.rank != 0:  # one of many processes speaks for all
+    if getattr(rank_zero_only, "rank", 0) != 0:  # one of many processes speaks for all
         return
     print(
         f"test: top-1 {100 * figures['top1']:.1f} %, top-5 {100 * figures['top5']:.1f} %, "
