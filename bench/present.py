@@ -41,6 +41,8 @@ def _number(key: str, form: str) -> Callable[[Row], str]:
 
 
 def _copies(row: Row) -> str:
+    if "copies" not in row:
+        return ""
     low, high = row["copies_quartiles"]
     noisy = "~" if row.get("noisy") else ""
     return f"{noisy}{row['copies']:.2f} [{low:.2f}-{high:.2f}]"
