@@ -1,9 +1,6 @@
 // The CUDA kernels behind the operations.
 
-#include "../arguments.h"
-#include "device.h"
-#include "job.h"
-#include "shim.h"
+#include "here.h"
 
 // The emulated build of the tests has names of its own.
 #ifndef CSTA_NAMESPACE
@@ -13,98 +10,6 @@
 
 namespace csta::cuda {
 namespace {
-
-// Makes a device the current one for as long as it lives.
-class OnDevice {
- public:
-  explicit OnDevice(Place place) : index_(place.index) {
-    CSTA_ABI(aoti_torch_create_device_guard(index_, &guard_));
-  }
-  OnDevice(const OnDevice&) = delete;
-  ~OnDevice() { aoti_torch_delete_device_guard(guard_); }
-
-  void* stream() const {
-    void* stream = nullptr;
-    CSTA_ABI(aoti_torch_get_current_cuda_stream(index_, &stream));
-    return stream;
-  }
-
- private:
-  int32_t index_;
-  GuardHandle guard_ = nullptr;
-};
-
-// The operation's device and its tensors there.
-class Here {
- public:
-  explicit Here(const Arguments& arguments) : place_(arguments.place()), on_device_(place_) {}
-
-  Place place() const { return place_; }
-  bool on_cpu() const { return place_.type == aoti_torch_device_type_cpu(); }  // emulated
-  Tensor empty(int64_t dim, const int64_t* sizes, int32_t dtype, bool channels_last = false) const {
-    return Tensor::empty(dim, sizes, dtype, channels_last, place_);
-  }
-  Tensor like(const Tensor& x, const Problem& problem) const {
-    return empty(4, x.sizes(), x.torch_dtype(), problem.channels_last);
-  }
-  Tensor gradient_of(const Tensor& x, const Problem& problem, bool wanted) const {
-    const int64_t nothing[] = {0};
-    return wanted ? like(x, problem) : empty(1, nothing, x.torch_dtype());
-  }
-
-  Job job(Task task, const Problem& problem, const Head* frame_head, const Head* joint_head) const {
-    std::optional<Job> job =
-        Job::make(task, problem, frame_head, joint_head, describe_device(place_.index));
-    require(job.has_value(),
-            "x: wanted planes and rows that fit the CUDA kernels' 32-bit positions "
-            "and shared memory; backend 'triton' or 'reference' takes others");
-    return *job;
-  }
-  void run(Job& job, const Tensors& tensors) const {
-    job.set_tensors(tensors);
-    const int64_t sizes[] = {job.working_bytes() / 4};
-    Tensor memory = empty(1, sizes, aoti_torch_dtype_float32());
-    const int error = job.run(memory.mutable_data(), on_device_.stream());
-    if (error != 0) throw std::runtime_error(std::string("csta_fast: CUDA: ") + error_text(error));
-  }
-
- private:
-  Place place_;
-  OnDevice on_device_;
-};
-
-// A head's weights, and the same in the arithmetic type.
-struct WideHead {
-  HeadTensors given;
-  Tensor w1, b1, w2, b2;
-  Head original, wide;
-
-  WideHead(HeadTensors&& head, const Problem& problem)
-      : given(std::move(head)), original(given.view(problem)) {
-    const int32_t dtype = arithmetic_dtype(problem.dtype);
-    const Dtype arithmetic = problem.dtype == Dtype::float64 ? Dtype::float64 : Dtype::float32;
-    const auto widen = [&](Tensor& from, Tensor& copy) -> Weight {
-      if (from.torch_dtype() == dtype) return {from.data(), arithmetic};
-      copy = Tensor::empty(from.dim(), from.sizes(), dtype, false, from.place());
-      copy.copy_from(from);
-      return {copy.data(), arithmetic};
-    };
-    wide = {original.hidden, widen(given.w1, w1), widen(given.b1, b1), widen(given.w2, w2),
-            widen(given.b2, b2)};
-  }
-};
-
-// What the kernels read, with the types of the gradients that they write.
-Head typed(const WideHead& head) {
-  Head typed = head.wide;
-  typed.w1.dtype = head.original.w1.dtype;
-  typed.b1.dtype = head.original.b1.dtype;
-  typed.w2.dtype = head.original.w2.dtype;
-  typed.b2.dtype = head.original.b2.dtype;
-  return typed;
-}
-
-void* writable(const void* data) { return const_cast<void*>(data); }
 
 void csta(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
