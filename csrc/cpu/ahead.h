@@ -12,9 +12,17 @@ template <class Element>
 struct Ahead {
   const Element* first = nullptr;
   const Element* second = nullptr;
-  int64_t frames = 0;  // those that are not padding: only they will be read
+  int64_t frames = 0;         // those that are not padding: only they will be read
+  int64_t limit = INT64_MAX;  // elements from here on are not asked for
+
+  // What lies `elements` further on.
+  Ahead from(int64_t elements) const {
+    return {first == nullptr ? nullptr : first + elements,
+            second == nullptr ? nullptr : second + elements, frames, limit};
+  }
 
   CSTA_INLINE void fetch(int64_t at) const {
+    if (at >= limit) return;
     if (first != nullptr) __builtin_prefetch(first + at, 0, 3);
     if (second != nullptr) __builtin_prefetch(second + at, 0, 3);
   }

@@ -1,5 +1,6 @@
-// Step 4 over whole planes of one sample in contiguous memory, where every position is real: a walk
-// over the flat run of elements, line by line, with no regard to rows and no lane thrown away.
+// Step 4 over whole planes of one sample in contiguous memory, where every position is real, or
+// over the first frames of each where the others are padding: a walk over the flat run of elements,
+// line by line, with no regard to rows and no lane thrown away.
 #pragma once
 
 #include <type_traits>
@@ -57,6 +58,30 @@ void reweight_flat(const Element* x, const Scalar* gain, int64_t plane, int64_t 
   some(f, count);
 }
 
+// Padding: to[f] = from[f], or 0 without `from`, for f in [0, count).
+template <bool kStream, class Element>
+void write_padding(const Element* from, int64_t count, Ahead<Element> ahead, Element* to) {
+  constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
+  constexpr int64_t per_vector = per_line * static_cast<int64_t>(sizeof(Vector<float>)) / kLine;
+  const auto some = [&](int64_t first, int64_t end) {
+    const size_t bytes = static_cast<size_t>(end - first) * sizeof(Element);
+    from == nullptr ? std::memset(to + first, 0, bytes)
+                    : std::memcpy(to + first, from + first, bytes);
+  };
+  int64_t f = until_line(to, count);
+  some(0, f);
+  for (; f + per_line <= count; f += per_line) {
+    ahead.fetch(f);
+    CSTA_UNROLL
+    for (int64_t k = 0; k < per_line; k += per_vector) {
+      Vector<float> bits{};
+      if (from != nullptr) std::memcpy(&bits, from + f + k, sizeof bits);
+      put<kStream>(reinterpret_cast<float*>(to + f + k), bits);
+    }
+  }
+  some(f, count);
+}
+
 // The gradient of x over planes: grad_x = u gain + frames[c][t] + joints[c][v].
 template <class Element>
 class FlatGradient {
@@ -68,24 +93,23 @@ class FlatGradient {
   // A vector must not span more than two rows.
   static bool fits(int64_t joints) { return joints >= lanes; }
 
-  FlatGradient(Carver& carver, int64_t frames, int64_t joints)
+  FlatGradient(Carver& carver, int64_t joints)
       : joints_(joints),
-        plane_(frames * joints),
         repeated_joints_(carver.take<Scalar>(joints + lanes)),
         row_lanes_(carver.take<MaskScalar>(joints + lanes)) {}
 
   void begin() {
-    for (int64_t v = 0; v < joints_ + lanes; ++v) row_lanes_[v] = v < joints_ ? -1 : 0;
+    for (int64_t v = 0; v < joints_ + lanes; ++v) row_lanes_[v] = v >= lanes ? -1 : 0;
   }
 
-  // Of channels [0, channels) from u on, all of one group. Rows of the means' gradients are
-  // `strides` apart; a row of frames may be read one scalar beyond its end.
+  // Of `channels` planes from u on, all of one group. Rows of the means' gradients are `strides`
+  // apart; a row of frames may be read one scalar beyond its end.
   template <bool kStream>
-  void run(const Element* u, const Scalar* gain, const Scalar* frames, int64_t frame_stride,
-           const Scalar* joints, int64_t joint_stride, int64_t channels, Ahead<Element> ahead,
-           Element* out) {
+  void run(const Element* u, const Scalar* gain, int64_t plane, const Scalar* frames,
+           int64_t frame_stride, const Scalar* joints, int64_t joint_stride, int64_t channels,
+           Ahead<Element> ahead, Element* out) {
     Element line[per_line];
-    const int64_t total = channels * plane_;
+    const int64_t total = channels * plane;
     int64_t f = until_line(out, total);
     int64_t filled = 0;  // elements of `line`, which starts at f
     Element* target = out;
@@ -95,15 +119,15 @@ class FlatGradient {
     for (int64_t channel = 0; channel < channels; ++channel) {
       const Scalar* frame = frames + channel * frame_stride;
       repeat(joints + channel * joint_stride);
-      const int64_t end = (channel + 1) * plane_;
+      const int64_t end = (channel + 1) * plane;
       while (f < end) {
         if (filled == 0 && wanted == per_line && f + per_line <= end) {
-          f = whole_lines<kStream>(u, gain, frame, channel * plane_, f, end, ahead, out);
+          f = whole_lines<kStream>(u, gain, frame, channel * plane, f, end, ahead, out);
           target = out + f;
           continue;
         }
         const int64_t count = smaller(wanted - filled, end - f);
-        some(u + f, gain, frame, f - channel * plane_, count, line + filled);
+        some(u + f, gain, frame, f - channel * plane, count, line + filled);
         filled += count;
         f += count;
         if (filled < wanted && f < total) continue;
@@ -128,23 +152,27 @@ class FlatGradient {
   CSTA_INLINE int64_t whole_lines(const Element* u, const Scalar* gain, const Scalar* frame,
                                   int64_t channel_start, int64_t f, int64_t end,
                                   Ahead<Element> ahead, Element* out) {
+    const int64_t joints = joints_;
+    const Scalar* repeated_joints = repeated_joints_;
+    const MaskScalar* row_lanes = row_lanes_;
     int64_t j = f - channel_start;
-    int64_t v = j % joints_;
-    frame += j / joints_;
+    int64_t v = j % joints;
+    frame += j / joints;
     for (; f + per_line <= end; f += per_line, j += per_line) {
       ahead.fetch(f);
       CSTA_UNROLL
       for (int64_t k = 0; k < per_line; k += lanes) {
-        Mask<Scalar> in_row;
-        std::memcpy(&in_row, row_lanes_ + v, sizeof in_row);
-        const Vector<Scalar> of_frame = choose<Scalar>(in_row, splat(frame[0]), splat(frame[1]));
-        const Vector<Scalar> through_means = load(repeated_joints_ + v) + of_frame;
-        put<kStream>(out + f + k, load(u + f + k) * load(gain + j + k) + through_means);
+        Vector<Scalar> of_frame = splat(frame[0]);
+        const Vector<Scalar> of_joint = load(repeated_joints + v);
         v += lanes;
-        if (v >= joints_) {
-          v -= joints_;
+        if (v >= joints) {
+          v -= joints;
           ++frame;
+          Mask<Scalar> in_row;
+          std::memcpy(&in_row, row_lanes + v, sizeof in_row);
+          of_frame = choose<Scalar>(in_row, splat(frame[0]), of_frame);
         }
+        put<kStream>(out + f + k, load(u + f + k) * load(gain + j + k) + (of_joint + of_frame));
       }
     }
     return f;
@@ -166,7 +194,7 @@ class FlatGradient {
     }
   }
 
-  int64_t joints_, plane_;
+  int64_t joints_;
   Scalar* repeated_joints_;
   MaskScalar* row_lanes_;
 };

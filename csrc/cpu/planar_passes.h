@@ -3,6 +3,7 @@
 
 #include "planar.h"
 #include "planar_flat.h"
+#include "planar_pool.h"
 #include "sample.h"
 
 namespace csta::CSTA_ISA {
@@ -27,7 +28,7 @@ class PlanarPasses {
       : problem_(problem),
         plane_(problem.frames * problem.joints),
         stream_(stream),
-        flat_gradient_(carver, problem.frames, problem.joints) {
+        flat_gradient_(carver, problem.joints) {
     rows_.joints = problem.joints;
     rows_.vectors = (problem.joints + lanes - 1) / lanes;
     const int64_t row_bytes = rows_.vectors * lanes * static_cast<int64_t>(sizeof(Element));
@@ -111,7 +112,7 @@ class PlanarPasses {
   // out = in * gain, and in backward the gradients through the means, of channels [begin, end).
   void reweight(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
                 bool with_means, int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
-    const bool flat = sample.frames.axis.real_count == problem_.frames && !rows_.joints_masked &&
+    const bool flat = sample.frames.axis.is_prefix() && !rows_.joints_masked &&
                       (!with_means || FlatGradient<Element>::fits(problem_.joints));
     const int64_t width = problem_.channels / problem_.groups;
     if (!stream_) ahead = {};
@@ -173,19 +174,41 @@ class PlanarPasses {
   template <bool kStream>
   void reweight_flat_planes(const Element* in, const Sample<Scalar>& sample, bool with_means,
                             int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
-    const int64_t at = begin * plane_;
-    if (ahead.first != nullptr) ahead.first += at;
-    if (ahead.second != nullptr) ahead.second += at;
+    if (problem_.lengths == nullptr && sample.frames.axis.end == problem_.frames) {
+      const int64_t at = begin * plane_;
+      return reweight_flat_run<kStream>(in + at, sample, with_means, begin, end - begin, plane_,
+                                        ahead.from(at), out + at);
+    }
+    // Real frames first, then padding. Of the next sample only what is real is asked for.
+    const int64_t real = sample.frames.axis.end * problem_.joints;
+    for (int64_t channel = begin; channel < end; ++channel) {
+      const int64_t at = channel * plane_;
+      Ahead<Element> next = ahead.from(at);
+      next.limit = ahead.frames * problem_.joints;
+      if (real > 0) {
+        reweight_flat_run<kStream>(in + at, sample, with_means, channel, 1, real, next, out + at);
+      }
+      next = next.from(real);
+      next.limit -= real;
+      write_padding<kStream>(problem_.residual ? in + at + real : nullptr, plane_ - real, next,
+                             out + at + real);
+    }
+  }
+
+  // The first `plane` elements of `channels` planes from `in` on, the first of them that of channel
+  // `begin`; they lie one behind the other.
+  template <bool kStream>
+  void reweight_flat_run(const Element* in, const Sample<Scalar>& sample, bool with_means,
+                         int64_t begin, int64_t channels, int64_t plane, Ahead<Element> ahead,
+                         Element* out) {
     if (!with_means) {
-      reweight_flat<kStream>(in + at, gain_, plane_, (end - begin) * plane_, ahead, out + at);
-      return;
+      return reweight_flat<kStream>(in, gain_, plane, channels * plane, ahead, out);
     }
     const int64_t frame_stride = sample.frames.axis.stride;
     const int64_t joint_stride = sample.joints.axis.stride;
     flat_gradient_.template run<kStream>(
-        in + at, gain_, sample.frames.mean_gradients + begin * frame_stride, frame_stride,
-        sample.joints.mean_gradients + begin * joint_stride, joint_stride, end - begin, ahead,
-        out + at);
+        in, gain_, plane, sample.frames.mean_gradients + begin * frame_stride, frame_stride,
+        sample.joints.mean_gradients + begin * joint_stride, joint_stride, channels, ahead, out);
   }
 
   template <bool kProduct, bool kMeans>

@@ -7,9 +7,9 @@
 
 namespace csta::CSTA_ISA {
 
-// Rows of positions are padded to two vectors, the width of a tile.
+// Rows of positions are padded to whole vectors.
 template <class Scalar>
-constexpr int64_t kRowAlign = 2 * kLanes<Scalar>;
+constexpr int64_t kRowAlign = kLanes<Scalar>;
 
 // Products are summed in blocks of so many terms, which bounds their rounding error.
 constexpr int64_t kBlockDepth = 32;
@@ -20,42 +20,59 @@ CSTA_INLINE Vector<Scalar> relu(Vector<Scalar> value) {
   return keep<Scalar>(~(value <= Vector<Scalar>{}), value);
 }
 
-// Rows m .. m + kRows of: out[m][l] = bias[m] + sum_k a[k * a_stride + m] b[k][l].
-template <int kRows, bool kRelu, class Scalar>
+// kRows rows and kWidth vectors of: out[m][l] = bias[m] + sum_k a[k * a_stride + m] b[k][l].
+template <int kRows, int kWidth, bool kRelu, class Scalar>
 CSTA_INLINE void product_tile(const Scalar* a, int64_t a_stride, const Scalar* b, int64_t depth,
                               const Scalar* bias, Scalar* out, int64_t stride, Soon& soon) {
   constexpr int lanes = kLanes<Scalar>;
-  for (int64_t l = 0; l < stride; l += 2 * lanes) {
-    Vector<Scalar> left[kRows], right[kRows];
+  Vector<Scalar> total[kRows][kWidth];
+  CSTA_UNROLL
+  for (int row = 0; row < kRows; ++row) {
+    const Vector<Scalar> start = splat(bias == nullptr ? Scalar{0} : bias[row]);
     CSTA_UNROLL
-    for (int row = 0; row < kRows; ++row) {
-      left[row] = right[row] = splat(bias == nullptr ? Scalar{0} : bias[row]);
-    }
-    for (int64_t block = 0; block < depth; block += kBlockDepth) {
-      const int64_t block_end = smaller(depth, block + kBlockDepth);
-      Vector<Scalar> left_sum[kRows] = {}, right_sum[kRows] = {};
-      soon.ask();
-      for (int64_t k = block; k < block_end; ++k) {
-        const Vector<Scalar> b_left = load(b + k * stride + l);
-        const Vector<Scalar> b_right = load(b + k * stride + l + lanes);
-        CSTA_UNROLL
-        for (int row = 0; row < kRows; ++row) {
-          const Vector<Scalar> factor = splat(a[k * a_stride + row]);
-          left_sum[row] += factor * b_left;
-          right_sum[row] += factor * b_right;
-        }
-      }
+    for (int w = 0; w < kWidth; ++w) total[row][w] = start;
+  }
+  for (int64_t block = 0; block < depth; block += kBlockDepth) {
+    const int64_t block_end = smaller(depth, block + kBlockDepth);
+    Vector<Scalar> sum[kRows][kWidth] = {};
+    soon.ask();
+    for (int64_t k = block; k < block_end; ++k) {
+      Vector<Scalar> right[kWidth];
+      CSTA_UNROLL
+      for (int w = 0; w < kWidth; ++w) right[w] = load(b + k * stride + w * lanes);
       CSTA_UNROLL
       for (int row = 0; row < kRows; ++row) {
-        left[row] += left_sum[row];
-        right[row] += right_sum[row];
+        const Vector<Scalar> factor = splat(a[k * a_stride + row]);
+        CSTA_UNROLL
+        for (int w = 0; w < kWidth; ++w) sum[row][w] += factor * right[w];
       }
     }
     CSTA_UNROLL
     for (int row = 0; row < kRows; ++row) {
-      store(out + row * stride + l, kRelu ? relu<Scalar>(left[row]) : left[row]);
-      store(out + row * stride + l + lanes, kRelu ? relu<Scalar>(right[row]) : right[row]);
+      CSTA_UNROLL
+      for (int w = 0; w < kWidth; ++w) total[row][w] += sum[row][w];
     }
+  }
+  CSTA_UNROLL
+  for (int row = 0; row < kRows; ++row) {
+    CSTA_UNROLL
+    for (int w = 0; w < kWidth; ++w) {
+      const Vector<Scalar> value = total[row][w];
+      store(out + row * stride + w * lanes, kRelu ? relu<Scalar>(value) : value);
+    }
+  }
+}
+
+template <int kRows, bool kRelu, class Scalar>
+CSTA_INLINE void product_rows(const Scalar* a, int64_t a_stride, const Scalar* b, int64_t depth,
+                              const Scalar* bias, Scalar* out, int64_t stride, Soon& soon) {
+  constexpr int lanes = kLanes<Scalar>;
+  int64_t l = 0;
+  for (; l + 2 * lanes <= stride; l += 2 * lanes) {
+    product_tile<kRows, 2, kRelu>(a, a_stride, b + l, depth, bias, out + l, stride, soon);
+  }
+  if (l < stride) {
+    product_tile<kRows, 1, kRelu>(a, a_stride, b + l, depth, bias, out + l, stride, soon);
   }
 }
 
@@ -66,11 +83,11 @@ void product(const Scalar* a, const Scalar* b, int64_t rows, int64_t depth, cons
              Scalar* out, int64_t stride, Soon& soon) {
   int64_t row = 0;
   for (; row + 4 <= rows; row += 4) {
-    product_tile<4, kRelu>(a + row, rows, b, depth, bias == nullptr ? nullptr : bias + row,
+    product_rows<4, kRelu>(a + row, rows, b, depth, bias == nullptr ? nullptr : bias + row,
                            out + row * stride, stride, soon);
   }
   for (; row < rows; ++row) {
-    product_tile<1, kRelu>(a + row, rows, b, depth, bias == nullptr ? nullptr : bias + row,
+    product_rows<1, kRelu>(a + row, rows, b, depth, bias == nullptr ? nullptr : bias + row,
                            out + row * stride, stride, soon);
   }
 }

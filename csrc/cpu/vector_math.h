@@ -27,18 +27,35 @@ CSTA_INLINE V halves_of(V a, V b, std::integer_sequence<int, kLane...>) {
 #endif
 }
 
-// A vector whose lane i is the sum over the lanes of row(i), for the kLanes rows first, first +
-// step, ... The tree is walked depth first, which keeps few vectors alive.
-template <class Scalar, int kFirst = 0, int kStep = 1, class Row>
-CSTA_INLINE Vector<Scalar> sum_each(const Row& row) {
-  if constexpr (kStep == kLanes<Scalar>) {
-    return row(kFirst);
+template <class Scalar>
+struct VectorPair {
+  Vector<Scalar> first, second;
+};
+
+// A vector whose lane i is the sum over the lanes of row i, where pair(i, j) gives rows i and j:
+// for the kLanes rows kFirst, kFirst + kStep, ... The tree is walked depth first, which keeps few
+// vectors alive.
+template <class Scalar, int kFirst = 0, int kStep = 1, class Pair>
+CSTA_INLINE Vector<Scalar> sum_each_pair(const Pair& pair) {
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes<Scalar>>{};
+  VectorPair<Scalar> rows;
+  if constexpr (2 * kStep == kLanes<Scalar>) {
+    rows = pair(kFirst, kFirst + kStep);
   } else {
-    constexpr auto lanes = std::make_integer_sequence<int, kLanes<Scalar>>{};
-    const Vector<Scalar> a = sum_each<Scalar, kFirst, 2 * kStep>(row);
-    const Vector<Scalar> b = sum_each<Scalar, kFirst + kStep, 2 * kStep>(row);
-    return halves_of<kStep, 0>(a, b, lanes) + halves_of<kStep, 1>(a, b, lanes);
+    rows.first = sum_each_pair<Scalar, kFirst, 2 * kStep>(pair);
+    rows.second = sum_each_pair<Scalar, kFirst + kStep, 2 * kStep>(pair);
   }
+  return halves_of<kStep, 0>(rows.first, rows.second, lanes) +
+         halves_of<kStep, 1>(rows.first, rows.second, lanes);
+}
+
+// The same of rows that are had one by one.
+template <class Scalar, class Row>
+CSTA_INLINE Vector<Scalar> sum_each(const Row& row) {
+  return sum_each_pair<Scalar>([&](int i, int j) CSTA_LAMBDA_INLINE {
+    const Vector<Scalar> first = row(i);
+    return VectorPair<Scalar>{first, row(j)};
+  });
 }
 
 template <class Scalar, int kHalf = kLanes<Scalar> / 2>

@@ -34,7 +34,9 @@ class Mutant:
 
 GATES, SAMPLE, WEIGHTS = (f"csrc/cpu/{name}.h" for name in ("gates", "sample", "weight_sums"))
 FORWARD, BACKWARD, SPLIT = (f"csrc/cpu/{name}.h" for name in ("forward", "backward", "split"))
-PLANAR, PASSES, FLAT = (f"csrc/cpu/planar{part}.h" for part in ("", "_passes", "_flat"))
+PLANAR, POOL, PASSES, FLAT = (
+    f"csrc/cpu/planar{part}.h" for part in ("", "_pool", "_passes", "_flat")
+)
 INTERLEAVED, INTERLEAVED_PASSES = "csrc/cpu/interleaved.h", "csrc/cpu/interleaved_passes.h"
 VECTORS, VECTOR_PASSES = (f"csrc/cpu/interleaved_vector{part}.h" for part in ("s", "_passes"))
 WORKER = "csrc/cpu/worker.h"
@@ -76,9 +78,10 @@ KERNELS = [
            "function(scratch.passes, n, first - n * channels, end - n * channels - 1);", "bitwise"),
     Mutant("split_drops_a_tile", SPLIT, "smaller(real, begin + kProductTile)",
            "smaller(real, begin + kProductTile - 64)", "bitwise"),
-    Mutant("surplus_lanes_counted", PLANAR,
-           "value = keep<Scalar>(rows.real_lanes[k], value);", ""),
-    Mutant("only_the_last_block_of_frames", PLANAR,
+    Mutant("surplus_lanes_counted", POOL, "i = keep<Scalar>(rows.real_lanes[k], i);", ""),
+    Mutant("second_row_not_in_the_columns", POOL, "(i + j) * one", "i * one"),
+    Mutant("rows_left_over_counted_twice", POOL, "    t = end;", ""),
+    Mutant("only_the_last_block_of_frames", POOL,
            "store(joint_means + k * lanes, load(joint_means + k * lanes) + columns[k]);",
            "store(joint_means + k * lanes, columns[k]);"),
     Mutant("correlation_tail_dropped", PLANAR, "if (f == end) return;", "return;"),
@@ -92,7 +95,11 @@ KERNELS = [
            "gain[plane + i] = 0;"),
     Mutant("gain_of_the_first_group", PASSES, "group != gain_group_", "gain_group_ < 0"),
     Mutant("group_never_finished", PASSES, "block_end % width == 0", "block_end == width"),
-    Mutant("next_row_of_a_vector", FLAT, "splat(frame[1])", "splat(frame[0])"),
+    Mutant("next_row_of_a_vector", FLAT, "choose<Scalar>(in_row, splat(frame[0]), of_frame)",
+           "of_frame"),
+    Mutant("padding_unwritten", FLAT, "put<kStream>(reinterpret_cast<float*>(to + k), bits);", ""),
+    Mutant("residual_dropped_in_flat_padding", PASSES,
+           "problem_.residual ? in + at + real : nullptr", "nullptr"),
     Mutant("last_elements_unwritten", FLAT, "some(f, count);", ""),
     Mutant("channels_last_mean_gradient_dropped", INTERLEAVED,
            "load(joint_means + i) + load(mean_phases + k)", "load(joint_means + i)"),
