@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import setuptools
 import torch
 from emulation import ROOT
 
@@ -35,35 +34,42 @@ _BUDGET = {
 }
 
 
-def _nvcc() -> str:
-    home = os.environ.get("CUDA_HOME")
-    found = shutil.which(str(Path(home, "bin", "nvcc")) if home else "nvcc")
-    return found or pytest.skip("there is no nvcc")
+#: What setup.py knows of compilers. It is no part of the package, which may be an installed one.
+toolchain = SimpleNamespace(**runpy.run_path(str(ROOT / "csrc" / "toolchain.py")))
 
 
-def _setup(monkeypatch: pytest.MonkeyPatch, **environment: str | None) -> dict[str, Any]:
-    """What setup.py defines, in an environment."""
+def _nvcc() -> Any:
+    """The tool that setup.py would use."""
+    found = toolchain.find_nvcc(toolchain.find_compiler())
+    return found if found.command else pytest.skip(found.missing)
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment that says nothing about compilers, to change."""
     for name in ("CSTA_FAST_CUDA", "CSTA_FAST_NATIVE", "FORCE_CUDA", "CUDA_HOME", "CUDA_PATH",
-                 "TORCH_CUDA_ARCH_LIST"):  # fmt: skip
+                 "CXX", "NVCC_FLAGS", "TORCH_CUDA_ARCH_LIST"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        if value is not None:
-            monkeypatch.setenv(name, value)
-    monkeypatch.setattr(setuptools, "setup", lambda **_: None)
-    monkeypatch.chdir(ROOT)
-    return runpy.run_path("setup.py")
+    return monkeypatch
+
+
+def _program(path: Path, script: str = "") -> str:
+    """Make a program; its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", _FILES)
 @pytest.mark.parametrize("target", ["80", "90", "100", "120"])
-def test_budget(target: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = f"csrc/cuda/{file}.cu"
+def test_budget(target: str, file: str, tmp_path: Path) -> None:
     nvcc = _nvcc()
-    command = _setup(monkeypatch, CUDA_HOME=os.environ.get("CUDA_HOME"))["command_for"](source)
+    command = toolchain.to_compile(f"csrc/cuda/{file}.cu", toolchain.find_compiler(), nvcc)
     command = [word for word in command if not word.startswith("-gencode")]
     command += [f"-arch=sm_{target}", "-Xptxas", "-v", "-o", str(tmp_path / "kernel.o")]
-    done = subprocess.run([nvcc, *command[1:]], capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     reports = re.findall(
         r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
         r"(\d+) bytes spill loads.*?Used (\d+) registers",
@@ -79,34 +85,80 @@ def test_budget(target: str, file: str, tmp_path: Path, monkeypatch: pytest.Monk
         assert "smem" not in done.stderr, "shared memory is asked for when a kernel is launched"
 
 
-def test_what_nvcc_compiles_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    _nvcc()
-    home = os.environ.get("CUDA_HOME")
+def test_what_nvcc_compiles_for(tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
+    """Under an nvcc that knows 8.0, 9.0 and later ones that nobody asks for."""
+    known = "echo compute_75; echo compute_80; echo compute_90; echo compute_110"
+    nvcc = toolchain.Tool((_program(tmp_path / "nvcc", known),))
 
     def options(wanted: str | None) -> list[str]:
-        defined = _setup(monkeypatch, CUDA_HOME=home, TORCH_CUDA_ARCH_LIST=wanted)
-        return [each.removeprefix("-gencode=arch=compute_") for each in defined["gpu_options"]()]
+        bare.setenv("TORCH_CUDA_ARCH_LIST", wanted or "")
+        return [each.removeprefix("-gencode=arch=compute_") for each in toolchain.gpu_options(nvcc)]
 
     assert options("8.6;9.0a") == ["86,code=sm_86", "90a,code=sm_90a"]
     assert options("9.0+PTX 8.0") == ["90,code=[sm_90,compute_90]", "80,code=sm_80"]
-    default = options(None)
-    assert default[:2] == ["80,code=sm_80", "90,code=sm_90"]
-    assert re.fullmatch(r"(\d+),code=\[sm_\1,compute_\1\]", default[-1])
+    assert options(None) == ["80,code=sm_80", "90,code=[sm_90,compute_90]"]
     with pytest.raises(SystemExit, match="TORCH_CUDA_ARCH_LIST: wanted the like of"):
         options("Hopper")
+    _program(tmp_path / "nvcc", "echo compute_52")
+    with pytest.raises(SystemExit, match=r"nvcc: wanted one that knows any of 8\.0;"):
+        options(None)
 
 
-def test_a_wanted_library_without_nvcc_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = {"CUDA_HOME": "/no/such/place"}
-    defined = _setup(monkeypatch, **nowhere)
-    assert defined["NVCC"] == ""
-    assert "no nvcc was found (/no/such/place)" in defined["REASON_CUDA"]
-    for wanted in ({"CSTA_FAST_CUDA": "1"}, {"FORCE_CUDA": "1"}):
-        with pytest.raises(SystemExit, match="the CUDA kernels are wanted: no nvcc was found"):
-            _setup(monkeypatch, **nowhere, **wanted)
-    assert "CSTA_FAST_CUDA=0" in _setup(monkeypatch, CSTA_FAST_CUDA="0")["REASON_CUDA"]
+def test_this_nvcc_knows_every_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    options = toolchain.gpu_options(_nvcc())
+    assert [re.findall(r"=compute_(\d+)", each) for each in options] == [
+        ["80"], ["90"], ["100"], ["120"]
+    ]  # fmt: skip
+    assert options[-1].endswith("code=[sm_120,compute_120]")
+
+
+def test_where_nvcc_is_looked_for(tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
+    """CUDA_HOME, else PATH, else this environment's packages."""
+    compiler = toolchain.Tool(("ccache", "/opt/bin/g++", "-m64"))
+
+    def found() -> Any:
+        return toolchain.find_nvcc(compiler)
+
+    bare.setattr("sysconfig.get_path", lambda _: str(tmp_path / "packages"))
+    bare.setenv("PATH", str(tmp_path / "path"))
+    assert "no nvcc was found (PATH)" in found().missing
+    for place in ("packages/nvidia/cu13/bin", "path", "home/bin"):
+        nvcc = _program(tmp_path / place / "nvcc")
+        if place == "home/bin":
+            bare.setenv("CUDA_HOME", str(tmp_path / "home"))
+        # ccache is no compiler that nvcc could call for the host.
+        assert found() == ((nvcc, "-ccbin", "/opt/bin/g++"), "")
+    bare.setenv("CUDA_HOME", "/no/such/place")
+    assert "no nvcc was found (/no/such/place)" in found().missing
+
+
+def test_cuda_from_pypi_is_linked(tmp_path: Path) -> None:
+    """Its libraries lie in lib, where its nvcc does not look."""
+    nvcc = toolchain.Tool((_program(tmp_path / "bin" / "nvcc", "echo compute_80"),))
+    assert f"-L{tmp_path / 'lib'}" in toolchain.to_link_cuda("stubs", nvcc)
+
+
+@pytest.mark.parametrize("wanted", ["CSTA_FAST_CUDA", "FORCE_CUDA"])
+def test_a_wanted_library_without_its_compilers_is_an_error(
+    wanted: str, bare: pytest.MonkeyPatch
+) -> None:
+    bare.setenv(wanted, "1")
+    bare.setenv("CUDA_HOME", "/no/such/place")
+    with pytest.raises(SystemExit, match="the CUDA kernels are wanted: no nvcc was found"):
+        toolchain.find_nvcc(toolchain.Tool(("c++",)))
+    bare.setenv("CXX", "no-such-c++")
+    with pytest.raises(SystemExit, match=r"are wanted: no C\+\+ compiler \(no-such-c\+\+\) was"):
+        toolchain.find_nvcc(toolchain.find_compiler())
+
+
+def test_a_declined_library(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("FORCE_CUDA", "1")
+    bare.setenv("CSTA_FAST_CUDA", "0")
+    assert "CSTA_FAST_CUDA=0" in toolchain.find_nvcc(toolchain.Tool(("c++",))).missing
+    bare.setenv("CSTA_FAST_CUDA", "yes")
     with pytest.raises(SystemExit, match="CSTA_FAST_CUDA: wanted auto, 0 or 1, got 'yes'"):
-        _setup(monkeypatch, CSTA_FAST_CUDA="yes")
+        toolchain.find_nvcc(toolchain.Tool(("c++",)))
 
 
 def _needs_the_library() -> None:
