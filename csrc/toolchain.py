@@ -70,7 +70,8 @@ def find_nvcc(compiler: Tool) -> Tool:
         host = next(word for word in compiler.command if Path(word).name not in _LAUNCHERS)
         return Tool((nvcc, "-ccbin", host))
     missing = compiler.missing or (
-        f"no nvcc was found ({home or 'PATH'}); install the CUDA toolkit, or set CUDA_HOME"
+        f"no nvcc was found ({home or 'PATH'}); install the CUDA toolkit, or set CUDA_HOME, or "
+        "pip install 'cuda-toolkit[nvcc,cccl]==13.0.*'"
     )
     if wanted == "1" or os.environ.get("FORCE_CUDA") == "1":
         raise SystemExit(f"csta_fast: the CUDA kernels are wanted: {missing}")

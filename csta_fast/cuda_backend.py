@@ -32,7 +32,8 @@ def _load() -> str | None:
     if not LIBRARY.exists():
         return (
             "the CUDA library was not built: no nvcc was found at installation, or "
-            "CSTA_FAST_CUDA=0 was set; install the CUDA toolkit and run "
+            "CSTA_FAST_CUDA=0 was set; install the CUDA toolkit (or, in this environment, "
+            "pip install 'cuda-toolkit[nvcc,cccl]==13.0.*') and run "
             "pip install --force-reinstall --no-deps csta_fast"
         )
     try:

@@ -7,35 +7,24 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import budget
 import pytest
 import torch
-from emulation import ROOT
+from budget import ROOT
 
 from csta_fast import cuda_backend
 
-_FILES = ("forward", "backward", "pooling", "weights")
+toolchain = budget.toolchain
 
-#: Registers of a thread and bytes of its stack, at the most; nothing may be spilled. With 128
-#: registers two blocks of 256 threads share a multiprocessor.
-_BUDGET = {
-    "forward_kernel": (128, 64),
-    "backward_kernel": (128, 64),
-    "pool_kernel": (112, 64),
-    "pool_backward_kernel": (96, 64),
-    "run_kernel": (64, 0),
-    "add_runs_kernel": (64, 0),
-}
+#: With 128 registers, two blocks of 256 threads share a multiprocessor.
+_MOST_REGISTERS = 128
 
-
-#: What setup.py knows of compilers. It is no part of the package, which may be an installed one.
-toolchain = SimpleNamespace(**runpy.run_path(str(ROOT / "csrc" / "toolchain.py")))
+_RENEW = "if that is meant, python tests/budget.py renews tests/cuda/budget.md"
 
 
 def _nvcc() -> Any:
@@ -61,28 +50,47 @@ def _program(path: Path, script: str = "") -> str:
     return str(path)
 
 
+def _committed_registers() -> tuple[str, dict[str, dict[str, str]]]:
+    """The release of nvcc, and by target what is committed of each kernel."""
+    text = budget.COMMITTED.read_text()
+    (release,) = re.findall(r"compiled by nvcc ([\d.]+)\. ", text)
+    table: dict[str, dict[str, str]] = {target: {} for target in budget.TARGETS}
+    for name, cells in re.findall(r"^\| `(\w+<.*>)` \| (.*) \|$", text, re.MULTILINE):
+        for target, cell in zip(budget.TARGETS, cells.split(" | "), strict=True):
+            table[target][name] = cell
+    return release, table
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("file", _FILES)
-@pytest.mark.parametrize("target", ["80", "90", "100", "120"])
-def test_budget(target: str, file: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", budget.FILES)
+@pytest.mark.parametrize("target", budget.TARGETS)
+def test_what_kernels_take(target: str, file: str) -> None:
+    """Nothing is spilled; registers and bytes are the committed ones, neither more nor less."""
     nvcc = _nvcc()
-    command = toolchain.to_compile(f"csrc/cuda/{file}.cu", toolchain.find_compiler(), nvcc)
-    command = [word for word in command if not word.startswith("-gencode")]
-    command += [f"-arch=sm_{target}", "-Xptxas", "-v", "-o", str(tmp_path / "kernel.o")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    reports = re.findall(
-        r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
-        r"(\d+) bytes spill loads.*?Used (\d+) registers",
-        done.stderr,
-        re.DOTALL,
-    )
-    assert len(reports) == (4 if file in ("forward", "backward", "weights") else 8), done.stderr
-    for symbol, stack, *spills, registers in reports:
-        (name,) = (each for each in _BUDGET if re.search(rf"\d{each}I", symbol))
-        assert spills == ["0", "0"], symbol
-        assert (int(registers), int(stack)) <= _BUDGET[name], (symbol, registers, stack)
-        assert int(stack) <= _BUDGET[name][1], (symbol, stack)
-        assert "smem" not in done.stderr, "shared memory is asked for when a kernel is launched"
+    uses = budget.compile_kernels(file, target)
+    assert uses
+    assert [name for name, use in uses.items() if use.spilled] == []
+    assert max(use.registers for use in uses.values()) <= _MOST_REGISTERS
+    release, committed = _committed_registers()
+    if budget.nvcc_release(nvcc) != release:
+        pytest.skip(f"within limits; what is committed was compiled by nvcc {release}")
+    found = {name: str(use) for name, use in uses.items()}
+    assert found == {name: committed[target].get(name) for name in uses}, _RENEW
+
+
+def test_committed_kernels_exist() -> None:
+    _, committed = _committed_registers()
+    names = {name.partition("<")[0] for name in committed["80"]}
+    code = "".join((ROOT / "csrc" / "cuda" / f"{file}.cu").read_text() for file in budget.FILES)
+    assert names == set(re.findall(r"\bCSTA_KERNEL\b.*?\b(\w+)\(CSTA_PARAMETER", code, re.DOTALL))
+
+
+def test_plans_are_the_committed_ones() -> None:
+    """Clusters and shared memory, for the shapes of common networks on every kind of device."""
+    if not toolchain.find_compiler().command:
+        pytest.skip("there is no C++ compiler")
+    _, _, committed = budget.COMMITTED.read_text().partition("## Planned\n\n")
+    assert budget.plans_tables().splitlines() == committed.splitlines(), _RENEW
 
 
 def test_what_nvcc_compiles_for(tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
