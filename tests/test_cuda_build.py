@@ -17,7 +17,7 @@ import pytest
 import torch
 from budget import ROOT
 
-from csta_fast import cuda_backend
+from csta_fast import cuda_backend, ops
 
 toolchain = budget.toolchain
 
@@ -185,6 +185,15 @@ print(all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in ops.SCHEM
 """
 
 
+@pytest.mark.skipif(torch.version.cuda is None, reason="this PyTorch has no CUDA")
+def test_library_is_loaded_beside_pytorchs_own_runtime() -> None:
+    """With or without a driver."""
+    _needs_the_library()
+    assert cuda_backend.FAILURE is None
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    assert all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in ops.SCHEMAS)
+
+
 @pytest.mark.skipif(torch.version.cuda is not None, reason="this PyTorch has CUDA")
 @pytest.mark.skipif(sys.platform != "linux", reason="preloads a library")
 def test_library_registers_its_operations(tmp_path: Path) -> None:
@@ -215,6 +224,11 @@ def test_library_needs_only_the_shims() -> None:
     unversioned = {name for kind, name in symbols if kind == "U" and "@" not in name}
     assert unversioned <= declared
     assert {"aoti_torch_get_current_cuda_stream", "torch_library_impl"} <= unversioned
+    # Its own CUDA runtime must not stand in for PyTorch's.
+    listed = subprocess.run(
+        ["nm", "-D", "--defined-only", cuda_backend.LIBRARY], capture_output=True, text=True
+    )
+    assert "cuda" not in listed.stdout
     read = subprocess.run(
         ["readelf", "-d", cuda_backend.LIBRARY], capture_output=True, text=True, check=True
     )
