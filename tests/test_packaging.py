@@ -44,11 +44,11 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads ELF file
 
 
 def run(*command: object, folder: Path | None = None, **environment: str) -> str:
-    """Run a program, in a folder; what it printed."""
+    """Run a program, in a folder, that finds no packages but installed ones; what it printed."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env={**os.environ, "TRITON_INTERPRET": "0", **environment},
+        env={**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": "", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -104,8 +104,7 @@ def evaluate(python: Path, folder: Path) -> tuple[Path, Path, list[str]]:
     Python starts in an empty folder, for it finds packages in the one where it starts.
     """
     (folder / "empty").mkdir()
-    printed = run(python, "-c", EVALUATE, folder=folder / "empty", PYTHONPATH="")
-    package, kernels, *lines = printed.splitlines()
+    package, kernels, *lines = run(python, "-c", EVALUATE, folder=folder / "empty").splitlines()
     return Path(package).parent, Path(kernels).parent, lines
 
 
