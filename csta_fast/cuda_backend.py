@@ -17,7 +17,7 @@ from csta_fast.structures import ARITHMETIC_DTYPES
 NAMESPACE = "csta_fast_cuda"
 LIBRARY = Path(__file__).parent / "_cuda.abi3.so"
 
-#: Older GPUs have no asynchronous copies.
+#: Older GPUs have no bfloat16 and no asynchronous copies.
 _LEAST_CAPABILITY = (8, 0)
 
 #: Positions are 32 bits wide within a sample, and at least one of them must fit in shared memory.
@@ -32,7 +32,8 @@ def _load() -> str | None:
     if not LIBRARY.exists():
         return (
             "the CUDA library was not built: no nvcc was found at installation, or "
-            "CSTA_FAST_CUDA=0 was set; install the CUDA toolkit and run "
+            "CSTA_FAST_CUDA=0 was set; install the CUDA toolkit (or, in this environment, "
+            "pip install 'cuda-toolkit[nvcc,cccl]==13.0.*') and run "
             "pip install --force-reinstall --no-deps csta_fast"
         )
     try:
@@ -46,8 +47,17 @@ def _load() -> str | None:
 FAILURE: str | None = _load()
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def device_refusal(device: torch.device) -> str | None:
+    """Why an NVIDIA GPU serves no fused kernels, or None; a constant to the compiler."""
+    return _ask(device)
+
+
 @lru_cache(maxsize=64)
-def _device_refusal(device: torch.device) -> str | None:
+def _ask(device: torch.device) -> str | None:
+    # Without a driver there are fake tensors only, which are traced for another machine.
+    if not torch.cuda.is_available():
+        return None
     capability = torch.cuda.get_device_capability(device)
     if capability >= _LEAST_CAPABILITY:
         return None
@@ -61,8 +71,10 @@ def refusal(x: Tensor) -> str | None:
         return f"does not compute in {x.dtype}"
     if x.device.type != "cuda":
         return f"serves NVIDIA GPUs, x is on {x.device}"
-    reason = FAILURE or _device_refusal(x.device)
-    return reason if reason is not None or x.dim() != 4 else _size_refusal(x)
+    reason = FAILURE or device_refusal(x.device)
+    if reason is not None or x.dim() != 4 or torch.compiler.is_exporting():
+        return reason  # a limit would confine sizes that are exported as dynamic
+    return _size_refusal(x)
 
 
 def _size_refusal(x: Tensor) -> str | None:

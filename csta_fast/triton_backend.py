@@ -12,21 +12,18 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from csta_fast import checks, composite, ops
+from csta_fast.cuda_backend import device_refusal
 from csta_fast.differentiation import Operations
 from csta_fast.kernels.plans import MOST_JOINTS, MOST_PLANE
 from csta_fast.structures import ARITHMETIC_DTYPES, HeadWeights
 
 NAMESPACE = "csta_fast_triton"
-
-#: Older GPUs have no bfloat16 and no asynchronous copies.
-_LEAST_CAPABILITY = (8, 0)
 
 #: None, or why the kernels do not serve any more.
 failure: str | None = None
@@ -43,16 +40,10 @@ MISSING: str | None = (
 )
 
 
-@lru_cache(maxsize=64)
 def _device_refusal(device: torch.device) -> str | None:
     if device.type != "cuda":
         return f"serves GPU tensors, x is on {device}"
-    if torch.version.hip is None:
-        capability = torch.cuda.get_device_capability(device)
-        if capability < _LEAST_CAPABILITY:
-            has, wanted = (".".join(map(str, each)) for each in (capability, _LEAST_CAPABILITY))
-            return f"wants a GPU of compute capability {wanted}, {device} has {has}"
-    return None
+    return device_refusal(device) if torch.version.hip is None else None
 
 
 def refusal(x: Tensor) -> str | None:
@@ -61,7 +52,8 @@ def refusal(x: Tensor) -> str | None:
         return f"does not compute in {x.dtype}"
     here = INTERPRETED and x.is_cpu
     reason = MISSING or (None if here else _device_refusal(x.device)) or failure
-    if reason is None and x.dim() == 4:
+    # A limit would confine sizes that are exported as dynamic.
+    if reason is None and x.dim() == 4 and not torch.compiler.is_exporting():
         _, _, frames, joints = x.shape
         if joints > MOST_JOINTS:
             return f"takes up to {MOST_JOINTS} joints, x has {joints}"

@@ -7,106 +7,166 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import budget
 import pytest
-import setuptools
 import torch
-from emulation import ROOT
+from budget import ROOT
 
-from csta_fast import cuda_backend
+from csta_fast import cuda_backend, ops
 
-_FILES = ("forward", "backward", "pooling", "weights")
+toolchain = budget.toolchain
 
-#: Registers of a thread and bytes of its stack, at the most; nothing may be spilled. With 128
-#: registers two blocks of 256 threads share a multiprocessor.
-_BUDGET = {
-    "forward_kernel": (128, 64),
-    "backward_kernel": (128, 64),
-    "pool_kernel": (112, 64),
-    "pool_backward_kernel": (96, 64),
-    "run_kernel": (64, 0),
-    "add_runs_kernel": (64, 0),
-}
+#: With 128 registers, two blocks of 256 threads share a multiprocessor.
+_MOST_REGISTERS = 128
+
+_RENEW = "if that is meant, python tests/budget.py renews tests/cuda/budget.md"
 
 
-def _nvcc() -> str:
-    home = os.environ.get("CUDA_HOME")
-    found = shutil.which(str(Path(home, "bin", "nvcc")) if home else "nvcc")
-    return found or pytest.skip("there is no nvcc")
+def _nvcc() -> Any:
+    """The tool that setup.py would use."""
+    found = toolchain.find_nvcc(toolchain.find_compiler())
+    return found if found.command else pytest.skip(found.missing)
 
 
-def _setup(monkeypatch: pytest.MonkeyPatch, **environment: str | None) -> dict[str, Any]:
-    """What setup.py defines, in an environment."""
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment that says nothing about compilers, to change."""
     for name in ("CSTA_FAST_CUDA", "CSTA_FAST_NATIVE", "FORCE_CUDA", "CUDA_HOME", "CUDA_PATH",
-                 "TORCH_CUDA_ARCH_LIST"):  # fmt: skip
+                 "CXX", "NVCC_FLAGS", "TORCH_CUDA_ARCH_LIST"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        if value is not None:
-            monkeypatch.setenv(name, value)
-    monkeypatch.setattr(setuptools, "setup", lambda **_: None)
-    monkeypatch.chdir(ROOT)
-    return runpy.run_path("setup.py")
+    return monkeypatch
+
+
+def _program(path: Path, script: str = "") -> str:
+    """Make a program; its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def _committed_registers() -> tuple[str, dict[str, dict[str, str]]]:
+    """The release of nvcc, and by target what is committed of each kernel."""
+    text = budget.COMMITTED.read_text()
+    (release,) = re.findall(r"compiled by nvcc ([\d.]+)\. ", text)
+    table: dict[str, dict[str, str]] = {target: {} for target in budget.TARGETS}
+    for name, cells in re.findall(r"^\| `(\w+<.*>)` \| (.*) \|$", text, re.MULTILINE):
+        for target, cell in zip(budget.TARGETS, cells.split(" | "), strict=True):
+            table[target][name] = cell
+    return release, table
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", _FILES)
-@pytest.mark.parametrize("target", ["80", "90", "100", "120"])
-def test_budget(target: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = f"csrc/cuda/{file}.cu"
+@pytest.mark.parametrize("file", budget.FILES)
+@pytest.mark.parametrize("target", budget.TARGETS)
+def test_what_kernels_take(target: str, file: str) -> None:
+    """Nothing is spilled; registers and bytes are the committed ones, neither more nor less."""
     nvcc = _nvcc()
-    command = _setup(monkeypatch, CUDA_HOME=os.environ.get("CUDA_HOME"))["command_for"](source)
-    command = [word for word in command if not word.startswith("-gencode")]
-    command += [f"-arch=sm_{target}", "-Xptxas", "-v", "-o", str(tmp_path / "kernel.o")]
-    done = subprocess.run([nvcc, *command[1:]], capture_output=True, text=True, check=True)
-    reports = re.findall(
-        r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
-        r"(\d+) bytes spill loads.*?Used (\d+) registers",
-        done.stderr,
-        re.DOTALL,
-    )
-    assert len(reports) == (4 if file in ("forward", "backward", "weights") else 8), done.stderr
-    for symbol, stack, *spills, registers in reports:
-        (name,) = (each for each in _BUDGET if re.search(rf"\d{each}I", symbol))
-        assert spills == ["0", "0"], symbol
-        assert (int(registers), int(stack)) <= _BUDGET[name], (symbol, registers, stack)
-        assert int(stack) <= _BUDGET[name][1], (symbol, stack)
-        assert "smem" not in done.stderr, "shared memory is asked for when a kernel is launched"
+    uses = budget.compile_kernels(file, target)
+    assert uses
+    assert [name for name, use in uses.items() if use.spilled] == []
+    assert max(use.registers for use in uses.values()) <= _MOST_REGISTERS
+    release, committed = _committed_registers()
+    if budget.nvcc_release(nvcc) != release:
+        pytest.skip(f"within limits; what is committed was compiled by nvcc {release}")
+    found = {name: str(use) for name, use in uses.items()}
+    assert found == {name: committed[target].get(name) for name in uses}, _RENEW
 
 
-def test_what_nvcc_compiles_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    _nvcc()
-    home = os.environ.get("CUDA_HOME")
+def test_committed_kernels_exist() -> None:
+    _, committed = _committed_registers()
+    names = {name.partition("<")[0] for name in committed["80"]}
+    code = "".join((ROOT / "csrc" / "cuda" / f"{file}.cu").read_text() for file in budget.FILES)
+    assert names == set(re.findall(r"\bCSTA_KERNEL\b.*?\b(\w+)\(CSTA_PARAMETER", code, re.DOTALL))
+
+
+def test_plans_are_the_committed_ones() -> None:
+    """Clusters and shared memory, for the shapes of common networks on every kind of device."""
+    if not toolchain.find_compiler().command:
+        pytest.skip("there is no C++ compiler")
+    _, _, committed = budget.COMMITTED.read_text().partition("## Planned\n\n")
+    assert budget.plans_tables().splitlines() == committed.splitlines(), _RENEW
+
+
+def test_what_nvcc_compiles_for(tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
+    """Under an nvcc that knows 8.0, 9.0 and later ones that nobody asks for."""
+    known = "echo compute_75; echo compute_80; echo compute_90; echo compute_110"
+    nvcc = toolchain.Tool((_program(tmp_path / "nvcc", known),))
 
     def options(wanted: str | None) -> list[str]:
-        defined = _setup(monkeypatch, CUDA_HOME=home, TORCH_CUDA_ARCH_LIST=wanted)
-        return [each.removeprefix("-gencode=arch=compute_") for each in defined["gpu_options"]()]
+        bare.setenv("TORCH_CUDA_ARCH_LIST", wanted or "")
+        return [each.removeprefix("-gencode=arch=compute_") for each in toolchain.gpu_options(nvcc)]
 
     assert options("8.6;9.0a") == ["86,code=sm_86", "90a,code=sm_90a"]
     assert options("9.0+PTX 8.0") == ["90,code=[sm_90,compute_90]", "80,code=sm_80"]
-    default = options(None)
-    assert default[:2] == ["80,code=sm_80", "90,code=sm_90"]
-    assert re.fullmatch(r"(\d+),code=\[sm_\1,compute_\1\]", default[-1])
+    assert options(None) == ["80,code=sm_80", "90,code=[sm_90,compute_90]"]
     with pytest.raises(SystemExit, match="TORCH_CUDA_ARCH_LIST: wanted the like of"):
         options("Hopper")
+    _program(tmp_path / "nvcc", "echo compute_52")
+    with pytest.raises(SystemExit, match=r"nvcc: wanted one that knows any of 8\.0;"):
+        options(None)
 
 
-def test_a_wanted_library_without_nvcc_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = {"CUDA_HOME": "/no/such/place"}
-    defined = _setup(monkeypatch, **nowhere)
-    assert defined["NVCC"] == ""
-    assert "no nvcc was found (/no/such/place)" in defined["REASON_CUDA"]
-    for wanted in ({"CSTA_FAST_CUDA": "1"}, {"FORCE_CUDA": "1"}):
-        with pytest.raises(SystemExit, match="the CUDA kernels are wanted: no nvcc was found"):
-            _setup(monkeypatch, **nowhere, **wanted)
-    assert "CSTA_FAST_CUDA=0" in _setup(monkeypatch, CSTA_FAST_CUDA="0")["REASON_CUDA"]
+def test_this_nvcc_knows_every_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    options = toolchain.gpu_options(_nvcc())
+    assert [re.findall(r"=compute_(\d+)", each) for each in options] == [
+        ["80"], ["90"], ["100"], ["120"]
+    ]  # fmt: skip
+    assert options[-1].endswith("code=[sm_120,compute_120]")
+
+
+def test_where_nvcc_is_looked_for(tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
+    """CUDA_HOME, else PATH, else this environment's packages."""
+    compiler = toolchain.Tool(("ccache", "/opt/bin/g++", "-m64"))
+
+    def found() -> Any:
+        return toolchain.find_nvcc(compiler)
+
+    bare.setattr("sysconfig.get_path", lambda _: str(tmp_path / "packages"))
+    bare.setenv("PATH", str(tmp_path / "path"))
+    assert "no nvcc was found (PATH)" in found().missing
+    for place in ("packages/nvidia/cu13/bin", "path", "home/bin"):
+        nvcc = _program(tmp_path / place / "nvcc")
+        if place == "home/bin":
+            bare.setenv("CUDA_HOME", str(tmp_path / "home"))
+        # ccache is no compiler that nvcc could call for the host.
+        assert found() == ((nvcc, "-ccbin", "/opt/bin/g++"), "")
+    bare.setenv("CUDA_HOME", "/no/such/place")
+    assert "no nvcc was found (/no/such/place)" in found().missing
+
+
+def test_cuda_from_pypi_is_linked(tmp_path: Path) -> None:
+    """Its libraries lie in lib, where its nvcc does not look."""
+    nvcc = toolchain.Tool((_program(tmp_path / "bin" / "nvcc", "echo compute_80"),))
+    assert f"-L{tmp_path / 'lib'}" in toolchain.to_link_cuda("stubs", nvcc)
+
+
+@pytest.mark.parametrize("wanted", ["CSTA_FAST_CUDA", "FORCE_CUDA"])
+def test_a_wanted_library_without_its_compilers_is_an_error(
+    wanted: str, bare: pytest.MonkeyPatch
+) -> None:
+    bare.setenv(wanted, "1")
+    bare.setenv("CUDA_HOME", "/no/such/place")
+    with pytest.raises(SystemExit, match="the CUDA kernels are wanted: no nvcc was found"):
+        toolchain.find_nvcc(toolchain.Tool(("c++",)))
+    bare.setenv("CXX", "no-such-c++")
+    with pytest.raises(SystemExit, match=r"are wanted: no C\+\+ compiler \(no-such-c\+\+\) was"):
+        toolchain.find_nvcc(toolchain.find_compiler())
+
+
+def test_a_declined_library(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("FORCE_CUDA", "1")
+    bare.setenv("CSTA_FAST_CUDA", "0")
+    assert "CSTA_FAST_CUDA=0" in toolchain.find_nvcc(toolchain.Tool(("c++",))).missing
+    bare.setenv("CSTA_FAST_CUDA", "yes")
     with pytest.raises(SystemExit, match="CSTA_FAST_CUDA: wanted auto, 0 or 1, got 'yes'"):
-        _setup(monkeypatch, CSTA_FAST_CUDA="yes")
+        toolchain.find_nvcc(toolchain.Tool(("c++",)))
 
 
 def _needs_the_library() -> None:
@@ -123,6 +183,15 @@ ops.register(Operations(cuda_backend.NAMESPACE))
 has = torch._C._dispatch_has_kernel_for_dispatch_key
 print(all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in ops.SCHEMAS))
 """
+
+
+@pytest.mark.skipif(torch.version.cuda is None, reason="this PyTorch has no CUDA")
+def test_library_is_loaded_beside_pytorchs_own_runtime() -> None:
+    """With or without a driver."""
+    _needs_the_library()
+    assert cuda_backend.FAILURE is None
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    assert all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in ops.SCHEMAS)
 
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="this PyTorch has CUDA")
@@ -155,6 +224,11 @@ def test_library_needs_only_the_shims() -> None:
     unversioned = {name for kind, name in symbols if kind == "U" and "@" not in name}
     assert unversioned <= declared
     assert {"aoti_torch_get_current_cuda_stream", "torch_library_impl"} <= unversioned
+    # Its own CUDA runtime must not stand in for PyTorch's.
+    listed = subprocess.run(
+        ["nm", "-D", "--defined-only", cuda_backend.LIBRARY], capture_output=True, text=True
+    )
+    assert "cuda" not in listed.stdout
     read = subprocess.run(
         ["readelf", "-d", cuda_backend.LIBRARY], capture_output=True, text=True, check=True
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -43,11 +44,11 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads ELF file
 
 
 def run(*command: object, folder: Path | None = None, **environment: str) -> str:
-    """Run a program, in a folder; what it printed."""
+    """Run a program, in a folder, that finds no packages but installed ones; what it printed."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=folder,
-        env={**os.environ, "TRITON_INTERPRET": "0", **environment},
+        env={**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": "", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -123,7 +124,9 @@ def test_wheel_contents(wheel: tuple[Path, str]) -> None:
         f"csta_fast-{csta_fast.__version__}.dist-info",
     }
     libraries = {name for name in names if name.endswith(".so")}
-    assert libraries == ({LIBRARY, CUDA_LIBRARY} if shutil.which("nvcc") else {LIBRARY})
+    toolchain = runpy.run_path(str(ROOT / "csrc" / "toolchain.py"))
+    nvcc = toolchain["find_nvcc"](toolchain["find_compiler"]())
+    assert libraries == ({LIBRARY, CUDA_LIBRARY} if nvcc.command else {LIBRARY})
 
 
 @pytest.mark.slow
@@ -176,9 +179,11 @@ def test_source_archive_and_uv(checkout: Path, python: Path, tmp_path: Path) -> 
     (archive,) = (tmp_path / "dist").glob("*.tar.gz")
     shutil.unpack_archive(archive, tmp_path)
     unpacked = tmp_path / f"csta_fast-{csta_fast.__version__}"
-    sources = {path.relative_to(ROOT) for path in (ROOT / "csrc").rglob("*.*")}
-    assert sources
+    paths = [path.relative_to(ROOT) for path in (ROOT / "csrc").rglob("*.*")]
+    sources = {path for path in paths if "__pycache__" not in path.parts}
+    assert Path("csrc/toolchain.py") in sources
     assert all((unpacked / source).is_file() for source in sources)
+    assert not list(unpacked.rglob("__pycache__"))
     assert not list(unpacked.rglob("*.so"))
     # Neither optimised nor cached: only whether it builds is asked here, and from nothing.
     flags = {"CXXFLAGS": "-O0", "CSTA_FAST_CUDA": "0", "UV_CACHE_DIR": str(tmp_path / "cache")}
@@ -213,6 +218,11 @@ def test_without_compiler(
 def test_failing_compiler_is_an_error(checkout: Path) -> None:
     with pytest.raises(AssertionError, match="native kernels could not be built"):
         pip("wheel", "--no-deps", "--wheel-dir", checkout.parent, checkout, CXX="false")
+
+
+def test_setup_is_short() -> None:
+    """What a build does can be read in one go; pyproject.toml says all that is no doing."""
+    assert len((ROOT / "setup.py").read_text().splitlines()) < 120
 
 
 def test_version() -> None:

@@ -84,7 +84,7 @@ assert csta_fast.CSTA(6)(x).shape == x.shape
 print(csta_fast.explain(x))
 csta_fast.CSTA(6, backend="cpu")(x)
 """
-    process = run_python(code)
+    process = run_python(code, TRITON_INTERPRET="0")
     assert "the native library was not built" in process.stdout
     assert "-> reference" in process.stdout
     assert "ValueError: backend 'cpu' cannot serve this call: the native" in process.stderr

@@ -12,7 +12,7 @@ from contract import assert_like, run
 from inputs import make
 from interpreter import run_python
 
-from csta_fast import CSTA, explain, functional, triton_backend
+from csta_fast import CSTA, cuda_backend, explain, functional, triton_backend
 
 DEVICE = next(backend.device for backend in BACKENDS if backend.name == "triton")
 
@@ -57,10 +57,11 @@ def test_a_cpu_tensor_is_refused_without_the_interpreter() -> None:
 def test_an_old_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_backend, "INTERPRETED", False)
     monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    triton_backend._device_refusal.cache_clear()
+    cuda_backend._ask.cache_clear()
     reason = triton_backend._device_refusal(torch.device("cuda", 7))
-    triton_backend._device_refusal.cache_clear()
+    cuda_backend._ask.cache_clear()
     assert reason == "wants a GPU of compute capability 8.0, cuda:7 has 7.5"
 
 

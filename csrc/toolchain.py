@@ -1,0 +1,136 @@
+"""The compilers, where there are any, and the commands that they are given; for ``setup.py``.
+
+Nothing is run but nvcc, to say which GPUs it knows. Whether this machine has one is not asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import NamedTuple
+
+FLAGS = (
+    "-std=c++17 -O3 -fPIC -fvisibility=hidden -fvisibility-inlines-hidden -fno-math-errno "
+    "-fno-trapping-math -ffp-contract=fast -Wall -Wextra -Icsrc"
+)
+#: Only these files may use more than the baseline; the library chooses among them when it runs.
+#: GCC's AVX-512 headers warn of themselves (GCC bug 105593).
+X86_FLAGS = {
+    "kernels_avx2.cpp": "-mavx2 -mfma -mf16c -mbmi2",
+    "kernels_avx512.cpp": "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mf16c "
+    "-Wno-maybe-uninitialized",
+}
+NVCC_FLAGS = "-std=c++17 -O3 -Icsrc -Xcompiler -fPIC,-fvisibility=hidden"
+#: PTX of the last serves what comes later. Compute capability 8.0 also serves 8.6 and 8.9.
+GPUS = "8.0;9.0;10.0;12.0+PTX"
+
+_LAUNCHERS = ("ccache", "sccache", "distcc")
+
+
+class Tool(NamedTuple):
+    """How a compiler is called; where there is none, why, and what to do."""
+
+    command: tuple[str, ...]
+    missing: str = ""
+
+
+def find_compiler() -> Tool:
+    """The C++ compiler: CXX, or the first of the usual names."""
+    if os.environ.get("CSTA_FAST_NATIVE") == "0":
+        return Tool((), "CSTA_FAST_NATIVE=0 is set; unset it to build them")
+    if sys.platform not in ("linux", "darwin"):
+        return Tool((), f"they are built on Linux and macOS only, this is {sys.platform}")
+    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    for command in map(shlex.split, wanted):
+        if shutil.which(command[0]):
+            return Tool(tuple(command))
+    remedy = "xcode-select --install" if sys.platform == "darwin" else "apt-get install g++"
+    names = ", ".join(wanted)
+    return Tool((), f"no C++ compiler ({names}) was found; get one ({remedy}) and reinstall")
+
+
+def find_nvcc(compiler: Tool) -> Tool:
+    """nvcc with its host compiler: below CUDA_HOME, on PATH, or from PyPI in this environment."""
+    wanted = os.environ.get("CSTA_FAST_CUDA") or "auto"
+    if wanted not in ("auto", "0", "1"):
+        raise SystemExit(f"CSTA_FAST_CUDA: wanted auto, 0 or 1, got {wanted!r}")
+    if wanted == "0":
+        return Tool((), "CSTA_FAST_CUDA=0 is set; unset it to build them")
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    installed = Path(sysconfig.get_path("purelib"), "nvidia").glob("cu*/bin/nvcc")
+    places = [str(Path(home, "bin", "nvcc"))] if home else ["nvcc", *map(str, sorted(installed))]
+    nvcc = next(filter(None, map(shutil.which, places)), None)
+    if nvcc and compiler.command:
+        host = next(word for word in compiler.command if Path(word).name not in _LAUNCHERS)
+        return Tool((nvcc, "-ccbin", host))
+    missing = compiler.missing or (
+        f"no nvcc was found ({home or 'PATH'}); install the CUDA toolkit, or set CUDA_HOME, or "
+        "pip install 'cuda-toolkit[nvcc,cccl]==13.0.*'"
+    )
+    if wanted == "1" or os.environ.get("FORCE_CUDA") == "1":
+        raise SystemExit(f"csta_fast: the CUDA kernels are wanted: {missing}")
+    return Tool((), missing)
+
+
+def gpu_options(nvcc: Tool) -> list[str]:
+    """What nvcc compiles for: TORCH_CUDA_ARCH_LIST, else those of GPUS that this nvcc knows."""
+    chosen = os.environ.get("TORCH_CUDA_ARCH_LIST")
+    names = re.split(r"[;,\s]+", (chosen or GPUS).replace(".", "").strip(";, "))
+    if not all(re.fullmatch(r"\d+[af]?(\+PTX)?", name) for name in names):
+        raise SystemExit(f"TORCH_CUDA_ARCH_LIST: wanted the like of {GPUS!r}, got {chosen!r}")
+    if not chosen:
+        question = [nvcc.command[0], "--list-gpu-arch"]
+        known = subprocess.run(question, stdout=subprocess.PIPE, text=True).stdout.split()
+        names = [name for name in names if f"compute_{name.removesuffix('+PTX')}" in known]
+        if not names:
+            raise SystemExit(f"{nvcc.command[0]}: wanted one that knows any of {GPUS}; update it, "
+                             "or set CSTA_FAST_CUDA=0")  # fmt: skip
+        names[-1] = names[-1].removesuffix("+PTX") + "+PTX"
+    return [f"-gencode=arch=compute_{number},code={code}" for number, code in map(_code, names)]
+
+
+def _code(name: str) -> tuple[str, str]:
+    """Of "90" or "90+PTX": the number, and what is kept of its compilation."""
+    number = name.removesuffix("+PTX")
+    return number, f"sm_{number}" if number == name else f"[sm_{number},compute_{number}]"
+
+
+def to_compile(source: str, compiler: Tool, nvcc: Tool) -> list[str]:
+    """The command that compiles a source, less its output."""
+    if source.endswith(".cu"):
+        flags = shlex.split(f"{NVCC_FLAGS} {os.environ.get('NVCC_FLAGS', '')}")
+        return [*nvcc.command, *flags, *gpu_options(nvcc), "-c", source]
+    flags = shlex.split(
+        f"{FLAGS} {X86_FLAGS.get(Path(source).name, '')} {os.environ.get('CXXFLAGS', '')}"
+    )
+    return [*compiler.command, *flags, "-c", source]
+
+
+def to_link(stubs: str, compiler: Tool) -> list[str]:
+    """The command that links the CPU library, less objects and output; stubs lie in a folder."""
+    options = shlex.split(os.environ.get("LDFLAGS", ""))
+    if sys.platform == "darwin":
+        needed = ["-Wl,-undefined,dynamic_lookup"]
+    else:
+        needed = ["-Wl,--no-undefined,--no-as-needed", f"-L{stubs}", "-ltorch_cpu"]
+    return [*compiler.command, "-shared", *options, *needed]
+
+
+def to_link_cuda(stubs: str, nvcc: Tool) -> list[str]:
+    """The command that links the CUDA library, less objects and output.
+
+    libtorch.so brings libtorch_cuda.so along where PyTorch has it, and loading fails where not.
+    CUDA's runtime becomes part of the library. nvcc knows where that is, except when it is from
+    PyPI: there the folder is called lib, not lib64.
+    """
+    hidden = "--no-undefined,--no-as-needed,--exclude-libs,ALL"
+    beside = f"-L{Path(nvcc.command[0]).parents[1] / 'lib'}"
+    needed = [f"-L{stubs}", "-ltorch_cpu", "-ltorch"]
+    return [*nvcc.command, "-shared", "-cudart", "static", *gpu_options(nvcc), beside,
+            "-Xlinker", hidden, *needed]  # fmt: skip

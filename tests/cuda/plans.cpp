@@ -1,0 +1,34 @@
+// What a call with two heads is planned to take, for tests/budget.py.
+#include <algorithm>
+#include <iterator>
+
+#include "cuda/plan.h"
+
+using namespace csta::cuda;
+
+// Plan: blocks of a cluster, threads of a block, slots of x (backward: of u, and of x), bytes of a
+// slot, bytes of shared memory, whether the room is in it. False where there is no plan.
+extern "C" bool plan_of(const int32_t* shape, bool channels_last, bool bfloat16, bool backward,
+                        bool has_clusters, int64_t shared_of_block, int64_t shared_of_processor,
+                        int64_t* plan) {
+  Call call{};
+  call.samples = 1;
+  call.channels = shape[0];
+  call.groups = 1;
+  call.channels_last = channels_last;
+  call.has_heads = true;
+  for (int axis : {kFrames, kJoints}) {
+    call.axes[axis].length = shape[1 + axis];
+    call.axes[axis].hidden = std::max(16, shape[0] / 4);
+  }
+  const auto dtype = bfloat16 ? csta::Dtype::bfloat16 : csta::Dtype::float32;
+  const Task task = backward ? Task::backward : Task::forward;
+  if (!make_plan(call, dtype, task, {1, has_clusters, shared_of_block, shared_of_processor})) {
+    return false;
+  }
+  const Plan& made = call.plan;
+  const int64_t numbers[] = {made.cluster,    made.threads,      made.slots[0],      made.slots[1],
+                             made.slot_bytes, made.shared_bytes, made.room_is_shared};
+  std::copy(std::begin(numbers), std::end(numbers), plan);
+  return true;
+}
