@@ -12,6 +12,7 @@ from backends import EMULATED
 from cases import FEW_CASES, Case, named
 from contract import Tensors, check, run
 from inputs import make
+from test_on_gpu import CLUSTERS
 
 from csta_fast import CSTA, functional
 
@@ -104,6 +105,20 @@ def test_what_does_not_fit_is_read_again_in_part(adjust: Callable[..., None]) ->
     with torch.no_grad():
         read = _bytes_of(lambda: layer(x)) / (4 * x.numel())
     assert 1.7 < read < 1.95  # of 400 KiB, 100,000 bytes less the means stay
+
+
+@pytest.mark.parametrize("blocks", CLUSTERS)
+def test_what_a_gpu_is_first_given_has_clusters_of_every_size(
+    blocks: str, adjust: Callable[..., None]
+) -> None:
+    """tests/test_on_gpu.py names shapes by the blocks of a cluster; here are their plans."""
+    adjust()
+    x = torch.randn(1, *CLUSTERS[blocks][1:])
+    layer = CSTA(x.shape[1], hidden=16, backend="cuda-emulated")
+    with torch.no_grad():
+        read = _bytes_of(lambda: layer(x)) / (4 * x.numel())
+    assert emulation.install().emulated_cluster() == int(blocks[0])
+    assert (read > 1) is ("streaming" in blocks)
 
 
 def test_padding_is_not_read(adjust: Callable[..., None]) -> None:

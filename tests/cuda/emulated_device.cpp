@@ -29,6 +29,8 @@ void emulate(int order, int landing, unsigned seed, bool bulk_copies, bool clust
   csta::cuda::tuning().most_blocks = most_blocks;
 }
 
+// Blocks of a cluster in the last launch.
+unsigned emulated_cluster() { return emulator::last_launch().cluster; }
 uint64_t emulated_bytes() { return emulator::copied_bytes(); }
 
 int32_t aoti_torch_create_device_guard(int32_t, GuardHandle* guard) {

@@ -14,6 +14,7 @@ bool same(const Place& one, const Place& other) {
 }  // namespace
 
 Settings& settings() { return machine().settings; }
+const Launch& last_launch() { return machine().launch(); }
 uint64_t copied_bytes() { return machine().copied_bytes; }
 void run(const Launch& launch, void (*body)(void*), void* context) {
   machine().run(launch, body, context);

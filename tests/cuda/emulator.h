@@ -32,6 +32,7 @@ struct Launch {
   size_t shared_bytes;
 };
 
+const Launch& last_launch();
 // Bytes that copies have brought to shared memory, in all launches.
 uint64_t copied_bytes();
 
