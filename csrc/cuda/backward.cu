@@ -1,8 +1,8 @@
 // Backward: one cluster takes a sample through all steps. The gradients of the heads' weights are
 // sums over samples, and left to weights.cu.
+#include "dispatch.h"
 #include "gates.h"
 #include "heads.h"
-#include "kernels.h"
 #include "reweight.h"
 
 namespace csta::cuda {
@@ -14,11 +14,7 @@ class Backward {
 
  public:
   CSTA_DEVICE explicit Backward(const Call& call)
-      : call_(call),
-        block_(call),
-        u_ring_(barriers(), block_.slots(), call.plan.slots[0], call.plan.slot_bytes),
-        x_ring_(barriers() + kMostSlots, block_.slots() + call.plan.slots[0] * call.plan.slot_bytes,
-                call.plan.slots[1], call.plan.slot_bytes) {
+      : call_(call), block_(call), u_ring_(block_.ring(0)), x_ring_(block_.ring(1)) {
     block_barrier();
   }
 
@@ -47,9 +43,6 @@ class Backward {
   }
 
  private:
-  static CSTA_DEVICE CopyBarrier* barriers() {
-    return reinterpret_cast<CopyBarrier*>(shared_memory());
-  }
   CSTA_DEVICE void load_u(int number) {
     u_ring_.load(u_, block_.slice.chunk(call_, number), number, u_end_);
   }
@@ -170,21 +163,11 @@ CSTA_KERNEL CSTA_BOUNDS(kMostThreads, 2) backward_kernel(CSTA_PARAMETER Call cal
   for (int64_t n = block() / cluster_size(); n < call.samples; n += step) backward.run(n);
 }
 
-template <class Element>
-int launch_of(const Call& call, void* stream) {
-  return launch(&backward_kernel<Element>, shape_of(call), call, stream);
-}
-
 }  // namespace
 
 int launch_backward(const Call& call, Dtype dtype, void* stream) {
-  switch (dtype) {
-    case Dtype::float32: return launch_of<float>(call, stream);
-    case Dtype::float64: return launch_of<double>(call, stream);
-    case Dtype::float16: return launch_of<Half>(call, stream);
-    case Dtype::bfloat16: return launch_of<BFloat16>(call, stream);
-  }
-  return 1;
+  return launch_for(dtype, call, stream,
+                    [](auto element) { return &backward_kernel<decltype(element)>; });
 }
 
 }  // namespace csta::cuda
