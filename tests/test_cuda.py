@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import emulation
@@ -93,8 +94,26 @@ def test_what_fits_a_cluster_is_read_once(
     upstream = torch.ones_like(x)
     assert _bytes_of(lambda: results[0].backward(upstream)) == 2 * size
     assert _bytes_of(lambda: functional.pool(x, backend="cuda-emulated")) == size
-    logits = torch.randn(2, 1, shape[2]), torch.randn(2, 1, shape[3])
-    assert _bytes_of(lambda: functional.couple(x, *logits, backend="cuda-emulated")) == size
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("plan", [{}, {"shared_bytes": 50_000, "clusters": False}])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_couple_reads_once_what_fits_nowhere(
+    channels_last: bool, plan: dict[str, Any], adjust: Callable[..., None]
+) -> None:
+    """x once in forward, x and u once each in backward: nothing of a sample need stay."""
+    adjust(**plan)
+    shape = (1, 64, 64, 32)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
+    logits = [torch.randn(1, 1, length).requires_grad_() for length in shape[2:]]
+    results = []
+    size = 4 * x.numel()
+    couple = partial(functional.couple, x, *logits, backend="cuda-emulated")
+    assert _bytes_of(lambda: results.append(couple())) == size
+    assert _bytes_of(lambda: results[0].backward(torch.ones_like(x))) == 2 * size
+    assert emulation.install().emulated_cluster() == (1 if plan else 4)
 
 
 def test_what_does_not_fit_is_read_again_in_part(adjust: Callable[..., None]) -> None:

@@ -31,14 +31,15 @@ class Backward {
     const Real real = find_real(call_, n, block_.flags(), block_.scratch());
     const Scalar kappa = scale<Element>(call_, real);
     recall(n, real, kappa);
-    first_pass(real, kappa);
+    auto* grad_x = call_.out == nullptr ? nullptr : static_cast<Element*>(call_.out) + offset;
+    first_pass(real, kappa, call_.has_heads ? nullptr : grad_x);
     cluster_arrive();
     cluster_wait();
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) gate_gradients(block_, axis, n, real);
     if (call_.has_heads) heads(n, real);
     cluster_arrive();  // a peer may still need what this block has
-    if (call_.out != nullptr) last_pass(real, static_cast<Element*>(call_.out) + offset);
+    if (call_.has_heads && grad_x != nullptr) last_pass(real, grad_x);
     cluster_wait();
   }
 
@@ -68,8 +69,13 @@ class Backward {
     block_barrier();
   }
 
-  CSTA_DEVICE void first_pass(const Real& real, Scalar kappa) {
+  // Where logits were given, no gradient comes back through means: dx is known at once, and u need
+  // not stay. Else grad_x is null.
+  CSTA_DEVICE void first_pass(const Real& real, Scalar kappa, Element* grad_x) {
     const Room& room = call_.plan.room;
+    const Coupling<Scalar> coupling = this->coupling();
+    const Table<Scalar> none{};
+    const Reweight<Element> reweight(call_, real, coupling, false, none, none);
     const int chunks = block_.slice.chunks;
     for (int j = 0; j < chunks; ++j) {
       const Chunk chunk = block_.slice.chunk(call_, j);
@@ -79,7 +85,8 @@ class Backward {
       if (call_.has_heads) {
         pool(call_, chunk, x, real, block_.own_sums(kFrames), block_.own_sums(kJoints));
       }
-      correlate(call_, chunk, x, u, real, coupling(), block_.room + room.products, kappa,
+      if (grad_x != nullptr) reweight.run(chunk, u, grad_x);
+      correlate(call_, chunk, x, u, real, coupling, block_.room + room.products, kappa,
                 block_.own_group_rows(kFrames, room.gradients[kFrames]),
                 block_.own_group_rows(kJoints, room.gradients[kJoints]));
       block_barrier();
@@ -138,7 +145,7 @@ class Backward {
   CSTA_DEVICE void last_pass(const Real& real, Element* grad_x) {
     const Coupling<Scalar> coupling = this->coupling();
     const Table<Scalar> frames = block_.own_sums(kFrames), joints = block_.own_sums(kJoints);
-    const Reweight<Element> reweight(call_, real, coupling, call_.has_heads, frames, joints);
+    const Reweight<Element> reweight(call_, real, coupling, true, frames, joints);
     const int chunks = block_.slice.chunks, slots = u_ring_.slots();
     for (int j = chunks - 1; j >= 0; --j) {
       const Chunk chunk = block_.slice.chunk(call_, j);
