@@ -15,7 +15,7 @@ from contract import Tensors, check, run
 from inputs import make
 from test_on_gpu import CLUSTERS
 
-from csta_fast import CSTA, functional
+from csta_fast import CSTA, cuda_backend, functional
 
 #: Plans that the small cases do not come to by themselves.
 PLANS: dict[str, dict[str, Any]] = {
@@ -147,3 +147,17 @@ def test_padding_is_not_read(adjust: Callable[..., None]) -> None:
     layer = CSTA(64, hidden=16, backend="cuda-emulated")
     with torch.no_grad():
         assert _bytes_of(lambda: layer(x, lengths=lengths)) == 4 * x[0].numel() * 48 // 64
+
+
+def test_a_device_that_the_library_cannot_run_on_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cuda_backend, "_runtime_failure", lambda index: f"driver {index} is old")
+    for capability, reason in (
+        ((7, 5), "wants a GPU of compute capability 8.0, cuda:7 has 7.5"),
+        ((9, 0), "cannot run on cuda:7 (driver 7 is old)"),
+    ):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, has=capability: has)
+        cuda_backend._device_refusal.cache_clear()
+        assert cuda_backend._device_refusal(torch.device("cuda", 7)) == reason
+    cuda_backend._device_refusal.cache_clear()

@@ -18,6 +18,8 @@ from contract import Tensors, check, run
 from inputs import Inputs, make
 from torch import Tensor
 
+from csta_fast import CSTA
+
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU")
 
 _ON_GPU = [backend for backend in BACKENDS if backend.name in ("cuda", "triton")]
@@ -172,6 +174,16 @@ def test_second_device(there: Backend) -> None:
         assert torch.cuda.current_device() == 0
     assert {each.device.index for each in found.values()} == {1}
     _assert_same({name: each.to("cuda:0") for name, each in found.items()}, wanted)
+
+
+def test_compiled_without_a_graph_break(there: Backend) -> None:
+    layer = CSTA(16, hidden=8, backend=there.name).cuda()
+    torch.nn.init.normal_(layer.frame_head.w2)
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
+    for samples, frames in ((3, 12), (4, 9)):
+        x = torch.randn(samples, 16, frames, 25, device="cuda")
+        lengths = torch.tensor([frames, 5, 0, 1][:samples], device="cuda")
+        torch.testing.assert_close(compiled(x, lengths=lengths), layer(x, lengths=lengths))
 
 
 @pytest.mark.parametrize("operation", ["csta", "couple", "pool"])

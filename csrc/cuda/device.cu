@@ -2,15 +2,26 @@
 
 #include <map>
 #include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "device.h"
 
 namespace csta::cuda {
 namespace {
 
+// What PyTorch's copy of the runtime makes of an error is its own affair: this copy forgets it.
+void check(cudaError_t error) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();
+  throw std::runtime_error(std::string("csta_fast: CUDA: ") + cudaGetErrorString(error));
+}
+
 int attribute(cudaDeviceAttr which, int index) {
   int value = 0;
-  cudaDeviceGetAttribute(&value, which, index);
+  check(cudaDeviceGetAttribute(&value, which, index));
   return value;
 }
 
@@ -20,6 +31,8 @@ Device ask(int index) {
           attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
           attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, index)};
 }
+
+__global__ void probe() {}
 
 }  // namespace
 
@@ -31,6 +44,46 @@ const Device& describe_device(int index) {
   return found != devices.end() ? found->second : devices.emplace(index, ask(index)).first->second;
 }
 
+void make_current(int index) {
+  int current = -1;
+  check(cudaGetDevice(&current));
+  if (current != index) check(cudaSetDevice(index));
+}
+
 const char* error_text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
+// Once for a kernel and a device, and all there is: a launch's own size would hold for the launches
+// of other threads, too, which may need more.
+cudaError_t allow_shared_memory(const void* kernel) {
+  static std::mutex mutex;
+  static std::set<std::pair<const void*, int>> allowed;
+  int device = 0, most = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (error != cudaSuccess || allowed.count({kernel, device}) > 0) return error;
+  error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error != cudaSuccess) return error;
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+  if (error != cudaSuccess) return error;
+  // Plans count on two blocks that share a multiprocessor; L1 has nothing to do.
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                               cudaSharedmemCarveoutMaxShared);
+  if (error == cudaSuccess) allowed.emplace(kernel, device);
+  return error;
+}
+
 }  // namespace csta::cuda
+
+// Why no kernel of this library runs on a device, or null: its driver may be older than the
+// runtime that is part of the library, or the library was compiled for other devices.
+extern "C" __attribute__((visibility("default"))) const char* csta_fast_cuda_failure(int index) {
+  int before = 0;
+  cudaError_t error = cudaGetDevice(&before);
+  if (error == cudaSuccess && before != index) error = cudaSetDevice(index);
+  cudaFuncAttributes attributes{};
+  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, csta::cuda::probe);
+  if (before != index) cudaSetDevice(before);
+  if (error == cudaSuccess) return nullptr;
+  cudaGetLastError();
+  return cudaGetErrorString(error);
+}

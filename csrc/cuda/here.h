@@ -32,7 +32,9 @@ class OnDevice {
 // The operation's device and its tensors there.
 class Here {
  public:
-  explicit Here(const Arguments& arguments) : place_(arguments.place()), on_device_(place_) {}
+  explicit Here(const Arguments& arguments) : place_(arguments.place()), on_device_(place_) {
+    make_current(place_.index);
+  }
 
   Place place() const { return place_; }
   Tensor empty(int64_t dim, const int64_t* sizes, int32_t dtype, bool channels_last = false) const {

@@ -12,6 +12,7 @@ csta::cuda::Device the_device{2, true, 232448, 233472};
 namespace csta::cuda {
 
 const Device& describe_device(int) { return the_device; }
+void make_current(int) {}
 const char* error_text(int) { return "an emulated launch failed"; }
 
 }  // namespace csta::cuda
@@ -22,7 +23,8 @@ extern "C" {
 void emulate(int order, int landing, unsigned seed, bool bulk_copies, bool clusters,
              int64_t shared_bytes, int64_t chunk_bytes, int threads, int most_blocks) {
   emulator::settings() = {static_cast<emulator::Order>(order),
-                          static_cast<emulator::Landing>(landing), seed, bulk_copies};
+                          static_cast<emulator::Landing>(landing), seed, bulk_copies,
+                          static_cast<size_t>(shared_bytes)};
   the_device = {2, clusters, shared_bytes, shared_bytes + 1024};
   csta::cuda::tuning().chunk_bytes = chunk_bytes;
   csta::cuda::tuning().threads = threads;
