@@ -34,6 +34,7 @@ void choose(const Problem& problem) {
                                     : emulator::Landing::random;
   // Bulk or not: the kernels round in the same places.
   settings.bulk_copies = variant != 2;
+  settings.most_shared = static_cast<size_t>(kDevice.shared_of_block);
   cuda::tuning().threads = 64;
   cuda::tuning().chunk_bytes = 1024;
 }

@@ -253,6 +253,8 @@ CUDA = [
     Mutant("cuda_columns_begin_with_the_frame", C_PASSES,
            "span.frame_begin * joints + v < span.begin ? 1 : 0", "0", "cuda"),
     Mutant("cuda_rest_of_a_run_not_copied", C_RING, "head + whole + thread()", "count + thread()"),
+    Mutant("cuda_no_fence_before_bulk_copies", C_RING,
+           "if (copies_in_bulk()) fence_before_bulk_copies();", ""),
     Mutant("cuda_nobody_waits_for_copies", C_RING,
            "wait(barriers_ + slot, static_cast<int>(phases_ >> slot & 1));", ""),
     Mutant("cuda_the_same_parity_always", C_RING, "phases_ ^= uint64_t{1} << slot;", "", "cuda"),
