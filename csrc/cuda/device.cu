@@ -8,49 +8,9 @@
 #include <utility>
 
 #include "device.h"
+#include "limits.h"
 
 namespace csta::cuda {
-namespace {
-
-// What PyTorch's copy of the runtime makes of an error is its own affair: this copy forgets it.
-void check(cudaError_t error) {
-  if (error == cudaSuccess) return;
-  cudaGetLastError();
-  throw std::runtime_error(std::string("csta_fast: CUDA: ") + cudaGetErrorString(error));
-}
-
-int attribute(cudaDeviceAttr which, int index) {
-  int value = 0;
-  check(cudaDeviceGetAttribute(&value, which, index));
-  return value;
-}
-
-Device ask(int index) {
-  return {attribute(cudaDevAttrMultiProcessorCount, index),
-          attribute(cudaDevAttrClusterLaunch, index) != 0,
-          attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
-          attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, index)};
-}
-
-__global__ void probe() {}
-
-}  // namespace
-
-const Device& describe_device(int index) {
-  static std::mutex mutex;
-  static std::map<int, Device> devices;
-  const std::lock_guard<std::mutex> lock(mutex);
-  const auto found = devices.find(index);
-  return found != devices.end() ? found->second : devices.emplace(index, ask(index)).first->second;
-}
-
-void make_current(int index) {
-  int current = -1;
-  check(cudaGetDevice(&current));
-  if (current != index) check(cudaSetDevice(index));
-}
-
-const char* error_text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
 // Once for a kernel and a device, and all there is: a launch's own size would hold for the launches
 // of other threads, too, which may need more.
@@ -71,6 +31,72 @@ cudaError_t allow_shared_memory(const void* kernel) {
   if (error == cudaSuccess) allowed.emplace(kernel, device);
   return error;
 }
+
+namespace {
+
+// What PyTorch's copy of the runtime makes of an error is its own affair: this copy forgets it.
+void check(cudaError_t error) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();
+  throw std::runtime_error(std::string("csta_fast: CUDA: ") + cudaGetErrorString(error));
+}
+
+int attribute(cudaDeviceAttr which, int index) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, index));
+  return value;
+}
+
+__global__ void probe() {}
+
+// Eight blocks, which every whole device with clusters places; fewer on too small a part of one.
+// Where there is no answer, a launch will have it.
+int most_cluster(int index) {
+  if (attribute(cudaDevAttrClusterLaunch, index) == 0) return 1;
+  check(allow_shared_memory(reinterpret_cast<const void*>(probe)));
+  int size = 8;
+  for (; size > 1; size /= 2) {
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {static_cast<unsigned>(size), 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(size));
+    config.blockDim = dim3(kMostThreads);
+    config.dynamicSmemBytes =
+        static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+    int clusters = 0;
+    const cudaError_t error = cudaOccupancyMaxActiveClusters(&clusters, probe, &config);
+    if (error != cudaSuccess) cudaGetLastError();
+    if (error != cudaSuccess || clusters > 0) break;
+  }
+  return size;
+}
+
+Device ask(int index) {
+  return {attribute(cudaDevAttrMultiProcessorCount, index), most_cluster(index),
+          attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
+          attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, index)};
+}
+
+}  // namespace
+
+const Device& describe_device(int index) {
+  static std::mutex mutex;
+  static std::map<int, Device> devices;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = devices.find(index);
+  return found != devices.end() ? found->second : devices.emplace(index, ask(index)).first->second;
+}
+
+void make_current(int index) {
+  int current = -1;
+  check(cudaGetDevice(&current));
+  if (current != index) check(cudaSetDevice(index));
+}
+
+const char* error_text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
 }  // namespace csta::cuda
 

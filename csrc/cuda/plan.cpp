@@ -39,7 +39,8 @@ class Planner {
     const int64_t half = std::min(limit_, device_.shared_of_processor / 2 - 1024);
     const int64_t parts = call_.channels_last ? frames_ : channels_;
     bool found = false, holds = false;
-    for (int blocks = 1; blocks <= (device_.has_clusters ? tuning().most_blocks : 1); blocks *= 2) {
+    const int most = std::min(device_.most_cluster, tuning().most_blocks);
+    for (int blocks = 1; blocks <= most; blocks *= 2) {
       if (blocks > 1 && blocks > parts) break;
       Plan plan;
       if (!fill(plan, blocks)) continue;

@@ -5,7 +5,7 @@
 
 namespace {
 
-csta::cuda::Device the_device{2, true, 232448, 233472};
+csta::cuda::Device the_device{2, 8, 232448, 233472};
 
 }  // namespace
 
@@ -25,7 +25,7 @@ void emulate(int order, int landing, unsigned seed, bool bulk_copies, bool clust
   emulator::settings() = {static_cast<emulator::Order>(order),
                           static_cast<emulator::Landing>(landing), seed, bulk_copies,
                           static_cast<size_t>(shared_bytes)};
-  the_device = {2, clusters, shared_bytes, shared_bytes + 1024};
+  the_device = {2, clusters ? 8 : 1, shared_bytes, shared_bytes + 1024};
   csta::cuda::tuning().chunk_bytes = chunk_bytes;
   csta::cuda::tuning().threads = threads;
   csta::cuda::tuning().most_blocks = most_blocks;

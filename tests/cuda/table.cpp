@@ -21,7 +21,7 @@ namespace csta {
 namespace {
 
 // A small device, so that small samples need clusters, and are read again in part.
-constexpr cuda::Device kDevice{2, true, 24576, 49152};
+constexpr cuda::Device kDevice{2, 8, 24576, 49152};
 
 void choose(const Problem& problem) {
   const int variant = problem.parallel.threads;  // 1, 2 or 5
