@@ -52,8 +52,7 @@ class Backward {
   }
   CSTA_DEVICE Coupling<Scalar> coupling() const {
     const Room& room = call_.plan.room;
-    return {block_.own_group_rows(kFrames, room.attention[kFrames]),
-            block_.own_group_rows(kJoints, room.scaled)};
+    return {block_.own_group_rows(kFrames, room.attention[kFrames]), block_.scaled_joints()};
   }
 
   CSTA_DEVICE void recall(int64_t n, const Real& real, Scalar kappa) {

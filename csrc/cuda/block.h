@@ -82,6 +82,10 @@ struct Block {
     const int length = call.axes[axis].length;
     return {room + offset - int64_t{first_group} * length, length, 1};
   }
+  CSTA_DEVICE Table<Scalar> scaled_joints() const {
+    const int stride = call.axes[kJoints].length + kWrap;
+    return {room + call.plan.room.scaled - int64_t{first_group} * stride, stride, 1};
+  }
   CSTA_DEVICE int group_of(int other) const {
     if (call.channels_last) return 0;
     return call.by_width.quotient(smaller(other * call.plan.own, larger(call.channels - 1, 0)));

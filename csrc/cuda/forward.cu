@@ -90,7 +90,7 @@ class Forward {
   CSTA_DEVICE void reweight(const Real& real, Element* y) {
     const Room& room = call_.plan.room;
     const Coupling<Scalar> coupling{block_.own_group_rows(kFrames, room.attention[kFrames]),
-                                    block_.own_group_rows(kJoints, room.scaled)};
+                                    block_.scaled_joints()};
     const Table<Scalar> none{};
     const Reweight<Element> reweight(call_, real, coupling, false, none, none);
     const int chunks = block_.slice.chunks, slots = ring_.slots();

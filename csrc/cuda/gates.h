@@ -109,15 +109,20 @@ CSTA_DEVICE Arithmetic<Element> scale(const Call& call, const Real& real) {
   return static_cast<Scalar>(int64_t{real.count[kFrames]} * real.count[kJoints]);
 }
 
-// kappa times the joints' attention of the slice's groups.
+// kappa times the joints' attention of the slice's groups. A row goes on with its first numbers,
+// for those who read several at once.
 template <class Element>
 CSTA_DEVICE void scale_joints(const Block<Element>& block, Arithmetic<Element> kappa) {
   using Scalar = Arithmetic<Element>;
-  const Call& call = block.call;
-  const Scalar* attention = block.room + call.plan.room.attention[kJoints];
-  Scalar* scaled = block.room + call.plan.room.scaled;
-  const int count = block.groups() * call.axes[kJoints].length;
-  for (int i = thread(); i < count; i += threads()) scaled[i] = kappa * attention[i];
+  const int joints = block.call.axes[kJoints].length, stride = joints + kWrap;
+  if (joints == 0) return;
+  const Table<Scalar> attention =
+      block.own_group_rows(kJoints, block.call.plan.room.attention[kJoints]);
+  const Table<Scalar> scaled = block.scaled_joints();
+  for (int i = thread(); i < block.groups() * stride; i += threads()) {
+    const int g = block.first_group + i / stride, v = i % stride;
+    scaled.at(g, v) = kappa * attention.at(g, v % joints);
+  }
 }
 
 // From the gradient of the attention, whose parts the cluster's blocks have, to that of the logits.

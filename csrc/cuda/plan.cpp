@@ -137,7 +137,7 @@ class Planner {
     for (int axis : {kFrames, kJoints}) {
       room.attention[axis] = take(gates, int64_t{plan.groups} * call_.axes[axis].length);
     }
-    room.scaled = take(gates, plan.groups * joints_);
+    room.scaled = take(gates, plan.groups * (joints_ + kWrap));
     for (int axis : {kFrames, kJoints}) {
       room.gradients[axis] = take(backward, int64_t{plan.groups} * call_.axes[axis].length);
     }

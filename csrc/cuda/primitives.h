@@ -7,6 +7,7 @@
 #include "emulated_primitives.h"
 #else
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
@@ -178,6 +179,9 @@ CSTA_DEVICE double exponential(double value) { return exp(value); }
 
 CSTA_DEVICE float widen_half(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 CSTA_DEVICE uint16_t narrow_half(float number) { return __half_as_ushort(__float2half_rn(number)); }
+CSTA_DEVICE uint16_t narrow_bfloat16(float number) {
+  return __bfloat16_as_ushort(__float2bfloat16_rn(number));
+}
 
 // Lets a kernel have as much shared memory as a block of the current device may; see device.cu.
 cudaError_t allow_shared_memory(const void* kernel);

@@ -90,6 +90,14 @@ inline uint16_t narrow_half(float number) {
   return bits;
 }
 
+// To the nearest, ties to even. A NaN stays one: rounding could carry it to infinity.
+inline uint16_t narrow_bfloat16(float number) {
+  uint32_t bits;
+  std::memcpy(&bits, &number, sizeof bits);
+  if (number != number) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 // A launch of kernel(call). There is no stream; what goes wrong is the emulator's error.
 template <class Call>
 int launch(void (*kernel)(Call), const LaunchShape& shape, const Call& call, void*) {
