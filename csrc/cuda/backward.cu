@@ -35,8 +35,7 @@ class Backward {
     first_pass(real, kappa, call_.has_heads ? nullptr : grad_x);
     cluster_arrive();
     cluster_wait();
-#pragma unroll 1
-    for (int axis = kFrames; axis <= kJoints; ++axis) gate_gradients(block_, axis, n, real);
+    gate_gradients(block_, n, real);
     if (call_.has_heads) heads(n, real);
     cluster_arrive();  // a peer may still need what this block has
     if (call_.has_heads && grad_x != nullptr) last_pass(real, grad_x);

@@ -77,8 +77,7 @@ class Forward {
 
   CSTA_DEVICE void attend_to(int64_t n, const Real& real) {
     block_barrier();
-#pragma unroll 1
-    for (int axis = kFrames; axis <= kJoints; ++axis) attend(block_, axis, n, real);
+    attend(block_, n, real);
     block_barrier();
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) write_attention(block_, axis, n);
