@@ -32,6 +32,23 @@ _LARGE = 20_000
 _CASES = [case for case in FEW_CASES if torch.Size(case.shape).numel() <= _LARGE]
 
 
+#: What is taken 16 bytes at a time: planes that lie alike, more than eight channels of them to a
+#: chunk, packs at the edge of padding, packs of more than one group.
+_PACKED = [
+    Case("packed", (2, 24, 8, 25)),
+    Case("packed_lengths", (4, 24, 8, 25), masks="lengths", residual=True),
+    Case("packed_lengths_zeroed", (4, 20, 8, 17), masks="lengths"),
+    Case("packed_groups", (2, 24, 8, 25), groups=4),
+    Case("packed_even", (2, 12, 6, 20), hidden=16),
+    Case("packed_offset", (2, 12, 8, 25), layout="offset"),
+    Case("packed_last", (4, 24, 5, 7), layout="channels_last", upstream="channels_last",
+         masks="lengths"),
+    Case("packed_last_groups", (2, 24, 5, 7), layout="channels_last", upstream="channels_last",
+         groups=2),
+    Case("packed_couple", (2, 24, 8, 25), op="couple"),
+]  # fmt: skip
+
+
 @pytest.fixture
 def adjust() -> Iterator[Callable[..., None]]:
     """Change how the emulated kernels run, until the test ends."""
@@ -46,6 +63,14 @@ def adjust() -> Iterator[Callable[..., None]]:
 def test_plans(case: Case, plan: str, adjust: Callable[..., None]) -> None:
     adjust(**PLANS[plan])
     check(case, torch.float32, EMULATED)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("dtype", EMULATED.dtypes, ids=str)
+@pytest.mark.parametrize("case", _PACKED, ids=str)
+def test_packs(case: Case, dtype: torch.dtype, adjust: Callable[..., None]) -> None:
+    adjust()
+    check(case, dtype, EMULATED)
 
 
 def _bits(case: Case) -> Tensors:
