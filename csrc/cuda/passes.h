@@ -51,25 +51,27 @@ CSTA_DEVICE void pool(const Call& call, const Chunk& chunk, const Element* x, co
   };
   for (int i = thread(); i < rows + columns; i += threads()) {
     if (i < rows) {
-      const Item item(i, channels, frames, last);
-      const int t = span.frame_begin + item.column;
+      const int quotient = last ? call.by_channels.quotient(i) : i / frames;
+      const int c = last ? i - quotient * channels : quotient;
+      const int t = span.frame_begin + (last ? quotient : i - quotient * frames);
       if (kMasked && !real.frame(t)) continue;
       const Run run = Run::of_frame(span, t, joints);
-      const Element* row = at(item.row, t, run.first);
+      const Element* row = at(c, t, run.first);
       const auto element = [&](int k) {
         if (kMasked && !real.joint(run.first + k)) return Scalar{0};
         return static_cast<Scalar>(widen(row[k * step]));
       };
       const int first = run.stagger(t, joints % 2 == 0 && !last);
-      frame_sums.at(chunk.channel_begin + item.row, t) +=
-          sum_from<Scalar>(first, run.count, element);
+      frame_sums.at(chunk.channel_begin + c, t) += sum_from<Scalar>(first, run.count, element);
     } else {
-      const Item item(i - rows, channels, joints, last);
-      const int v = item.column;
+      const int j = i - rows;
+      const int quotient = last ? call.by_channels.quotient(j) : call.by_joints.quotient(j);
+      const int c = last ? j - quotient * channels : quotient;
+      const int v = last ? quotient : j - quotient * joints;
       if (kMasked && !real.joint(v)) continue;
       const Run run = Run::of_joint(call, span, v, joints);
-      const Element* column = at(item.row, run.first, v);
-      joint_sums.at(chunk.channel_begin + item.row, v) += sum_of<Scalar>(run.count, [&](int k) {
+      const Element* column = at(c, run.first, v);
+      joint_sums.at(chunk.channel_begin + c, v) += sum_of<Scalar>(run.count, [&](int k) {
         if (kMasked && !real.frame(run.first + k)) return Scalar{0};
         return static_cast<Scalar>(widen(column[k * joints * step]));
       });
