@@ -100,7 +100,7 @@ class Reweight {
     const int packs = (plane - head) / kCount, rest = plane - packs * kCount;
     const int ways = larger(1, threads() / larger(packs, 1));
     for (int i = thread(); i < packs * ways; i += threads()) {
-      const int way = i / packs, p = head + (i - way * packs) * kCount;
+      const int way = ways == 1 ? 0 : i / packs, p = head + (i - way * packs) * kCount;
       if (p + kCount > real_end) {
         for (int c = way; c < channels; c += ways) {
           const int element = c * plane + p;
