@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -29,6 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                       help="all: torch.compile in every section, and max-autotune")  # fmt: skip
     options.addoption("--seconds", type=float, default=3.0, help="measuring time per group")
     options.addoption("--budget", type=float, help="start no new group after so many seconds")
+    options.addoption("--unfinished", type=Path, metavar="FILE",
+                      help="write what was measured so far there, after every figure")  # fmt: skip
     options.addoption("--backend", help="the backend to force (default: as a user's call chooses)")
 
 
@@ -94,7 +97,7 @@ def session(pytestconfig: pytest.Config) -> Session:
 
 @pytest.fixture
 def record(
-    benchmark: BenchmarkFixture, session: Session
+    benchmark: BenchmarkFixture, session: Session, request: pytest.FixtureRequest
 ) -> Callable[[str, list[float], dict[str, Any]], None]:
     """Hands one variant's times, and what they mean, to pytest-benchmark and the closing tables."""
 
@@ -102,6 +105,6 @@ def record(
         benchmark.group = group
         benchmark.extra_info.update(information, median_seconds=median(seconds))
         CLOCK.replay(benchmark, seconds)
-        session.rows.append(benchmark.extra_info)
+        session.keep(request.node.nodeid, benchmark.extra_info)
 
     return hand_over

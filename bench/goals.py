@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.gpu_groups import LARGE_MEGABYTES
+from bench.gpu_groups import LARGE_MEGABYTES, LATENCY_SHAPE
 from bench.groups import is_own
 
 Row = dict[str, Any]
@@ -61,14 +61,28 @@ def _backward(long: bool) -> Callable[[Row], bool]:
     return lambda row: inside(row) and _long(row) is long
 
 
+def _of(backend: str, judges: Callable[[Row], bool]) -> Callable[[Row], bool]:
+    return lambda row: row["variant"] == f"csta_fast-{backend}" and judges(row)
+
+
 def _large_on_gpu(direction: str) -> Callable[[Row], bool]:
     inside = _in("gpu", direction)
     return lambda row: inside(row) and row["x_megabytes"] >= LARGE_MEGABYTES
 
 
+def _on_gpu(row: Row) -> bool:
+    return bool(row["section"].startswith("gpu"))
+
+
 def _ahead_of_compilers(row: Row) -> bool:
     contiguous = not row["channels_last"]
     return _in("gpu", "step")(row) and contiguous and row["shape"] in _AHEAD_OF_COMPILERS
+
+
+def _latency(row: Row) -> bool:
+    """What the GPU needs for a small call, the host's part left out."""
+    inside = _in("gpu_small", "forward")
+    return inside(row) and row["timed"] == "graph" and row["shape"] == list(LATENCY_SHAPE)
 
 
 GOALS = (
@@ -93,14 +107,23 @@ GOALS = (
     Goal("peak of a step, × x beyond inputs", "peak_in_x", _in("memory", "step"), 2.05),
     Goal("overhead of a call, µs", "above_base_microseconds",
          lambda row: row["section"] == "overhead", 8),
-    Goal("GPU forward, x of 64 MB or more, % of copy", "percent_of_limit",
-         _large_on_gpu("forward"), 85, None, True),
-    Goal("GPU step, x of 64 MB or more, % of copy", "percent_of_limit",
-         _large_on_gpu("step"), 80, None, True),
-    Goal("GPU step × better torch.compile", "speedup_of_compiled", _ahead_of_compilers,
-         1.5, None, True),
-    Goal("GPU, published models × better torch.compile", "speedup_of_compiled",
-         lambda row: row["section"].startswith("gpu"), 1, None, True),
+    Goal("cuda forward, x of 64 MB or more, % of copy", "percent_of_limit",
+         _of("cuda", _large_on_gpu("forward")), 90, None, True),
+    Goal("cuda step, x of 64 MB or more, % of copy", "percent_of_limit",
+         _of("cuda", _large_on_gpu("step")), 85, None, True),
+    Goal("cuda step × better torch.compile", "speedup_of_compiled",
+         _of("cuda", _ahead_of_compilers), 2, None, True),
+    Goal("cuda × triton", "speedup_of_triton", _of("cuda", _on_gpu), 1, None, True),
+    Goal("cuda forward of (2, 64, 64, 25), µs of the GPU", "median_microseconds",
+         _of("cuda", _latency), 10),
+    Goal("triton forward, x of 64 MB or more, % of copy", "percent_of_limit",
+         _of("triton", _large_on_gpu("forward")), 85, None, True),
+    Goal("triton step, x of 64 MB or more, % of copy", "percent_of_limit",
+         _of("triton", _large_on_gpu("step")), 80, None, True),
+    Goal("triton step × better torch.compile", "speedup_of_compiled",
+         _of("triton", _ahead_of_compilers), 1.5, None, True),
+    Goal("GPU, published models × better torch.compile", "speedup_of_compiled", _on_gpu,
+         1, None, True),
 )  # fmt: skip
 
 

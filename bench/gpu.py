@@ -3,24 +3,26 @@
     python -m bench.gpu --output results/gpu
 
 It needs this repository and torch, triton, pytest, pytest-benchmark, hypothesis, numpy and rich,
-no network and nothing built. Three steps, each with its own time limit:
+no network and nothing built. Four steps, each with its own time limit:
 
+first       what only a GPU can show: launches, streams, clusters, graphs, a second device
 contract    the test suite's contract on every backend that computes on a GPU
 sanitizer   every operation on small inputs under compute-sanitizer's memcheck, racecheck,
             initcheck and synccheck, where that is on PATH
 bench       pytest bench --device=cuda, against a copy, eager PyTorch and torch.compile
 
-Nothing is timed after a red contract: wrong kernels have no speed. The folder then holds
-machine.json, contract.txt, sanitizer-*.txt, bench.json with what was printed in bench.txt,
-benchmarks.md, and summary.md, which is also printed last. The exit status is 0 if all is green, 1
-if anything is red, 2 if there is no GPU.
+A backend that is red before the benches is not timed: wrong kernels have no speed. Red elsewhere
+stops nothing: tests of one backend, and calls under a tool, have processes of their own, and where
+a kernel takes its process with it, another goes on with the next test. The folder then holds
+machine.json, first.txt, contract.txt, sanitizer-*.txt, bench.json with what was printed in
+bench.txt, benchmarks.md, and summary.md, which is written after every step and printed last. The
+exit status is 0 if all is green, 1 if anything is red, 2 if there is no GPU.
 
-Where a command may only run for ten minutes, run the steps one by one into the same folder:
+Where a command may only run for ten minutes, run three into the same folder:
 
-    python -m bench.gpu --output results/gpu --steps contract
-    python -m bench.gpu --output results/gpu --steps sanitizer
-    python -m bench.gpu --output results/gpu --steps bench --shapes 128x64x64x25 512x64x64x25
-    python -m bench.gpu --output results/gpu --steps bench --sections gpu_small
+    python -m bench.gpu --output results/gpu --steps first,contract
+    python -m bench.gpu --output results/gpu --steps sanitizer,bench --rivals none --bench-limit 270
+    python -m bench.gpu --output results/gpu --steps bench --select step
 
 Benches of a later run join those that are there, and replace those of the same name. The first run
 compiles every kernel; Triton keeps them in its cache folder.
@@ -30,7 +32,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,9 @@ def _choices(arguments: Sequence[str] | None) -> tuple[Choices, bool]:
         help="bench: none leaves out eager and torch.compile, which take longest")  # fmt: skip
     add("--full", action="store_true", help="bench: also the other shapes of published models")
     add("--seconds", type=float, default=default.seconds, help="bench: measuring per group (1)")
-    for step, what in (("contract", ""), ("sanitizer", " of each tool"), ("bench", "")):
+    for step, what in (
+        ("first", ""), ("contract", ""), ("sanitizer", ", twice that under a tool"), ("bench", ""),
+    ):  # fmt: skip
         limit = getattr(default, f"{step}_limit")
         add(f"--{step}-limit", type=float, default=limit, metavar="SECONDS",
             help=f"time limit of {step}{what} ({limit:g})")  # fmt: skip
@@ -92,20 +96,30 @@ def _choices(arguments: Sequence[str] | None) -> tuple[Choices, bool]:
 
 def print_commands(choices: Choices) -> None:
     """The commands of a run, with what each may take."""
-    groups = {
-        "machine": [gpu_steps.machine(choices.folder)],
-        "contract": gpu_steps.contract(choices),
-        "sanitizer": gpu_steps.sanitizer(choices),
-        "bench": [gpu_steps.bench(choices), gpu_steps.report(choices.folder, with_next=True)],
+    groups: dict[str, Sequence[Sequence[processes.Command]]] = {
+        "machine": [[gpu_steps.machine(choices.folder)]],
+        "first": [_all(gpu_steps.first(choices))],
+        "contract": [_all(gpu_steps.contract(choices))],
+        "sanitizer": gpu_steps.side_by_side(gpu_steps.sanitizer(choices)),
+        "bench": [
+            [gpu_steps.bench(choices)],
+            [gpu_steps.report(choices.folder, with_next=True)],
+        ],
     }
-    for step, commands in groups.items():
-        if step in ("machine", *choices.steps):
-            together = ", side by side" if step == "contract" else ""
-            print(f"# {step}: at most {commands[0].limit:g} s each{together}")
+    for step, batches in groups.items():
+        if step not in ("machine", *choices.steps):
+            continue
+        for commands in batches:
+            together = f", {len(commands)} side by side" if len(commands) > 1 else ""
+            print(f"# {step}: at most {commands[0].limit:g} s{together}")
             for command in commands:
                 print(f"{command.text()} > {choices.folder / command.log}")
-            if step == "sanitizer" and len(commands) == 1:
-                print(f"# {gpu_summary.NO_SANITIZER}")
+        if step == "sanitizer" and len(batches) == 1:
+            print(f"# {gpu_summary.NO_SANITIZER}")
+
+
+def _all(commands: Mapping[str, Sequence[processes.Command]]) -> list[processes.Command]:
+    return [command for some in commands.values() for command in some]
 
 
 class Run:
@@ -115,12 +129,15 @@ class Run:
         self.choices = choices
         self.console = console
         self.outcomes: list[Outcome] = []
+        self.summary = ""
+        self.green: dict[str, bool] = {}  # by backend: whether all its tests were
 
     def _run(self, title: str, commands: Sequence[processes.Command]) -> list[processes.Ended]:
         return processes.run(title, commands, self.choices.folder, _REPOSITORY, self.console)
 
     def _note(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
+        self.summary = gpu_summary.write(self.choices.folder, self.outcomes)
         self.console.print(outcome.text(), highlight=False, markup=False)
 
     def machine(self) -> str | None:
@@ -128,26 +145,45 @@ class Run:
         (ended,) = self._run("machine", [gpu_steps.machine(self.choices.folder)])
         return ended.last_line if ended.red else None
 
+    def first(self) -> None:
+        self._tests("first", gpu_steps.first(self.choices))
+
     def contract(self) -> None:
-        ended = self._run("contract", gpu_steps.contract(self.choices))
-        gpu_summary.join_logs(self.choices.folder, ended, "contract.txt")
-        self._note(gpu_summary.contract(ended))
+        self._tests("contract", gpu_steps.contract(self.choices))
+
+    def _tests(self, step: str, parts: Mapping[str, Sequence[processes.Command]]) -> None:
+        ended = self._run(step, _all(parts))
+        gpu_summary.join_logs(self.choices.folder, ended, f"{step}.txt")
+        for backend, commands in parts.items():
+            outcome = gpu_summary.tests(
+                f"{step}, {backend}", [each for each in ended if each.command in commands]
+            )
+            self.green[backend] = self.green.get(backend, True) and outcome.green is True
+            self._note(outcome)
 
     def sanitizer(self) -> None:
-        commands = gpu_steps.sanitizer(self.choices)
-        for command in commands:
-            name = command.log.removesuffix(".txt")
-            self._note(gpu_summary.sanitizer(name, self._run(name, [command])[0]))
-        if len(commands) == 1:
+        tools = gpu_steps.sanitizer(self.choices)
+        for batch in gpu_steps.side_by_side(tools):
+            ended = self._run("sanitizer", batch)
+            for tool, commands in tools.items():
+                if own := [each for each in ended if each.command in commands]:
+                    gpu_summary.join_logs(self.choices.folder, own, f"sanitizer-{tool}.txt")
+                    self._note(gpu_summary.sanitizer(tool, own))
+        if len(tools) == 1:
             self._note(Outcome("sanitizer", None, 0.0, gpu_summary.NO_SANITIZER))
 
     def bench(self) -> None:
-        if any(each.step == "contract" and each.green is False for each in self.outcomes):
-            self._note(Outcome("bench", None, 0.0, "not run: the contract is red"))
+        green = [backend for backend, is_green in self.green.items() if is_green]
+        if self.green and not green:
+            self._note(Outcome("bench", None, 0.0, "not run: every backend is red"))
             return
-        self._note(gpu_summary.bench(self._run("bench", [gpu_steps.bench(self.choices)])[0]))
-        if gpu_steps.all_results(self.choices.folder):
-            (ended,) = self._run("report", [gpu_steps.report(self.choices.folder)])
+        only = green[0] if len(green) < len(self.green) else None
+        folder, results = self.choices.folder, gpu_steps.next_results(self.choices.folder)
+        (ended,) = self._run("bench", [gpu_steps.bench(self.choices, only)])
+        gpu_steps.keep_unfinished(folder, results)
+        self._note(gpu_summary.bench(ended))
+        if gpu_steps.all_results(folder):
+            (ended,) = self._run("report", [gpu_steps.report(folder)])
             self._note(Outcome("report", not ended.red, ended.seconds, ended.last_line))
 
 
@@ -165,8 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for step in STEPS:
         if step in choices.steps:
             getattr(run, step)()
-    text = gpu_summary.write(choices.folder, run.outcomes)
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(run.summary, highlight=False, markup=False, soft_wrap=True)
     return int(any(each.green is False for each in run.outcomes))
 
 

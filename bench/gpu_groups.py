@@ -8,12 +8,16 @@ from bench.groups import FIELD_SHAPES, MORE_RIVALS, Direction, Group, Shape
 #: much.
 LARGE_MEGABYTES = 64
 
-#: Those that goals are about come first: where time runs out, the last ones are left out.
-SHAPES: tuple[Shape, ...] = (
+#: What most goals are about: measured first, for where time runs out the last are left out.
+GOAL_SHAPES: tuple[Shape, ...] = (
     (128, 64, 64, 25),
     (512, 64, 64, 25),
     (128, 256, 16, 25),
     (512, 256, 16, 25),
+)
+LATENCY_SHAPE: Shape = (2, 64, 64, 25)
+SHAPES: tuple[Shape, ...] = (
+    *GOAL_SHAPES,
     (128, 64, 300, 25),
     (32, 64, 300, 25),
     (32, 128, 150, 25),
@@ -23,7 +27,7 @@ SHAPES: tuple[Shape, ...] = (
     (16, 64, 52, 20),
 )
 CHANNELS_LAST_SHAPE: Shape = (128, 64, 64, 25)
-SMALL_SHAPES: tuple[Shape, ...] = ((1, 64, 64, 25), (2, 64, 64, 25), (8, 64, 64, 25))
+SMALL_SHAPES: tuple[Shape, ...] = (LATENCY_SHAPE, (1, 64, 64, 25), (8, 64, 64, 25))
 DTYPES = ("float32", "bfloat16")
 SECTIONS = ("gpu", "gpu_small", "gpu_field")
 
@@ -37,13 +41,22 @@ def _groups() -> list[Group]:
             for direction in _DIRECTIONS
         ]
 
-    groups = [group for shape in SHAPES for dtype in DTYPES for group in of("gpu", shape, dtype)]
+    def small(shape: Shape) -> list[Group]:
+        return [
+            group
+            for dtype in DTYPES
+            for replay in (True, False)
+            for group in of("gpu_small", shape, dtype, replay=replay)
+        ]
+
+    def large(shapes: tuple[Shape, ...]) -> list[Group]:
+        return [group for shape in shapes for dtype in DTYPES for group in of("gpu", shape, dtype)]
+
+    groups = large(GOAL_SHAPES) + small(LATENCY_SHAPE) + large(SHAPES[len(GOAL_SHAPES) :])
     for dtype in DTYPES:
         groups += of("gpu", CHANNELS_LAST_SHAPE, dtype, channels_last=True)
-    for shape in SMALL_SHAPES:
-        for dtype in DTYPES:
-            for replay in (True, False):
-                groups += of("gpu_small", shape, dtype, replay=replay)
+    for shape in SMALL_SHAPES[1:]:
+        groups += small(shape)
     others = [shape for shape in FIELD_SHAPES if shape not in (*SHAPES, *SMALL_SHAPES)]
     for shape in others:
         for dtype in DTYPES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,19 @@ from bench.gpu_groups import GPU_GROUPS
 from bench.processes import Command
 from csta_fast.backends import BACKENDS
 
-STEPS = ("contract", "sanitizer", "bench")
+STEPS = ("first", "contract", "sanitizer", "bench")
 SANITIZER = "compute-sanitizer"
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 
-_NEED_NO_GPU = ("tests/test_triton_compile.py",)  # compiles for devices that need not be there
-_MOST_WORKERS = 8  # each has a context of its own on the GPU, of some hundred megabytes
+_FIRST = "tests/test_on_gpu.py"
+#: Compile for devices that need not be there, or for the emulator.
+_NEED_NO_GPU = (
+    "triton_compile", "cuda", "cuda_build", "cuda_emulator", "cuda_sanitizers", "packaging",
+)  # fmt: skip
+_MOST_WORKERS = 12  # each has a context of its own on the GPU, of some hundred megabytes
 _FOUND_SOMETHING = 99  # the exit status of a sanitizer that did
+_LONGEST_GROUP = 240  # seconds; two modes of torch.compile are part of it
+_UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 _SHARE_TO_START = 0.75  # of the benches' time; what began then may finish in the rest
 
 
@@ -36,8 +43,9 @@ class Choices:
     rivals: str = "default"
     full: bool = False
     seconds: float = 1.0
-    contract_limit: float = 540.0
-    sanitizer_limit: float = 110.0
+    first_limit: float = 130.0
+    contract_limit: float = 400.0
+    sanitizer_limit: float = 100.0
     bench_limit: float = 540.0
 
 
@@ -51,49 +59,99 @@ def machine(folder: Path) -> Command:
     return Command(words, "machine.txt", 120)
 
 
-def contract(choices: Choices) -> list[Command]:
-    """The tests whose name holds a GPU backend's, in parts that run side by side."""
-    parts = choices.workers or min(_MOST_WORKERS, os.cpu_count() or 1)
-    words = [sys.executable, "-m", "pytest", "tests", "-q", "-k", " or ".join(device_backends())]
-    words += ["-m", "quick"] * choices.quick
-    words += [f"--ignore={path}" for path in _NEED_NO_GPU]
-    words += ["-p", "no:cacheprovider", "-p", "bench.shard"]
+def first(choices: Choices) -> dict[str, list[Command]]:
+    """By backend: the tests of what only a GPU can show."""
+    return {
+        name: [_watched_tests(name, f"first-{name}.txt", choices.first_limit, _FIRST)]
+        for name in device_backends()
+    }
+
+
+def contract(choices: Choices) -> dict[str, list[Command]]:
+    """By backend: the tests whose name holds its name, in parts that run side by side."""
+    names = device_backends()
+    workers = choices.workers or min(_MOST_WORKERS, os.cpu_count() or 1)
+    parts = max(1, workers // len(names))
+    words = ["tests", *["-m", "quick"] * choices.quick, f"--ignore={_FIRST}"]
+    words += [f"--ignore=tests/test_{name}.py" for name in _NEED_NO_GPU]
+    return {
+        name: [
+            _watched_tests(name, f"contract-{name}-{part}.txt", choices.contract_limit, *words,
+                           "-p", "bench.shard", f"--shard={part}/{parts}")
+            for part in range(1, parts + 1)
+        ]
+        for name in names
+    }  # fmt: skip
+
+
+def _watched_tests(backend: str, log: str, limit: float, *words: str) -> Command:
+    """Tests of one backend, in a process that another backend's faults do not reach."""
+    # A library for GPUs that is not there has its emulator take part under a similar name.
+    command = [sys.executable, "-m", "bench.gpu_watch", *words]
+    command += ["-k", f"{backend} and not emulated", "-v", "--no-summary", "-p", "no:cacheprovider"]
     # Tests of the native library are not meant here, and it may well not have been built.
-    environment = {"CSTA_FAST_NATIVE": "0"}
-    return [
-        Command((*words, f"--shard={part}/{parts}"), f"contract-{part}.txt",
-                choices.contract_limit, environment)
-        for part in range(1, parts + 1)
-    ]  # fmt: skip
+    return Command(tuple(command), log, limit, {"CSTA_FAST_NATIVE": "0", **_UNBUFFERED})
 
 
-def sanitizer(choices: Choices) -> list[Command]:
-    """The calls by themselves, which compiles the kernels; then under every tool there is."""
-    calls = (sys.executable, "-m", "bench.gpu_calls")
-    commands = [Command(calls, "sanitizer-none.txt", choices.sanitizer_limit)]
-    if shutil.which(SANITIZER) is None:
-        return commands
+def sanitizer(choices: Choices) -> dict[str, list[Command]]:
+    """By tool: each backend's calls by themselves, which compiles kernels; then under every tool.
+
+    The tools are slow on the host, and run side by side.
+    """
+    tools = ("none", *TOOLS) if shutil.which(SANITIZER) is not None else ("none",)
+    return {tool: [_watched(tool, name, choices) for name in device_backends()] for tool in tools}
+
+
+def side_by_side(tools: Mapping[str, Sequence[Command]]) -> list[list[Command]]:
+    """What of that runs at once: first the calls by themselves, then all tools."""
+    alone = list(tools["none"])
+    watched = [command for tool in TOOLS for command in tools.get(tool, ())]
+    return [alone, watched] if watched else [alone]
+
+
+def _watched(tool: str, backend: str, choices: Choices) -> Command:
+    calls = (sys.executable, "-m", "bench.gpu_calls", "--backend", backend)
+    log = f"sanitizer-{tool}-{backend}.txt"
+    if tool == "none":
+        return Command(calls, log, choices.sanitizer_limit, _UNBUFFERED)
+    words = (SANITIZER, "--tool", tool, "--error-exitcode", str(_FOUND_SOMETHING), *calls)
     # Every tensor is an allocation of its own then, with bounds that the tool knows.
-    environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    for tool in TOOLS:
-        watched = (SANITIZER, "--tool", tool, "--error-exitcode", str(_FOUND_SOMETHING), *calls)
-        log = f"sanitizer-{tool}.txt"
-        commands.append(Command(watched, log, choices.sanitizer_limit, environment))
-    return commands
+    environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", **_UNBUFFERED}
+    return Command(words, log, 2 * choices.sanitizer_limit, environment)
 
 
-def bench(choices: Choices) -> Command:
+def bench(choices: Choices, backend: str | None = None) -> Command:
+    """The benches, of all backends that serve or of one."""
     results = next_results(choices.folder)
-    words = [sys.executable, "-m", "pytest", "bench", "-q", "--benchmark-only", "--device=cuda"]
-    words += [f"--benchmark-json={results}", f"--seconds={choices.seconds:g}"]
-    words += [f"--budget={_SHARE_TO_START * choices.bench_limit:g}", f"--rivals={choices.rivals}"]
-    words += ["-p", "no:cacheprovider"] + ["--full"] * choices.full
+    words = [sys.executable, "-m", "pytest", "bench", "-v", "--benchmark-only", "--device=cuda"]
+    words += [f"--benchmark-json={results}", f"--unfinished={unfinished(choices.folder)}"]
+    words += [f"--seconds={choices.seconds:g}", f"--rivals={choices.rivals}"]
+    words += [f"--budget={_SHARE_TO_START * choices.bench_limit:g}"]
+    words += ["-p", "no:cacheprovider", "-p", "bench.gpu_watch", f"--longest-test={_LONGEST_GROUP}"]
+    words += ["--full"] * choices.full + [f"--backend={backend}"] * (backend is not None)
     words += [f"--section={section}" for section in choices.sections]
     selected = [f"({' or '.join(f'-{shape}-' for shape in choices.shapes)})"] * bool(choices.shapes)
     selected += [f"({choices.select})"] * bool(choices.select)
     if selected:
         words += ["-k", " and ".join(selected)]
-    return Command(tuple(words), results.with_suffix(".txt").name, choices.bench_limit)
+    log = results.with_suffix(".txt").name
+    return Command(tuple(words), log, choices.bench_limit, _UNBUFFERED)
+
+
+def unfinished(folder: Path) -> Path:
+    """What the benches have measured so far: they may be stopped before they write the rest."""
+    return folder / "unfinished.json"
+
+
+def keep_unfinished(folder: Path, results: Path) -> None:
+    """Where benches have ended before they wrote their results, take what there was."""
+    so_far = unfinished(folder)
+    if results.exists() and results.stat().st_size > 0:
+        so_far.unlink(missing_ok=True)
+    elif so_far.exists():
+        so_far.replace(results)
+    else:
+        results.unlink(missing_ok=True)
 
 
 def report(folder: Path, with_next: bool = False) -> Command:

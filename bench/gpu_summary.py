@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import present
+from bench.gpu_calls import WRONG
 from bench.gpu_steps import SANITIZER, all_results
+from bench.gpu_watch import RED
 from bench.groups import is_own
 from bench.processes import Ended
-from bench.report import Chapter, goal_table, load, table
+from bench.report import Chapter, backend_table, goal_table, load, table
 
 NO_SANITIZER = f"{SANITIZER} is not on PATH: nothing was watched"
 
 _COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
 _GAVE_UP = "does not serve any more"  # of the warning of csta_fast.triton_backend
+#: What compute-sanitizer finds: its first line on it.
+_FOUND = re.compile(r"^=+ (?:Error|Warning|Invalid|Uninitialized|Barrier|Program hit)\b.*", re.M)
 _WORDS = {True: "green", False: "RED", None: "skipped"}
 
 
@@ -62,7 +66,7 @@ def _said(ended: Sequence[Ended]) -> str:
     return ", ".join(words) or (ended[0].last_line if ended else "")
 
 
-def contract(ended: Sequence[Ended]) -> Outcome:
+def tests(step: str, ended: Sequence[Ended]) -> Outcome:
     """Green only if something passed, and passed on the kernels.
 
     A suite that skips everything has shown nothing, nor has a backend that handed its calls on to
@@ -70,19 +74,34 @@ def contract(ended: Sequence[Ended]) -> Outcome:
     """
     gave_up = any(_GAVE_UP in each.output for each in ended)
     green = not any(each.red for each in ended) and _counts(ended).get("passed", 0) > 0
-    note = _said(ended) + "; kernels did not compile, see the log" * gave_up
-    return Outcome("contract", green and not gave_up, max(each.seconds for each in ended), note)
+    note = _said(ended) + "; kernels did not compile, see the log" * gave_up + _first_red(ended)
+    return Outcome(step, green and not gave_up, max(each.seconds for each in ended), note)
 
 
-def sanitizer(name: str, ended: Ended) -> Outcome:
-    stopped = f"stopped at {ended.command.limit:g} s; "
-    note = (stopped if ended.status is None else "") + ended.last_line
-    return Outcome(name, not ended.red, ended.seconds, note)
+def _first_red(ended: Sequence[Ended]) -> str:
+    """The first failure with its message."""
+    red = [line for each in ended for line in each.output.splitlines() if line.startswith(RED)]
+    return f"; first of {len(red)} red: {red[0].removeprefix(RED)}" if red else ""
+
+
+def sanitizer(tool: str, ended: Sequence[Ended]) -> Outcome:
+    """What a tool says of each backend; why, where it is red."""
+    said = []
+    for each in ended:
+        backend = each.command.log.removesuffix(".txt").rpartition("-")[2]
+        stopped = f"stopped at {each.command.limit:g} s; " if each.status is None else ""
+        wrong = [line for line in each.output.splitlines() if line.startswith(WRONG)]
+        found = _FOUND.search(each.output)
+        why = f" ({found.group().strip()})" if found else f" ({wrong[0]})" if wrong else ""
+        said.append(f"{backend}: {stopped}{each.last_line}{why if each.red else ''}")
+    seconds = max(each.seconds for each in ended)
+    return Outcome(f"sanitizer, {tool}", not any(each.red for each in ended), seconds,
+                   "; ".join(said))  # fmt: skip
 
 
 def bench(ended: Ended) -> Outcome:
     green = not ended.red and _counts([ended]).get("passed", 0) > 0
-    return Outcome("bench", green, ended.seconds, _said([ended]))
+    return Outcome("bench", green, ended.seconds, _said([ended]) + _first_red([ended]))
 
 
 def _table(chapter: Chapter) -> str:
@@ -109,7 +128,7 @@ def write(folder: Path, outcomes: Sequence[Outcome]) -> str:
     parts = ["# GPU\n", _machine(folder), table(["step", "", "time", ""], steps, [False] * 4)]
     for chapter in load(all_results(folder)):
         parts += [f"## {chapter.title}, commit {chapter.machine.get('commit')}\n"]
-        parts += [goal_table(chapter), _table(chapter)]
+        parts += [goal_table(chapter), backend_table(chapter), _table(chapter)]
     text = "\n".join(parts)
     (folder / "summary.md").write_text(text)
     return text

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bench.correctness import check, check_results
+from bench.correctness import WrongResultError, check, check_results
 from bench.device import DEVICES
 from bench.groups import UNITS, Group, is_own
 from bench.rivals import forget_compiled
@@ -18,6 +18,7 @@ from bench.timing import Measured
 from bench.variants import another_problem, make_problem, make_variant
 
 _COMPILED = ("compile", "max-autotune")
+_CUDA, _TRITON = "csta_fast-cuda", "csta_fast-triton"
 
 
 def measure(
@@ -29,24 +30,34 @@ def measure(
 ) -> Measured:
     """Check every named variant, then time them in turns.
 
+    On a GPU a variant that raises, such as a rival that cannot be compiled there, is left out.
+
     Raises:
         WrongResultError: a variant is wrong; nothing has been timed then.
     """
     device = DEVICES[group.device]
     forget_compiled()
     variants = []
+    failed: dict[str, str] = {}
     with device.computing(), torch.set_grad_enabled(group.direction != "forward"):
         stage("making tensors")
         problem = make_problem(group)
         others = [another_problem(group, problem) for _ in range(device.input_sets(group) - 1)]
         for name in names:
             stage(f"checking {name}")
-            variant = make_variant(name, group, problem, backend, others)
-            check(variant, problem, group.direction)
+            try:
+                variant = make_variant(name, group, problem, backend, others)
+                check(variant, problem, group.direction)
+            except Exception as error:
+                if isinstance(error, WrongResultError) or name == "copy" or group.device == "cpu":
+                    raise
+                failed[name] = f"{type(error).__name__}: {error}"
+                continue
             last = others[-1] if others else problem
             verify = partial(check_results, variant, last, group.direction)
             variants.append(replace(variant, verify=verify))
-        return device.interleave(group, variants, seconds, stage)
+        measured = device.interleave(group, variants, seconds, stage)
+        return replace(measured, failed=failed)
 
 
 def _ratio(measured: Measured, variant: str, base: str) -> tuple[float, float, float]:
@@ -99,13 +110,18 @@ def row(group: Group, measured: Measured, variant: str) -> dict[str, Any]:
 
 def _on_gpu(group: Group, measured: Measured, variant: str) -> dict[str, Any]:
     """What is recorded there besides: how it was launched, memory, and the better compiler."""
-    information: dict[str, Any] = {"x_megabytes": group.bytes_of_x / 1e6}
+    information: dict[str, Any] = {
+        "x_megabytes": group.bytes_of_x / 1e6,
+        "median_microseconds": 1e6 * median(measured.seconds[variant]),
+    }
     if group.section == "gpu_small":
         information["setting"] = "replayed" if group.replay else "called in a loop"
     if group.direction == "step" and variant != "copy":
         information["peak_in_x"] = measured.peak_bytes[variant] / group.bytes_of_x
     compiled = [name for name in _COMPILED if name in measured.seconds]
-    if len(compiled) == len(_COMPILED) and variant != "copy":
+    if compiled and variant != "copy":
         ratios = [_ratio(measured, variant, name)[0] for name in compiled]
         information["speedup_of_compiled"] = 1 / max(ratios)
+    if variant == _CUDA and _TRITON in measured.seconds:
+        information["speedup_of_triton"] = 1 / _ratio(measured, variant, _TRITON)[0]
     return information

@@ -162,12 +162,40 @@ def goal_table(chapter: Chapter) -> str:
     return table(titles, lines, [False, False, True, True, True, True])
 
 
+def backend_table(chapter: Chapter) -> str:
+    """Which backend was faster at what, where more than one was measured; the order's evidence."""
+    groups: dict[str, list[present.Row]] = {}
+    for row in chapter.rows.values():
+        if row["variant"].startswith("csta_fast-"):
+            groups.setdefault(f"{present.subject(row)}, {row['section']}", []).append(row)
+    lines, first = [], 0
+    for rows in groups.values():
+        if len(rows) < 2:
+            continue
+        best, next_best = sorted(rows, key=lambda row: row["median_seconds"])[:2]
+        ahead = next_best["median_seconds"] / best["median_seconds"]
+        doubt = "~" if best.get("noisy") else ""
+        first += best is rows[0]
+        lines.append([
+            present.subject(best),
+            *(present.seconds_text(row["median_seconds"]) for row in rows),
+            f"{best['variant'].partition('-')[2]}, {doubt}{ahead:.2f} ×",
+        ])  # fmt: skip
+    if not lines:
+        return ""
+    names = [row["variant"].partition("-")[2] for row in max(groups.values(), key=len)]
+    text = table(["measured", *names, "faster, by"], lines, [False, *[True] * len(names), False])
+    return f"{names[0]} was the faster one in {first} of {len(lines)}.\n\n{text}"
+
+
 def render(chapters: Sequence[Chapter], pictures: Sequence[str | None]) -> str:
     """The page, with one picture per chapter where there are pictures."""
     parts = [_INTRODUCTION]
     for chapter, picture in zip(chapters, pictures, strict=True):
         parts += [f"## {chapter.title}\n", _machine(chapter)]
         parts += ["### Goals\n", goal_table(chapter)]
+        if backends := backend_table(chapter):
+            parts += ["### Backends\n", backends]
         if picture is not None:
             parts += [f"![Bandwidth of every variant against the copy's]({picture})\n"]
         for section, text in _SECTIONS.items():

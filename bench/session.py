@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
 import pytest
@@ -37,6 +40,9 @@ class Session:
         self._started = time.monotonic()
         self.display = Display(config)
         self.rows: list[dict[str, Any]] = []
+        self._unfinished: Path | None = config.getoption("--unfinished", default=None)
+        self._names: list[str] = []
+        self._machine: dict[str, Any] | None = None
         self._outcomes: dict[str, Any] = {}
         if self.backend is not None and self.backend not in BACKENDS:
             raise pytest.UsageError(f"--backend: wanted one of {', '.join(BACKENDS)}")
@@ -68,6 +74,24 @@ class Session:
     def _skip_when_time_is_up(self) -> None:
         if self.budget is not None and time.monotonic() - self._started > self.budget:
             pytest.skip(f"not measured: the {self.budget:g} s of --budget are over")
+
+    def keep(self, test: str, row: dict[str, Any]) -> None:
+        """Remember a test's row, and write all so far for a run that may be stopped."""
+        self.rows.append(row)
+        self._names.append(test)
+        if self._unfinished is None:
+            return
+        if self._machine is None:
+            self._machine = self.device.describe(self.backend)
+        pairs = zip(self._names, self.rows, strict=True)
+        results = {
+            "machine_info": self._machine,
+            "datetime": datetime.now(timezone.utc).isoformat(),
+            "benchmarks": [{"fullname": name, "extra_info": each} for name, each in pairs],
+        }
+        fresh = self._unfinished.with_suffix(".fresh")
+        fresh.write_text(json.dumps(results))
+        fresh.replace(self._unfinished)
 
     def header(self) -> list[str]:
         return [self.device.header(self.backend)]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from bench import gpu_timing
 from bench.correctness import WrongResultError
@@ -251,6 +252,32 @@ def test_smoke_gpu_measures_a_group(
     assert found["better_rival"] == "eager"
     assert ("peak_in_x" in found) is (direction == "step")
     assert found["percent_of_limit"] > 0
+
+
+def test_smoke_gpu_what_cannot_be_compiled_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others of its group are measured without it; a wrong one leaves the group no times."""
+    monkeypatch.setitem(DEVICES, "cuda", _Pretended())
+    for name in ("_LEAST_WARM_UP", "_MOST_WARM_UP", "_BLOCK_SECONDS"):
+        monkeypatch.setattr(gpu_timing, name, 1e-6)
+    error: Exception = RuntimeError("no compiler")
+
+    def refuse(variant: Variant, *_: Any) -> None:
+        if variant.name == "eager":
+            raise error
+
+    monkeypatch.setattr("bench.measure.check", refuse)
+    monkeypatch.setattr("bench.measure.check_results", lambda *_: None)
+    monkeypatch.setattr("bench.variants._features", lambda group: torch.randn(group.shape))
+    monkeypatch.setattr(Tensor, "to", lambda tensor, *_, **__: tensor)
+    group = Group("gpu", "forward", (2, 6, 9, 5), device="cuda")
+    names = ("copy", "eager", "csta_fast-reference")
+    measured = measure(group, names, None, 0.0)
+    assert tuple(measured.seconds) == ("copy", "csta_fast-reference")
+    assert measured.failed == {"eager": "RuntimeError: no compiler"}
+    assert "failed" not in row(group, measured, "csta_fast-reference")
+    error = WrongResultError("wrong")
+    with pytest.raises(WrongResultError):
+        measure(group, names, None, 0.0)
 
 
 def test_smoke_gpu_without_one_says_so() -> None:

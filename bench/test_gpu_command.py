@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from typing import Any
 import pytest
 import torch
 from csta_fast.kernels import plans
-from rich.console import Console
 
-from bench import gpu, gpu_calls, gpu_steps, gpu_summary, processes, report, shard
+from bench import gpu, gpu_calls, gpu_steps, gpu_summary, report
 from bench.gpu_steps import Choices
 from bench.processes import Command
 
@@ -63,9 +61,10 @@ def test_smoke_gpu_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     shapes = ["--shapes", "8x64x64x25", "--select", "step", "--sections", "gpu_small"]
     assert gpu.main(["--dry-run", "--output", str(tmp_path / "new"), *shapes]) == 0
     printed = capsys.readouterr().out
-    assert "-k 'cuda or triton'" in printed
+    assert "tests/test_on_gpu.py -k 'cuda and not emulated'" in printed
+    assert "-k 'triton and not emulated'" in printed
     assert "--shard=1/" in printed
-    assert "python -m bench.gpu_calls" in printed
+    assert "python -m bench.gpu_calls --backend cuda" in printed
     assert "--device=cuda" in printed
     assert "-k '(-8x64x64x25-) and (step)'" in printed
     assert "bench.report" in printed
@@ -75,12 +74,42 @@ def test_smoke_gpu_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
 
 def test_smoke_gpu_watches_with_every_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
-    commands = gpu_steps.sanitizer(Choices(tmp_path))
-    assert [command.log for command in commands] == [
-        "sanitizer-none.txt", "sanitizer-memcheck.txt", "sanitizer-racecheck.txt",
-        "sanitizer-initcheck.txt", "sanitizer-synccheck.txt",
+    tools = gpu_steps.sanitizer(Choices(tmp_path))
+    assert list(tools) == ["none", "memcheck", "racecheck", "initcheck", "synccheck"]
+    alone, watched = gpu_steps.side_by_side(tools)
+    assert [each.log for each in alone] == ["sanitizer-none-cuda.txt", "sanitizer-none-triton.txt"]
+    assert [each.log for each in watched][2:4] == [
+        "sanitizer-racecheck-cuda.txt", "sanitizer-racecheck-triton.txt",
     ]  # fmt: skip
-    assert sum(command.limit for command in commands) < 600
+    assert all(each.words[:3] == ("compute-sanitizer", "--tool", tool)
+               for tool in gpu_steps.TOOLS for each in tools[tool])  # fmt: skip
+
+
+#: The calls that the command's help and docs/gpu.md tell those to make who have ten minutes each.
+_CALLS = [
+    line.split()[3:] for line in (gpu.__doc__ or "").splitlines()
+    if "--steps" in line and line.startswith("    python -m bench.gpu")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", _CALLS, ids=" ".join)
+def test_smoke_gpu_three_calls_of_ten_minutes(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """At the worst, when every step uses up its time."""
+    assert len(_CALLS) == 3
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    choices, _ = gpu._choices([*words, "--output", str(tmp_path)])
+    batches = {
+        "first": [next(iter(gpu_steps.first(choices).values()))],
+        "contract": [next(iter(gpu_steps.contract(choices).values()))],
+        "sanitizer": gpu_steps.side_by_side(gpu_steps.sanitizer(choices)),
+        "bench": [[gpu_steps.bench(choices)]],
+    }
+    seconds = sum(batch[0].limit for step in choices.steps for batch in batches[step])
+    assert 300 < seconds <= 575
+    guide = (Path(gpu.__file__).parents[1] / "docs" / "gpu.md").read_text()
+    assert f"python -m bench.gpu {' '.join(words)}\n" in guide
 
 
 @pytest.mark.parametrize("words", [["--steps", "bench,speed"], ["--shapes", "1x2x3x4"]])
@@ -103,21 +132,6 @@ def test_smoke_gpu_results_join_those_that_are_there(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_smoke_processes(tmp_path: Path) -> None:
-    """Output, exit status and time limit of processes that run side by side."""
-    commands = [
-        _python("print('fine')", "0.txt"),
-        _python("import sys; print('words', flush=True); sys.exit('bad')", "1.txt"),
-        _python("import time; time.sleep(60)", "2.txt", limit=1),
-    ]
-    started = time.monotonic()
-    fine, bad, slow = processes.run("test", commands, tmp_path, tmp_path, Console(stderr=True))
-    assert time.monotonic() - started < 50
-    assert (fine.status, fine.last_line, fine.red) == (0, "fine", False)
-    assert (bad.status, bad.last_line, bad.red) == (1, "bad", True)
-    assert (slow.status, slow.last_line, slow.red) == (None, "", True)
-
-
 @pytest.mark.parametrize(
     ("said", "code", "status"),
     [
@@ -131,26 +145,66 @@ def test_smoke_gpu_run(
     said: str, code: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """A whole run with commands that only pretend: a red contract leaves nothing to time."""
-    made = _results(tmp_path / "made.json", _row())
-    folder = tmp_path / "results"
-    machine = f"open({str(folder / 'machine.json')!r}, 'w').write('{{}}')"
-    ended = f"import sys; print({said!r}); sys.exit({code})"
-    copy = f"import shutil; shutil.copy({str(made)!r}, {str(folder / 'bench.json')!r})"
-    monkeypatch.setattr(gpu_steps, "machine", lambda _: _python(machine))
-    monkeypatch.setattr(gpu_steps, "contract", lambda _: [_python(ended, f"{n}") for n in "12"])
-    monkeypatch.setattr(gpu_steps, "sanitizer", lambda _: [_python("print('all right')", "none")])
-    monkeypatch.setattr(gpu_steps, "bench", lambda _: _python(f"{copy}; print('3 passed in 1s')"))
-    monkeypatch.setattr(gpu_steps, "report", lambda _: _python("print('wrote')", "report.txt"))
+    """A whole run with commands that only pretend: red contracts leave nothing to time."""
+    folder = _pretended_run(tmp_path, monkeypatch, {"cuda": (said, code), "triton": (said, code)})
     assert gpu.main(["--output", str(folder)]) == status
     summary = (folder / "summary.md").read_text()
     assert summary in capsys.readouterr().out
     assert any(f"14 {word}" in summary for word in ("passed", "skipped")) is ("7" in said)
     last = said.splitlines()[-1]
-    assert (folder / "contract.txt").read_text().count(f"\n{last}\n") == 2
-    assert ("not run: the contract is red" in summary) is (status == 1)
+    assert (folder / "contract.txt").read_text().count(f"\n{last}\n") == 4
+    assert ("not run: every backend is red" in summary) is (status == 1)
     assert ("| (512, 64, 64, 25), float32, step | csta_fast-triton" in summary) is (status == 0)
     assert gpu_summary.NO_SANITIZER in summary
+
+
+def _pretended_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contract: dict[str, tuple[str, int]]
+) -> Path:
+    """A result folder, for a run whose steps only print."""
+    made = _results(tmp_path / "made.json", _row())
+    folder = tmp_path / "results"
+    machine = f"open({str(folder / 'machine.json')!r}, 'w').write('{{}}')"
+    copy = f"import shutil; shutil.copy({str(made)!r}, {str(folder / 'unfinished.json')!r})"
+
+    def parts(_: Choices) -> dict[str, list[Command]]:
+        return {
+            name: [
+                _python(f"import sys; print({said!r}); sys.exit({code})", f"{name}-{part}")
+                for part in "12"
+            ]
+            for name, (said, code) in contract.items()
+        }
+
+    def bench(_: Choices, backend: str | None = None) -> Command:
+        return _python(f"{copy}; print('only', {backend!r}); print('3 passed in 1s')", "bench.txt")
+
+    monkeypatch.setattr(gpu_steps, "machine", lambda _: _python(machine))
+    monkeypatch.setattr(gpu_steps, "first", lambda _: {})
+    monkeypatch.setattr(gpu_steps, "contract", parts)
+    calls = {"none": [_python("print('all right')", "none-cuda.txt")]}
+    monkeypatch.setattr(gpu_steps, "sanitizer", lambda _: calls)
+    monkeypatch.setattr(gpu_steps, "bench", bench)
+    monkeypatch.setattr(gpu_steps, "report", lambda _: _python("print('wrote')", "report.txt"))
+    return folder
+
+
+def test_smoke_gpu_a_red_backend_leaves_the_other_to_be_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The summary names the first failure; figures of benches that were stopped are kept."""
+    red = "RED tests/test_contract.py::test_case[odd-cuda]: nine is not ten\n1 failed in 1s"
+    ends = {"cuda": (red, 1), "triton": ("7 passed in 1s", 0)}
+    folder = _pretended_run(tmp_path, monkeypatch, ends)
+    assert gpu.main(["--output", str(folder)]) == 1
+    summary = (folder / "summary.md").read_text()
+    assert "| contract, cuda | RED" in summary
+    assert "first of 2 red: tests/test_contract.py::test_case[odd-cuda]: nine is not ten" in summary
+    assert "| contract, triton | green" in summary
+    assert "only triton" in (folder / "bench.txt").read_text()
+    assert (folder / "bench.json").exists()
+    assert not (folder / "unfinished.json").exists()
+    assert "csta_fast-triton" in summary
 
 
 def test_smoke_gpu_none_is_an_exit_status(
@@ -189,29 +243,6 @@ def test_smoke_gpu_calls_find_a_wrong_kernel(
     assert "WRONG" in capsys.readouterr().out
 
 
-def test_smoke_shards_hold_every_test_once() -> None:
-    class Hook:
-        def pytest_deselected(self, items: list[Any]) -> None: ...
-
-    class Config:
-        hook = Hook()
-
-        def __init__(self, text: str) -> None:
-            self.shard = shard._part(text)
-
-        def getoption(self, name: str) -> tuple[int, int]:
-            return self.shard
-
-    kept = []
-    for part in (1, 2, 3):
-        items: list[Any] = list(range(10))
-        shard.pytest_collection_modifyitems(Config(f"{part}/3"), items)  # type: ignore[arg-type]
-        kept += items
-    assert sorted(kept) == list(range(10))
-    with pytest.raises(ValueError, match="4/3"):
-        shard._part("4/3")
-
-
 @pytest.mark.parametrize("has_matplotlib", [True, False])
 def test_smoke_gpu_report(
     has_matplotlib: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -221,11 +252,15 @@ def test_smoke_gpu_report(
         pytest.importorskip("matplotlib")
     else:
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    small = {"shape": [1, 64, 64, 25], "section": "gpu_small", "x_megabytes": 0.4}
-    forward = {"direction": "forward"}
+    small = {"shape": [2, 64, 64, 25], "section": "gpu_small", "x_megabytes": 0.8}
+    forward, cuda = {"direction": "forward"}, {"variant": "csta_fast-cuda"}
     there = _results(
-        tmp_path / "there.json", _row(), _row(**forward, percent_of_limit=70.0),
-        _row(variant="eager"), _row(**small, setting="replayed", speedup_of_compiled=0.9),
+        tmp_path / "there.json", _row(**cuda, median_seconds=2e-3, speedup_of_triton=0.5), _row(),
+        _row(**forward, percent_of_limit=70.0), _row(variant="eager"),
+        _row(**small, setting="replayed", speedup_of_compiled=0.9),
+        _row(**small, **forward, **cuda, median_microseconds=9.5, speedup_of_triton=1.25,
+             median_seconds=8e-4),
+        _row(**small, **forward, variant="csta_fast-triton"),
     )  # fmt: skip
     here = _results(
         tmp_path / "here.json", _row(section="step", variant="csta_fast"), gpu=None, cpu="some CPU"
@@ -235,9 +270,15 @@ def test_smoke_gpu_report(
     processor, _, device = text.partition("## a pretended GPU")
     assert "## some CPU" in processor
     assert "GPU step" not in processor
-    assert "GPU step, x of 64 MB or more, % of copy | ≥ 80 | 83.30 | 83.30 | 1 of 1" in device
-    assert "GPU forward, x of 64 MB or more, % of copy | ≥ 85 | 70.00 | 70.00 | 0 of 1" in device
-    assert "GPU, published models × better torch.compile | ≥ 1 | 0.90 | 2.25 | 2 of 3" in device
+    assert "triton step, x of 64 MB or more, % of copy | ≥ 80 | 83.30 | 83.30 | 1 of 1" in device
+    assert "triton forward, x of 64 MB or more, % of copy | ≥ 85 | 70.00 | 70.00 | 0 of 1" in device
+    assert "cuda step, x of 64 MB or more, % of copy | ≥ 85 | 83.30 | 83.30 | 0 of 1" in device
+    assert "cuda × triton | ≥ 1 | 0.50 | 1.25 | 1 of 2" in device
+    assert "cuda forward of (2, 64, 64, 25), µs of the GPU | ≤ 10 | 9.50 | 9.50 | 1 of 1" in device
+    assert "GPU, published models × better torch.compile | ≥ 1 | 0.90 | 2.25 | 5 of 6" in device
+    assert "cuda was the faster one in 1 of 2." in device
+    assert "| (512, 64, 64, 25), float32, step | 2.00 ms | 1.00 ms | triton, 2.00 × |" in device
+    assert "| (2, 64, 64, 25), float32, forward | 800 µs | 1.00 ms | cuda, 1.25 × |" in device
     assert "**csta_fast-triton**" in device
     assert "### GPU small" in device
     assert (tmp_path / "benchmarks-1.svg").exists() is has_matplotlib

@@ -54,9 +54,10 @@ class Measured:
     noisy: bool = False  # too few quiet rounds: the quietest were kept
     peak_bytes: dict[str, int] = field(default_factory=dict)  # of a call, where a device tells
     details: dict[str, Any] = field(default_factory=dict)  # what else a device says of its timing
+    failed: dict[str, str] = field(default_factory=dict)  # variants without times: their errors
 
     def conditions(self) -> dict[str, Any]:
-        apart = ("seconds", "peak_bytes", "details")
+        apart = ("seconds", "peak_bytes", "details", "failed")
         return {key: value for key, value in asdict(self).items() if key not in apart} | (
             self.details
         )

@@ -6,6 +6,7 @@ calls. It is loaded there and nowhere else, whether or not there is a GPU.
 
 from __future__ import annotations
 
+import ctypes
 from functools import lru_cache
 from pathlib import Path
 
@@ -59,10 +60,21 @@ def _ask(device: torch.device) -> str | None:
     if not torch.cuda.is_available():
         return None
     capability = torch.cuda.get_device_capability(device)
-    if capability >= _LEAST_CAPABILITY:
+    if capability < _LEAST_CAPABILITY:
+        has, wanted = (".".join(map(str, each)) for each in (capability, _LEAST_CAPABILITY))
+        return f"wants a GPU of compute capability {wanted}, {device} has {has}"
+    reason = _runtime_failure(device.index)
+    return None if reason is None else f"cannot run on {device} ({reason})"
+
+
+def _runtime_failure(index: int) -> str | None:
+    """What CUDA has against the library on a device: an old driver, kernels for other devices."""
+    if torch.compiler.is_compiling():  # a call outside of Python cannot be traced
         return None
-    has, wanted = (".".join(map(str, each)) for each in (capability, _LEAST_CAPABILITY))
-    return f"wants a GPU of compute capability {wanted}, {device} has {has}"
+    ask = ctypes.CDLL(str(LIBRARY)).csta_fast_cuda_failure
+    ask.argtypes, ask.restype = [ctypes.c_int], ctypes.c_char_p
+    reason = ask(index)
+    return None if reason is None else str(reason.decode())
 
 
 def refusal(x: Tensor) -> str | None:

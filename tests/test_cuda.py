@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import emulation
@@ -12,8 +13,9 @@ from backends import EMULATED
 from cases import FEW_CASES, Case, named
 from contract import Tensors, check, run
 from inputs import make
+from test_on_gpu import CLUSTERS
 
-from csta_fast import CSTA, functional
+from csta_fast import CSTA, cuda_backend, functional
 
 #: Plans that the small cases do not come to by themselves.
 PLANS: dict[str, dict[str, Any]] = {
@@ -30,6 +32,23 @@ _LARGE = 20_000
 _CASES = [case for case in FEW_CASES if torch.Size(case.shape).numel() <= _LARGE]
 
 
+#: What is taken 16 bytes at a time: planes that lie alike, more than eight channels of them to a
+#: chunk, packs at the edge of padding, packs of more than one group.
+_PACKED = [
+    Case("packed", (2, 24, 8, 25)),
+    Case("packed_lengths", (4, 24, 8, 25), masks="lengths", residual=True),
+    Case("packed_lengths_zeroed", (4, 20, 8, 17), masks="lengths"),
+    Case("packed_groups", (2, 24, 8, 25), groups=4),
+    Case("packed_even", (2, 12, 6, 20), hidden=16),
+    Case("packed_offset", (2, 12, 8, 25), layout="offset"),
+    Case("packed_last", (4, 24, 5, 7), layout="channels_last", upstream="channels_last",
+         masks="lengths"),
+    Case("packed_last_groups", (2, 24, 5, 7), layout="channels_last", upstream="channels_last",
+         groups=2),
+    Case("packed_couple", (2, 24, 8, 25), op="couple"),
+]  # fmt: skip
+
+
 @pytest.fixture
 def adjust() -> Iterator[Callable[..., None]]:
     """Change how the emulated kernels run, until the test ends."""
@@ -44,6 +63,14 @@ def adjust() -> Iterator[Callable[..., None]]:
 def test_plans(case: Case, plan: str, adjust: Callable[..., None]) -> None:
     adjust(**PLANS[plan])
     check(case, torch.float32, EMULATED)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("dtype", EMULATED.dtypes, ids=str)
+@pytest.mark.parametrize("case", _PACKED, ids=str)
+def test_packs(case: Case, dtype: torch.dtype, adjust: Callable[..., None]) -> None:
+    adjust()
+    check(case, dtype, EMULATED)
 
 
 def _bits(case: Case) -> Tensors:
@@ -92,8 +119,26 @@ def test_what_fits_a_cluster_is_read_once(
     upstream = torch.ones_like(x)
     assert _bytes_of(lambda: results[0].backward(upstream)) == 2 * size
     assert _bytes_of(lambda: functional.pool(x, backend="cuda-emulated")) == size
-    logits = torch.randn(2, 1, shape[2]), torch.randn(2, 1, shape[3])
-    assert _bytes_of(lambda: functional.couple(x, *logits, backend="cuda-emulated")) == size
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("plan", [{}, {"shared_bytes": 50_000, "clusters": False}])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_couple_reads_once_what_fits_nowhere(
+    channels_last: bool, plan: dict[str, Any], adjust: Callable[..., None]
+) -> None:
+    """x once in forward, x and u once each in backward: nothing of a sample need stay."""
+    adjust(**plan)
+    shape = (1, 64, 64, 32)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
+    logits = [torch.randn(1, 1, length).requires_grad_() for length in shape[2:]]
+    results = []
+    size = 4 * x.numel()
+    couple = partial(functional.couple, x, *logits, backend="cuda-emulated")
+    assert _bytes_of(lambda: results.append(couple())) == size
+    assert _bytes_of(lambda: results[0].backward(torch.ones_like(x))) == 2 * size
+    assert emulation.install().emulated_cluster() == (1 if plan else 4)
 
 
 def test_what_does_not_fit_is_read_again_in_part(adjust: Callable[..., None]) -> None:
@@ -106,6 +151,20 @@ def test_what_does_not_fit_is_read_again_in_part(adjust: Callable[..., None]) ->
     assert 1.7 < read < 1.95  # of 400 KiB, 100,000 bytes less the means stay
 
 
+@pytest.mark.parametrize("blocks", CLUSTERS)
+def test_what_a_gpu_is_first_given_has_clusters_of_every_size(
+    blocks: str, adjust: Callable[..., None]
+) -> None:
+    """tests/test_on_gpu.py names shapes by the blocks of a cluster; here are their plans."""
+    adjust()
+    x = torch.randn(1, *CLUSTERS[blocks][1:])
+    layer = CSTA(x.shape[1], hidden=16, backend="cuda-emulated")
+    with torch.no_grad():
+        read = _bytes_of(lambda: layer(x)) / (4 * x.numel())
+    assert emulation.install().emulated_cluster() == int(blocks[0])
+    assert (read > 1) is ("streaming" in blocks)
+
+
 def test_padding_is_not_read(adjust: Callable[..., None]) -> None:
     adjust()
     x = torch.randn(2, 64, 64, 25)
@@ -113,3 +172,17 @@ def test_padding_is_not_read(adjust: Callable[..., None]) -> None:
     layer = CSTA(64, hidden=16, backend="cuda-emulated")
     with torch.no_grad():
         assert _bytes_of(lambda: layer(x, lengths=lengths)) == 4 * x[0].numel() * 48 // 64
+
+
+def test_a_device_that_the_library_cannot_run_on_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cuda_backend, "_runtime_failure", lambda index: f"driver {index} is old")
+    for capability, reason in (
+        ((7, 5), "wants a GPU of compute capability 8.0, cuda:7 has 7.5"),
+        ((9, 0), "cannot run on cuda:7 (driver 7 is old)"),
+    ):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, has=capability: has)
+        cuda_backend._device_refusal.cache_clear()
+        assert cuda_backend._device_refusal(torch.device("cuda", 7)) == reason
+    cuda_backend._device_refusal.cache_clear()

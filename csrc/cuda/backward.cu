@@ -1,8 +1,8 @@
 // Backward: one cluster takes a sample through all steps. The gradients of the heads' weights are
 // sums over samples, and left to weights.cu.
+#include "dispatch.h"
 #include "gates.h"
 #include "heads.h"
-#include "kernels.h"
 #include "reweight.h"
 
 namespace csta::cuda {
@@ -14,11 +14,7 @@ class Backward {
 
  public:
   CSTA_DEVICE explicit Backward(const Call& call)
-      : call_(call),
-        block_(call),
-        u_ring_(barriers(), block_.slots(), call.plan.slots[0], call.plan.slot_bytes),
-        x_ring_(barriers() + kMostSlots, block_.slots() + call.plan.slots[0] * call.plan.slot_bytes,
-                call.plan.slots[1], call.plan.slot_bytes) {
+      : call_(call), block_(call), u_ring_(block_.ring(0)), x_ring_(block_.ring(1)) {
     block_barrier();
   }
 
@@ -35,21 +31,18 @@ class Backward {
     const Real real = find_real(call_, n, block_.flags(), block_.scratch());
     const Scalar kappa = scale<Element>(call_, real);
     recall(n, real, kappa);
-    first_pass(real, kappa);
+    auto* grad_x = call_.out == nullptr ? nullptr : static_cast<Element*>(call_.out) + offset;
+    first_pass(real, kappa, call_.has_heads ? nullptr : grad_x);
     cluster_arrive();
     cluster_wait();
-#pragma unroll 1
-    for (int axis = kFrames; axis <= kJoints; ++axis) gate_gradients(block_, axis, n, real);
+    gate_gradients(block_, n, real);
     if (call_.has_heads) heads(n, real);
     cluster_arrive();  // a peer may still need what this block has
-    if (call_.out != nullptr) last_pass(real, static_cast<Element*>(call_.out) + offset);
+    if (call_.has_heads && grad_x != nullptr) last_pass(real, grad_x);
     cluster_wait();
   }
 
  private:
-  static CSTA_DEVICE CopyBarrier* barriers() {
-    return reinterpret_cast<CopyBarrier*>(shared_memory());
-  }
   CSTA_DEVICE void load_u(int number) {
     u_ring_.load(u_, block_.slice.chunk(call_, number), number, u_end_);
   }
@@ -58,8 +51,7 @@ class Backward {
   }
   CSTA_DEVICE Coupling<Scalar> coupling() const {
     const Room& room = call_.plan.room;
-    return {block_.own_group_rows(kFrames, room.attention[kFrames]),
-            block_.own_group_rows(kJoints, room.scaled)};
+    return {block_.own_group_rows(kFrames, room.attention[kFrames]), block_.scaled_joints()};
   }
 
   CSTA_DEVICE void recall(int64_t n, const Real& real, Scalar kappa) {
@@ -75,8 +67,13 @@ class Backward {
     block_barrier();
   }
 
-  CSTA_DEVICE void first_pass(const Real& real, Scalar kappa) {
+  // Where logits were given, no gradient comes back through means: dx is known at once, and u need
+  // not stay. Else grad_x is null.
+  CSTA_DEVICE void first_pass(const Real& real, Scalar kappa, Element* grad_x) {
     const Room& room = call_.plan.room;
+    const Coupling<Scalar> coupling = this->coupling();
+    const Table<Scalar> none{};
+    const Reweight<Element> reweight(call_, real, coupling, false, none, none);
     const int chunks = block_.slice.chunks;
     for (int j = 0; j < chunks; ++j) {
       const Chunk chunk = block_.slice.chunk(call_, j);
@@ -86,7 +83,8 @@ class Backward {
       if (call_.has_heads) {
         pool(call_, chunk, x, real, block_.own_sums(kFrames), block_.own_sums(kJoints));
       }
-      correlate(call_, chunk, x, u, real, coupling(), block_.room + room.products, kappa,
+      if (grad_x != nullptr) reweight.run(chunk, u, grad_x);
+      correlate(call_, chunk, x, u, real, coupling, block_.room + room.products, kappa,
                 block_.own_group_rows(kFrames, room.gradients[kFrames]),
                 block_.own_group_rows(kJoints, room.gradients[kJoints]));
       block_barrier();
@@ -145,7 +143,7 @@ class Backward {
   CSTA_DEVICE void last_pass(const Real& real, Element* grad_x) {
     const Coupling<Scalar> coupling = this->coupling();
     const Table<Scalar> frames = block_.own_sums(kFrames), joints = block_.own_sums(kJoints);
-    const Reweight<Element> reweight(call_, real, coupling, call_.has_heads, frames, joints);
+    const Reweight<Element> reweight(call_, real, coupling, true, frames, joints);
     const int chunks = block_.slice.chunks, slots = u_ring_.slots();
     for (int j = chunks - 1; j >= 0; --j) {
       const Chunk chunk = block_.slice.chunk(call_, j);
@@ -170,21 +168,11 @@ CSTA_KERNEL CSTA_BOUNDS(kMostThreads, 2) backward_kernel(CSTA_PARAMETER Call cal
   for (int64_t n = block() / cluster_size(); n < call.samples; n += step) backward.run(n);
 }
 
-template <class Element>
-int launch_of(const Call& call, void* stream) {
-  return launch(&backward_kernel<Element>, shape_of(call), call, stream);
-}
-
 }  // namespace
 
 int launch_backward(const Call& call, Dtype dtype, void* stream) {
-  switch (dtype) {
-    case Dtype::float32: return launch_of<float>(call, stream);
-    case Dtype::float64: return launch_of<double>(call, stream);
-    case Dtype::float16: return launch_of<Half>(call, stream);
-    case Dtype::bfloat16: return launch_of<BFloat16>(call, stream);
-  }
-  return 1;
+  return launch_for(dtype, call, stream,
+                    [](auto element) { return &backward_kernel<decltype(element)>; });
 }
 
 }  // namespace csta::cuda

@@ -38,10 +38,12 @@ struct Block {
   CSTA_DEVICE int* scratch() const {
     return reinterpret_cast<int*>(shared_memory() + kBarrierBytes);
   }
-  CSTA_DEVICE unsigned char* slots() const {
-    const int64_t bytes =
-        call.plan.room_is_shared ? call.plan.room.scalars * int64_t{sizeof(Scalar)} : 0;
-    return shared_memory() + kPrefixBytes + (bytes + 127) / 128 * 128;
+  // The ring of what the plan calls slots[which]: 0 of x, or of u in backward, 1 of x there.
+  CSTA_DEVICE Ring<Element> ring(int which) const {
+    const Plan& plan = call.plan;
+    return Ring<Element>(reinterpret_cast<CopyBarrier*>(shared_memory()) + which * kMostSlots,
+                         slots() + which * plan.slots[0] * plan.slot_bytes, plan.slots[which],
+                         plan.slot_bytes);
   }
   CSTA_DEVICE uint8_t* flags() const {
     return reinterpret_cast<uint8_t*>(room + call.plan.room.real);
@@ -80,6 +82,10 @@ struct Block {
     const int length = call.axes[axis].length;
     return {room + offset - int64_t{first_group} * length, length, 1};
   }
+  CSTA_DEVICE Table<Scalar> scaled_joints() const {
+    const int stride = call.axes[kJoints].length + kWrap;
+    return {room + call.plan.room.scaled - int64_t{first_group} * stride, stride, 1};
+  }
   CSTA_DEVICE int group_of(int other) const {
     if (call.channels_last) return 0;
     return call.by_width.quotient(smaller(other * call.plan.own, larger(call.channels - 1, 0)));
@@ -102,6 +108,11 @@ struct Block {
   }
 
  private:
+  CSTA_DEVICE unsigned char* slots() const {
+    const int64_t bytes =
+        call.plan.room_is_shared ? call.plan.room.scalars * int64_t{sizeof(Scalar)} : 0;
+    return shared_memory() + kPrefixBytes + (bytes + 127) / 128 * 128;
+  }
   CSTA_DEVICE Table<Scalar> sums_at(int axis, int other, Scalar* first) const {
     const int length = call.axes[axis].length, begin = other * call.plan.own;
     if (!call.channels_last) return {first - int64_t{begin} * length, length, 1};

@@ -15,7 +15,7 @@ struct Room {
   int64_t hidden[2];     // forward: [H][own positions]
   int64_t scores[2];     // logits: [G][own positions]
   int64_t attention[2];  // of own groups: [groups][T] and [V]
-  int64_t scaled;        // kappa times the joints' attention: [groups][V]
+  int64_t scaled;        // kappa times the joints' attention: [groups][V + kWrap]
   int64_t gradients[2];  // of the attention, this block's part: [groups][T] and [V]
   int64_t products;      // sums of u * x over a group's channels: [groups][positions]
   int64_t real;          // one byte for every frame and joint

@@ -2,21 +2,80 @@
 
 #include <map>
 #include <mutex>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <utility>
 
 #include "device.h"
+#include "limits.h"
 
 namespace csta::cuda {
+
+// Once for a kernel and a device, and all there is: a launch's own size would hold for the launches
+// of other threads, too, which may need more.
+cudaError_t allow_shared_memory(const void* kernel) {
+  static std::mutex mutex;
+  static std::set<std::pair<const void*, int>> allowed;
+  int device = 0, most = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (error != cudaSuccess || allowed.count({kernel, device}) > 0) return error;
+  error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error != cudaSuccess) return error;
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+  if (error != cudaSuccess) return error;
+  // Plans count on two blocks that share a multiprocessor; L1 has nothing to do.
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                               cudaSharedmemCarveoutMaxShared);
+  if (error == cudaSuccess) allowed.emplace(kernel, device);
+  return error;
+}
+
 namespace {
+
+// What PyTorch's copy of the runtime makes of an error is its own affair: this copy forgets it.
+void check(cudaError_t error) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();
+  throw std::runtime_error(std::string("csta_fast: CUDA: ") + cudaGetErrorString(error));
+}
 
 int attribute(cudaDeviceAttr which, int index) {
   int value = 0;
-  cudaDeviceGetAttribute(&value, which, index);
+  check(cudaDeviceGetAttribute(&value, which, index));
   return value;
 }
 
+__global__ void probe() {}
+
+// Eight blocks, which every whole device with clusters places; fewer on too small a part of one.
+// Where there is no answer, a launch will have it.
+int most_cluster(int index) {
+  if (attribute(cudaDevAttrClusterLaunch, index) == 0) return 1;
+  check(allow_shared_memory(reinterpret_cast<const void*>(probe)));
+  int size = 8;
+  for (; size > 1; size /= 2) {
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {static_cast<unsigned>(size), 1, 1};
+    cudaLaunchConfig_t config{};
+    config.gridDim = dim3(static_cast<unsigned>(size));
+    config.blockDim = dim3(kMostThreads);
+    config.dynamicSmemBytes =
+        static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index));
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+    int clusters = 0;
+    const cudaError_t error = cudaOccupancyMaxActiveClusters(&clusters, probe, &config);
+    if (error != cudaSuccess) cudaGetLastError();
+    if (error != cudaSuccess || clusters > 0) break;
+  }
+  return size;
+}
+
 Device ask(int index) {
-  return {attribute(cudaDevAttrMultiProcessorCount, index),
-          attribute(cudaDevAttrClusterLaunch, index) != 0,
+  return {attribute(cudaDevAttrMultiProcessorCount, index), most_cluster(index),
           attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
           attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor, index)};
 }
@@ -31,6 +90,26 @@ const Device& describe_device(int index) {
   return found != devices.end() ? found->second : devices.emplace(index, ask(index)).first->second;
 }
 
+void make_current(int index) {
+  int current = -1;
+  check(cudaGetDevice(&current));
+  if (current != index) check(cudaSetDevice(index));
+}
+
 const char* error_text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
 }  // namespace csta::cuda
+
+// Why no kernel of this library runs on a device, or null: its driver may be older than the
+// runtime that is part of the library, or the library was compiled for other devices.
+extern "C" __attribute__((visibility("default"))) const char* csta_fast_cuda_failure(int index) {
+  int before = 0;
+  cudaError_t error = cudaGetDevice(&before);
+  if (error == cudaSuccess && before != index) error = cudaSetDevice(index);
+  cudaFuncAttributes attributes{};
+  if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, csta::cuda::probe);
+  if (before != index) cudaSetDevice(before);
+  if (error == cudaSuccess) return nullptr;
+  cudaGetLastError();
+  return cudaGetErrorString(error);
+}

@@ -5,8 +5,11 @@
 
 namespace csta::cuda {
 
-// The limits of a device; asked for once.
+// The limits of a device; asked for once. Throws where the runtime has no answer.
 const Device& describe_device(int index);
+// Has the runtime work on a device that PyTorch has made the current one. The runtime is a copy of
+// the library's own, and goes by what is current for the driver: it need not be told, as a rule.
+void make_current(int index);
 // What an error's number means.
 const char* error_text(int error);
 

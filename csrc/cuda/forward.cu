@@ -1,7 +1,7 @@
 // Forward: one cluster takes a sample through all steps.
+#include "dispatch.h"
 #include "gates.h"
 #include "heads.h"
-#include "kernels.h"
 #include "reweight.h"
 
 namespace csta::cuda {
@@ -13,10 +13,7 @@ class Forward {
 
  public:
   CSTA_DEVICE explicit Forward(const Call& call)
-      : call_(call),
-        block_(call),
-        ring_(reinterpret_cast<CopyBarrier*>(shared_memory()), block_.slots(), call.plan.slots[0],
-              call.plan.slot_bytes) {
+      : call_(call), block_(call), ring_(block_.ring(0)) {
     block_barrier();
   }
 
@@ -80,8 +77,7 @@ class Forward {
 
   CSTA_DEVICE void attend_to(int64_t n, const Real& real) {
     block_barrier();
-#pragma unroll 1
-    for (int axis = kFrames; axis <= kJoints; ++axis) attend(block_, axis, n, real);
+    attend(block_, n, real);
     block_barrier();
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) write_attention(block_, axis, n);
@@ -93,7 +89,7 @@ class Forward {
   CSTA_DEVICE void reweight(const Real& real, Element* y) {
     const Room& room = call_.plan.room;
     const Coupling<Scalar> coupling{block_.own_group_rows(kFrames, room.attention[kFrames]),
-                                    block_.own_group_rows(kJoints, room.scaled)};
+                                    block_.scaled_joints()};
     const Table<Scalar> none{};
     const Reweight<Element> reweight(call_, real, coupling, false, none, none);
     const int chunks = block_.slice.chunks, slots = ring_.slots();
@@ -120,21 +116,11 @@ CSTA_KERNEL CSTA_BOUNDS(kMostThreads, 2) forward_kernel(CSTA_PARAMETER Call call
   for (int64_t n = block() / cluster_size(); n < call.samples; n += step) forward.run(n);
 }
 
-template <class Element>
-int launch_of(const Call& call, void* stream) {
-  return launch(&forward_kernel<Element>, shape_of(call), call, stream);
-}
-
 }  // namespace
 
 int launch_forward(const Call& call, Dtype dtype, void* stream) {
-  switch (dtype) {
-    case Dtype::float32: return launch_of<float>(call, stream);
-    case Dtype::float64: return launch_of<double>(call, stream);
-    case Dtype::float16: return launch_of<Half>(call, stream);
-    case Dtype::bfloat16: return launch_of<BFloat16>(call, stream);
-  }
-  return 1;
+  return launch_for(dtype, call, stream,
+                    [](auto element) { return &forward_kernel<decltype(element)>; });
 }
 
 }  // namespace csta::cuda

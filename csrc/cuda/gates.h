@@ -20,26 +20,26 @@ CSTA_DEVICE Scalar largest_of_warp(Scalar value) {
 }
 
 // From the logits that the cluster's blocks, or a tensor, have to the attention of the slice's
-// groups, 0 where not real. For all threads.
+// groups, 0 where not real: a warp for a row of either axis. For all threads.
 template <class Element>
-CSTA_DEVICE void attend(const Block<Element>& block, int axis, int64_t n, const Real& real) {
+CSTA_DEVICE void attend(const Block<Element>& block, int64_t n, const Real& real) {
   using Scalar = Arithmetic<Element>;
   const Call& call = block.call;
-  const AxisCall& the = call.axes[axis];
   const int lane = thread() % 32, warps = threads() / 32;
-  const Table<Scalar> row = block.own_group_rows(axis, call.plan.room.attention[axis]);
-  const auto logit = [&](int g, int l) {
-    if (!call.has_heads) {
-      return static_cast<const Scalar*>(the.logits)[(n * call.groups + g) * the.length + l];
-    }
-    return block.rows(axis, l / call.plan.share[axis], call.plan.room.scores[axis]).at(g, l);
-  };
-  const int end = block.first_group + block.groups();
-  for (int g = block.first_group + thread() / 32; g < end; g += warps) {
+  for (int i = thread() / 32; i < 2 * block.groups(); i += warps) {
+    const int axis = i % 2, g = block.first_group + i / 2;
+    const AxisCall& the = call.axes[axis];
+    const Table<Scalar> row = block.own_group_rows(axis, call.plan.room.attention[axis]);
+    const auto logit = [&](int l) {
+      if (!call.has_heads) {
+        return static_cast<const Scalar*>(the.logits)[(n * call.groups + g) * the.length + l];
+      }
+      return block.rows(axis, l / call.plan.share[axis], call.plan.room.scores[axis]).at(g, l);
+    };
     Scalar largest = -static_cast<Scalar>(INFINITY);
     for (int l = lane; l < the.length; l += 32) {
       if (!real.of_axis(axis, l)) continue;
-      const Scalar value = logit(g, l);
+      const Scalar value = logit(l);
       row.at(g, l) = value;
       largest = value > largest ? value : largest;
     }
@@ -109,30 +109,35 @@ CSTA_DEVICE Arithmetic<Element> scale(const Call& call, const Real& real) {
   return static_cast<Scalar>(int64_t{real.count[kFrames]} * real.count[kJoints]);
 }
 
-// kappa times the joints' attention of the slice's groups.
+// kappa times the joints' attention of the slice's groups. A row goes on with its first numbers,
+// for those who read several at once.
 template <class Element>
 CSTA_DEVICE void scale_joints(const Block<Element>& block, Arithmetic<Element> kappa) {
   using Scalar = Arithmetic<Element>;
-  const Call& call = block.call;
-  const Scalar* attention = block.room + call.plan.room.attention[kJoints];
-  Scalar* scaled = block.room + call.plan.room.scaled;
-  const int count = block.groups() * call.axes[kJoints].length;
-  for (int i = thread(); i < count; i += threads()) scaled[i] = kappa * attention[i];
+  const int joints = block.call.axes[kJoints].length, stride = joints + kWrap;
+  if (joints == 0) return;
+  const Table<Scalar> attention =
+      block.own_group_rows(kJoints, block.call.plan.room.attention[kJoints]);
+  const Table<Scalar> scaled = block.scaled_joints();
+  for (int i = thread(); i < block.groups() * stride; i += threads()) {
+    const int g = block.first_group + i / stride, v = i % stride;
+    scaled.at(g, v) = kappa * attention.at(g, v % joints);
+  }
 }
 
 // From the gradient of the attention, whose parts the cluster's blocks have, to that of the logits.
-// Each block takes some groups. For all threads.
+// Each block takes some groups, a warp of it a row of either axis. For all threads.
 template <class Element>
-CSTA_DEVICE void gate_gradients(const Block<Element>& block, int axis, int64_t n,
-                                const Real& real) {
+CSTA_DEVICE void gate_gradients(const Block<Element>& block, int64_t n, const Real& real) {
   using Scalar = Arithmetic<Element>;
   const Call& call = block.call;
-  const AxisCall& the = call.axes[axis];
   const int lane = thread() % 32, warps = threads() / 32, size = cluster_size();
   const int width = call.channels / call.groups, own = call.plan.own;
-  const Table<Scalar> kept = block.tensor(the.attention, n, call.groups, axis);
-  const Table<Scalar> out = block.tensor(the.score_gradients, n, call.groups, axis);
-  for (int g = block.rank + thread() / 32 * size; g < call.groups; g += warps * size) {
+  for (int i = thread() / 32; block.rank + i / 2 * size < call.groups; i += warps) {
+    const int axis = i % 2, g = block.rank + i / 2 * size;
+    const AxisCall& the = call.axes[axis];
+    const Table<Scalar> kept = block.tensor(the.attention, n, call.groups, axis);
+    const Table<Scalar> out = block.tensor(the.score_gradients, n, call.groups, axis);
     // The blocks that have channels of the group, or frames.
     const int whole = call.channels_last ? call.axes[kFrames].length : call.channels;
     const int first = call.channels_last ? 0 : g * width / own;

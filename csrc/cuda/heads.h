@@ -35,19 +35,29 @@ CSTA_DEVICE void gather_means(const Block<Element>& block, int axis, const Real&
   }
 }
 
-// A sum of products over `terms`, of four rows at once: the rows' other factor is read once.
+// A sum of products over `terms`, of four rows at once: the rows' other factor is read once. Eight
+// terms are on their way together, because few threads have one and all wait for it.
 template <class Scalar, class Weight, class Value>
 CSTA_DEVICE void add_products(int terms, Scalar (&sums)[4], const Weight& weight,
                               const Value& value) {
-  for (int begin = 0; begin < terms; begin += 32) {
+  int term = 0;
+#pragma unroll 1
+  for (; term + 8 <= terms; term += 8) {
     Scalar parts[4] = {0, 0, 0, 0};
-    for (int term = begin; term < smaller(terms, begin + 32); ++term) {
-      const Scalar factor = value(term);
 #pragma unroll
-      for (int k = 0; k < 4; ++k) parts[k] += weight(k, term) * factor;
+    for (int i = 0; i < 8; ++i) {
+      const Scalar factor = value(term + i);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) parts[k] += weight(k, term + i) * factor;
     }
 #pragma unroll
     for (int k = 0; k < 4; ++k) sums[k] += parts[k];
+  }
+#pragma unroll 1
+  for (; term < terms; ++term) {
+    const Scalar factor = value(term);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) sums[k] += weight(k, term) * factor;
   }
 }
 

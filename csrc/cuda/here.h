@@ -32,12 +32,18 @@ class OnDevice {
 // The operation's device and its tensors there.
 class Here {
  public:
-  explicit Here(const Arguments& arguments) : place_(arguments.place()), on_device_(place_) {}
+  explicit Here(const Arguments& arguments) : place_(arguments.place()), on_device_(place_) {
+    make_current(place_.index);
+  }
 
   Place place() const { return place_; }
-  bool on_cpu() const { return place_.type == aoti_torch_device_type_cpu(); }  // emulated
   Tensor empty(int64_t dim, const int64_t* sizes, int32_t dtype, bool channels_last = false) const {
     return Tensor::empty(dim, sizes, dtype, channels_last, place_);
+  }
+  Problem problem(const Tensor& x, int64_t groups, const Masks& masks) const {
+    Problem problem = problem_of(x, groups);
+    masks.apply(problem, on_cpu());
+    return problem;
   }
   Tensor like(const Tensor& x, const Problem& problem) const {
     return empty(4, x.sizes(), x.torch_dtype(), problem.channels_last);
@@ -55,7 +61,7 @@ class Here {
             "and shared memory; backend 'triton' or 'reference' takes others");
     return *job;
   }
-  void run(Job& job, const Tensors& tensors) const {
+  void run(Job job, const Tensors& tensors) const {
     job.set_tensors(tensors);
     const int64_t sizes[] = {job.working_bytes() / 4};
     Tensor memory = empty(1, sizes, aoti_torch_dtype_float32());
@@ -64,40 +70,33 @@ class Here {
   }
 
  private:
+  bool on_cpu() const { return place_.type == aoti_torch_device_type_cpu(); }  // emulated
+
   Place place_;
   OnDevice on_device_;
 };
 
-// A head's weights, and the same in the arithmetic type.
+// A head's weights in the arithmetic type, under the types that their gradients have.
 struct WideHead {
   HeadTensors given;
   Tensor w1, b1, w2, b2;
-  Head original, wide;
+  Head head;
 
-  WideHead(HeadTensors&& head, const Problem& problem)
-      : given(std::move(head)), original(given.view(problem)) {
+  WideHead(HeadTensors&& tensors, const Problem& problem)
+      : given(std::move(tensors)), head(given.view(problem)) {
     const int32_t dtype = arithmetic_dtype(problem.dtype);
-    const Dtype arithmetic = problem.dtype == Dtype::float64 ? Dtype::float64 : Dtype::float32;
-    const auto widen = [&](Tensor& from, Tensor& copy) -> Weight {
-      if (from.torch_dtype() == dtype) return {from.data(), arithmetic};
+    const auto widen = [&](const Tensor& from, Tensor& copy, Weight& weight) {
+      if (from.torch_dtype() == dtype) return;
       copy = Tensor::empty(from.dim(), from.sizes(), dtype, false, from.place());
       copy.copy_from(from);
-      return {copy.data(), arithmetic};
+      weight.data = copy.data();
     };
-    wide = {original.hidden, widen(given.w1, w1), widen(given.b1, b1), widen(given.w2, w2),
-            widen(given.b2, b2)};
+    widen(given.w1, w1, head.w1);
+    widen(given.b1, b1, head.b1);
+    widen(given.w2, w2, head.w2);
+    widen(given.b2, b2, head.b2);
   }
 };
-
-// What the kernels read, with the types of the gradients that they write.
-inline Head typed(const WideHead& head) {
-  Head typed = head.wide;
-  typed.w1.dtype = head.original.w1.dtype;
-  typed.b1.dtype = head.original.b1.dtype;
-  typed.w2.dtype = head.original.w2.dtype;
-  typed.b2.dtype = head.original.b2.dtype;
-  return typed;
-}
 
 inline void* writable(const void* data) { return const_cast<void*>(data); }
 

@@ -34,13 +34,7 @@ CSTA_DEVICE Element narrow(Arithmetic<Element> value) {
   if constexpr (std::is_same_v<Element, Half>) {
     return {narrow_half(value)};
   } else if constexpr (std::is_same_v<Element, BFloat16>) {
-    // To the nearest, ties to even. A NaN stays one: rounding could carry it to infinity.
-    union {
-      float number;
-      uint32_t bits;
-    } wide{value};
-    if (value != value) return {static_cast<uint16_t>(wide.bits >> 16 | 0x40)};
-    return {static_cast<uint16_t>((wide.bits + 0x7fff + (wide.bits >> 16 & 1)) >> 16)};
+    return {narrow_bfloat16(value)};
   } else {
     return value;
   }
@@ -49,21 +43,52 @@ CSTA_DEVICE Element narrow(Arithmetic<Element> value) {
 CSTA_DEVICE int smaller(int a, int b) { return a < b ? a : b; }
 CSTA_DEVICE int larger(int a, int b) { return a > b ? a : b; }
 
-// A long sum in pieces of 16 terms, which keeps its rounding error small.
-template <class Scalar>
-class Sum {
- public:
-  CSTA_DEVICE void add(Scalar term) {
-    part_ += term;
-    if (++terms_ % 16 != 0) return;
-    total_ += part_;
-    part_ = 0;
-  }
-  CSTA_DEVICE Scalar value() const { return total_ + part_; }
+// What lies in 16 bytes.
+template <class Element>
+struct alignas(16) Pack {
+  static constexpr int kCount = 16 / static_cast<int>(sizeof(Element));
 
- private:
-  Scalar total_ = 0, part_ = 0;
-  int terms_ = 0;
+  Element elements[kCount];
+
+  static CSTA_DEVICE Pack at(const Element* address) {
+    return *reinterpret_cast<const Pack*>(address);
+  }
+  // Elements from an address to the next pack.
+  static CSTA_DEVICE int before(const Element* address) {
+    const int misplaced = static_cast<int>(reinterpret_cast<uintptr_t>(address) % 16);
+    return (16 - misplaced) % 16 / static_cast<int>(sizeof(Element));
+  }
 };
+
+// A sum of term(0) to term(count - 1), which keeps its rounding error small: pairs, pairs of pairs
+// and so on in pieces of 8 terms, then the pieces. No term of a piece waits for another one.
+template <class Scalar, class Term>
+CSTA_DEVICE Scalar sum_of(int count, const Term& term) {
+  Scalar total = 0;
+  int i = 0;
+#pragma unroll 1
+  for (; i + 8 <= count; i += 8) {
+    Scalar terms[8];
+#pragma unroll
+    for (int k = 0; k < 8; ++k) terms[k] = term(i + k);
+#pragma unroll
+    for (int apart = 1; apart < 8; apart *= 2) {
+#pragma unroll
+      for (int k = 0; k < 8; k += 2 * apart) terms[k] += terms[k + apart];
+    }
+    total += terms[0];
+  }
+  Scalar rest = 0;
+#pragma unroll 1
+  for (; i < count; ++i) rest += term(i);
+  return total + rest;
+}
+
+// The same, from term `first` round to the one before it.
+template <class Scalar, class Term>
+CSTA_DEVICE Scalar sum_from(int first, int count, const Term& term) {
+  const Scalar sum = sum_of<Scalar>(count - first, [&](int i) { return term(first + i); });
+  return first == 0 ? sum : sum + sum_of<Scalar>(first, term);
+}
 
 }  // namespace csta::cuda

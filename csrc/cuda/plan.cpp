@@ -32,15 +32,24 @@ class Planner {
         limit_(std::min(device.shared_of_block, tuning().most_shared)) {}
 
   // The smallest cluster that holds a sample twice over, so that one sample can be read while
-  // another is written; else the smallest that holds it once; else the largest there is.
+  // another is written; else the smallest that holds it once; else the largest there is. Where no
+  // sample is held, the largest whose blocks each fill their slots twice: few samples are then
+  // spread over the device, too.
   bool choose(Plan& best) const {
     const int64_t half = std::min(limit_, device_.shared_of_processor / 2 - 1024);
     const int64_t parts = call_.channels_last ? frames_ : channels_;
     bool found = false, holds = false;
-    for (int blocks = 1; blocks <= (device_.has_clusters ? tuning().most_blocks : 1); blocks *= 2) {
+    const int most = std::min(device_.most_cluster, tuning().most_blocks);
+    for (int blocks = 1; blocks <= most; blocks *= 2) {
       if (blocks > 1 && blocks > parts) break;
       Plan plan;
       if (!fill(plan, blocks)) continue;
+      if (!keeps_a_tensor()) {
+        if (found && chunks(plan) < 2 * tuning().slots_of_stream) break;
+        best = plan;
+        found = true;
+        continue;
+      }
       const int64_t whole = bytes_if_all_stays(plan);
       if (holds && whole > half) continue;
       best = plan;
@@ -128,7 +137,7 @@ class Planner {
     for (int axis : {kFrames, kJoints}) {
       room.attention[axis] = take(gates, int64_t{plan.groups} * call_.axes[axis].length);
     }
-    room.scaled = take(gates, plan.groups * joints_);
+    room.scaled = take(gates, plan.groups * (joints_ + kWrap));
     for (int axis : {kFrames, kJoints}) {
       room.gradients[axis] = take(backward, int64_t{plan.groups} * call_.axes[axis].length);
     }
@@ -140,16 +149,15 @@ class Planner {
   int64_t room_bytes(const Plan& plan) const {
     return rounded(plan.room.scalars * scalar_bytes_, 128);
   }
-  // Slots of what is read once: x in backward, everything where nothing is read again.
+  // Slots of what is read once: x in backward, everything where logits are given.
   int64_t slots_of_stream(const Plan& plan) const {
     return std::min<int64_t>(chunks(plan), tuning().slots_of_stream);
   }
   bool keeps_a_tensor() const {
-    return task_ == Task::backward || (task_ == Task::forward && call_.has_heads);
+    return call_.has_heads && (task_ == Task::forward || task_ == Task::backward);
   }
   int64_t bytes_if_all_stays(const Plan& plan) const {
-    if (task_ == Task::pool_backward) return 0;
-    int64_t slots = keeps_a_tensor() ? chunks(plan) : slots_of_stream(plan);
+    int64_t slots = chunks(plan);
     if (task_ == Task::backward) slots += slots_of_stream(plan);
     return kPrefixBytes + room_bytes(plan) + slots * plan.slot_bytes;
   }

@@ -9,7 +9,7 @@ namespace csta::cuda {
 // What the plan must know of a device.
 struct Device {
   int multiprocessors;
-  bool has_clusters;            // compute capability 9.0 and later
+  int most_cluster;             // blocks; 1 before compute capability 9.0
   int64_t shared_of_block;      // bytes that a block may have
   int64_t shared_of_processor;  // bytes that blocks on one multiprocessor share
 };
@@ -20,8 +20,7 @@ struct Tuning {
   // first pass begins early and that a block has several.
   int64_t chunk_bytes = 16384;
   int threads = 256;
-  // Eight blocks is what every device with clusters can place.
-  int most_blocks = 8;
+  int most_blocks = 8;  // of a cluster; a device may have fewer
   // Chunks of a tensor that is read once: one is worked on, the others are on their way.
   int slots_of_stream = 4;
   int64_t most_shared = INT64_MAX;  // of a block; less than the device has

@@ -1,6 +1,6 @@
 // Step 1 alone, and its gradient.
+#include "dispatch.h"
 #include "heads.h"
-#include "kernels.h"
 #include "passes.h"
 
 namespace csta::cuda {
@@ -11,11 +11,7 @@ class Pool {
   using Scalar = Arithmetic<Element>;
 
  public:
-  CSTA_DEVICE explicit Pool(const Call& call)
-      : call_(call),
-        block_(call),
-        ring_(reinterpret_cast<CopyBarrier*>(shared_memory()), block_.slots(), call.plan.slots[0],
-              call.plan.slot_bytes) {
+  CSTA_DEVICE explicit Pool(const Call& call) : call_(call), block_(call), ring_(block_.ring(0)) {
     block_barrier();
   }
 
@@ -118,35 +114,16 @@ CSTA_KERNEL CSTA_BOUNDS(kMostThreads, 2) pool_backward_kernel(CSTA_PARAMETER Cal
   }
 }
 
-template <class Element>
-int launch_pool_of(const Call& call, void* stream) {
-  return launch(&pool_kernel<Element>, shape_of(call), call, stream);
-}
-template <class Element>
-int launch_pool_backward_of(const Call& call, void* stream) {
-  return launch(&pool_backward_kernel<Element>, shape_of(call), call, stream);
-}
-
 }  // namespace
 
 int launch_pool(const Call& call, Dtype dtype, void* stream) {
-  switch (dtype) {
-    case Dtype::float32: return launch_pool_of<float>(call, stream);
-    case Dtype::float64: return launch_pool_of<double>(call, stream);
-    case Dtype::float16: return launch_pool_of<Half>(call, stream);
-    case Dtype::bfloat16: return launch_pool_of<BFloat16>(call, stream);
-  }
-  return 1;
+  return launch_for(dtype, call, stream,
+                    [](auto element) { return &pool_kernel<decltype(element)>; });
 }
 
 int launch_pool_backward(const Call& call, Dtype dtype, void* stream) {
-  switch (dtype) {
-    case Dtype::float32: return launch_pool_backward_of<float>(call, stream);
-    case Dtype::float64: return launch_pool_backward_of<double>(call, stream);
-    case Dtype::float16: return launch_pool_backward_of<Half>(call, stream);
-    case Dtype::bfloat16: return launch_pool_backward_of<BFloat16>(call, stream);
-  }
-  return 1;
+  return launch_for(dtype, call, stream,
+                    [](auto element) { return &pool_backward_kernel<decltype(element)>; });
 }
 
 }  // namespace csta::cuda

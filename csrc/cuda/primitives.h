@@ -7,6 +7,7 @@
 #include "emulated_primitives.h"
 #else
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
@@ -67,15 +68,16 @@ CSTA_DEVICE uint32_t shared_address(const void* shared) {
 
 CSTA_DEVICE void block_barrier() { __syncthreads(); }
 
-// The barrier of a cluster in two halves. It orders all memory; without clusters, a block's does.
+// The barrier of a cluster in two halves, at which no warp need be together. It orders all memory;
+// without clusters, a block's does.
 CSTA_DEVICE void cluster_arrive() {
 #if CSTA_HOPPER
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 #endif
 }
 CSTA_DEVICE void cluster_wait() {
 #if CSTA_HOPPER
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 #else
   __syncthreads();
 #endif
@@ -177,15 +179,16 @@ CSTA_DEVICE double exponential(double value) { return exp(value); }
 
 CSTA_DEVICE float widen_half(uint16_t bits) { return __half2float(__ushort_as_half(bits)); }
 CSTA_DEVICE uint16_t narrow_half(float number) { return __half_as_ushort(__float2half_rn(number)); }
+CSTA_DEVICE uint16_t narrow_bfloat16(float number) {
+  return __bfloat16_as_ushort(__float2bfloat16_rn(number));
+}
+
+// Lets a kernel have as much shared memory as a block of the current device may; see device.cu.
+cudaError_t allow_shared_memory(const void* kernel);
 
 // Launches kernel(call) on a stream of the current device. 0, or the error's number.
 template <class Call>
 int launch(void (*kernel)(Call), const LaunchShape& shape, const Call& call, void* stream) {
-  if (shape.shared_bytes > 48 * 1024) {
-    const cudaError_t error = cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes));
-    if (error != cudaSuccess) return error;
-  }
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
@@ -196,8 +199,10 @@ int launch(void (*kernel)(Call), const LaunchShape& shape, const Call& call, voi
   config.stream = static_cast<cudaStream_t>(stream);
   config.attrs = &attribute;
   config.numAttrs = shape.cluster > 1 ? 1 : 0;
-  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, call);
-  return error != cudaSuccess ? error : cudaGetLastError();
+  cudaError_t error = allow_shared_memory(reinterpret_cast<const void*>(kernel));
+  if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, call);
+  if (error != cudaSuccess) cudaGetLastError();  // told here, and by no later launch
+  return error;
 }
 
 }  // namespace csta::cuda

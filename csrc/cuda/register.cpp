@@ -11,6 +11,22 @@
 namespace csta::cuda {
 namespace {
 
+// Runs steps 1 to 4, or 3 and 4: what csta and couple return.
+void forward(StackValue* stack, const Here& here, const Problem& problem, Tensor&& given, Job job) {
+  const Tensor x = std::move(given).in_layout(problem.channels_last);
+  Tensor y = here.like(x, problem);
+  AttentionTensors attention(problem, here.place());
+  Tensors tensors{};
+  tensors.x = x.data();
+  tensors.out = y.mutable_data();
+  tensors.attention[kFrames] = attention.frames.mutable_data();
+  tensors.attention[kJoints] = attention.joints.mutable_data();
+  here.run(job, tensors);
+  stack[0] = result(y);
+  stack[1] = result(attention.frames);
+  stack[2] = result(attention.joints);
+}
+
 void csta(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
   Tensor x = arguments.tensor();
@@ -19,68 +35,12 @@ void csta(StackValue* stack, uint64_t, uint64_t) {
   const Choices choices(arguments);
 
   const Here here(arguments);
-  Problem problem = problem_of(x, frame_tensors.groups());
-  masks.apply(problem, here.on_cpu());
+  Problem problem = here.problem(x, frame_tensors.groups(), masks);
   choices.apply(problem);
-  const WideHead frame_head(std::move(frame_tensors), problem);
-  const WideHead joint_head(std::move(joint_tensors), problem);
-  const Head frames = typed(frame_head), joints = typed(joint_head);
-  x = std::move(x).in_layout(problem.channels_last);
-  Tensor y = here.like(x, problem);
-  AttentionTensors attention(problem, here.place());
-  Job job = here.job(Task::forward, problem, &frames, &joints);
-  here.run(job, {x.data(),
-                 nullptr,
-                 y.mutable_data(),
-                 {attention.frames.mutable_data(), attention.joints.mutable_data()},
-                 {},
-                 {},
-                 {},
-                 {}});
-  stack[0] = result(y);
-  stack[1] = result(attention.frames);
-  stack[2] = result(attention.joints);
-}
-
-void csta_backward(StackValue* stack, uint64_t, uint64_t) {
-  Arguments arguments(stack, true);
-  Upstream upstream(arguments);
-  Tensor x = arguments.tensor();
-  HeadTensors frame_tensors(arguments), joint_tensors(arguments);
-  const Tensor frame_attention = arguments.tensor().in_layout(false);
-  const Tensor joint_attention = arguments.tensor().in_layout(false);
-  const Masks masks(arguments);
-  const Choices choices(arguments);
-  const bool input_gradient = arguments.boolean();
-
-  const Here here(arguments);
-  Problem problem = problem_of(x, frame_tensors.groups());
-  masks.apply(problem, here.on_cpu());
-  choices.apply(problem);
-  HeadGradientTensors frame_gradients(frame_tensors), joint_gradients(joint_tensors);
-  const WideHead frame_head(std::move(frame_tensors), problem);
-  const WideHead joint_head(std::move(joint_tensors), problem);
-  const Head frames = typed(frame_head), joints = typed(joint_head);
-  x = std::move(x).in_layout(problem.channels_last);
-  upstream.match(problem);
-  Tensor grad_x = here.gradient_of(x, problem, input_gradient);
-  const AttentionIn attention = upstream.attention(problem, frame_attention, joint_attention);
-  Job job = here.job(Task::backward, problem, &frames, &joints);
-  here.run(job, {x.data(),
-                 upstream.grad_y.data(),
-                 input_gradient ? grad_x.mutable_data() : nullptr,
-                 {writable(attention.frames), writable(attention.joints)},
-                 {attention.grad_frames, attention.grad_joints},
-                 {},
-                 {},
-                 {frame_gradients.view(), joint_gradients.view()}});
-  stack[0] = result(grad_x);
-  int index = 1;
-  for (HeadGradientTensors* head : {&frame_gradients, &joint_gradients}) {
-    for (Tensor* gradient : {&head->w1, &head->b1, &head->w2, &head->b2}) {
-      stack[index++] = result(*gradient);
-    }
-  }
+  const WideHead frames(std::move(frame_tensors), problem);
+  const WideHead joints(std::move(joint_tensors), problem);
+  forward(stack, here, problem, std::move(x),
+          here.job(Task::forward, problem, &frames.head, &joints.head));
 }
 
 void couple(StackValue* stack, uint64_t, uint64_t) {
@@ -92,37 +52,74 @@ void couple(StackValue* stack, uint64_t, uint64_t) {
 
   const Here here(arguments);
   require(frame_logits.dim() == 3, "frame_logits: wanted (N, G, T)");
-  Problem problem = problem_of(x, frame_logits.size(1));
-  check_logits(problem, frame_logits, joint_logits);
-  masks.apply(problem, here.on_cpu());
+  Problem problem = here.problem(x, frame_logits.size(1), masks);
   choices.apply(problem);
+  check_logits(problem, frame_logits, joint_logits);
   const int32_t dtype = arithmetic_dtype(problem.dtype);
   const Tensor frames = std::move(frame_logits).in_dtype(dtype);
   const Tensor joints = std::move(joint_logits).in_dtype(dtype);
-  x = std::move(x).in_layout(problem.channels_last);
-  Tensor y = here.like(x, problem);
-  AttentionTensors attention(problem, here.place());
   Job job = here.job(Task::forward, problem, nullptr, nullptr);
   job.set_logits(frames.data(), joints.data());
-  here.run(job, {x.data(),
-                 nullptr,
-                 y.mutable_data(),
-                 {attention.frames.mutable_data(), attention.joints.mutable_data()},
-                 {},
-                 {},
-                 {},
-                 {}});
-  stack[0] = result(y);
-  stack[1] = result(attention.frames);
-  stack[2] = result(attention.joints);
+  forward(stack, here, problem, std::move(x), job);
+}
+
+// What a backward starts from, and the gradient of x, which is empty where it is not wanted.
+struct Backward {
+  Upstream upstream;
+  Tensor x, frame_attention, joint_attention, grad_x;
+
+  // Runs it; `tensors` says where the gradients of weights or logits go.
+  void run(const Here& here, const Problem& problem, Job job, Tensors tensors, bool wanted) {
+    x = std::move(x).in_layout(problem.channels_last);
+    upstream.match(problem);
+    grad_x = here.gradient_of(x, problem, wanted);
+    const AttentionIn in = upstream.attention(problem, frame_attention, joint_attention);
+    tensors.x = x.data();
+    tensors.u = upstream.grad_y.data();
+    tensors.out = wanted ? grad_x.mutable_data() : nullptr;
+    tensors.attention[kFrames] = writable(in.frames);
+    tensors.attention[kJoints] = writable(in.joints);
+    tensors.upstream[kFrames] = in.grad_frames;
+    tensors.upstream[kJoints] = in.grad_joints;
+    here.run(job, tensors);
+  }
+};
+
+void csta_backward(StackValue* stack, uint64_t, uint64_t) {
+  Arguments arguments(stack, true);
+  Backward backward{Upstream(arguments), arguments.tensor(), {}, {}, {}};
+  HeadTensors frame_tensors(arguments), joint_tensors(arguments);
+  backward.frame_attention = arguments.tensor().in_layout(false);
+  backward.joint_attention = arguments.tensor().in_layout(false);
+  const Masks masks(arguments);
+  const Choices choices(arguments);
+  const bool input_gradient = arguments.boolean();
+
+  const Here here(arguments);
+  Problem problem = here.problem(backward.x, frame_tensors.groups(), masks);
+  choices.apply(problem);
+  HeadGradientTensors frame_gradients(frame_tensors), joint_gradients(joint_tensors);
+  const WideHead frames(std::move(frame_tensors), problem);
+  const WideHead joints(std::move(joint_tensors), problem);
+  Tensors tensors{};
+  tensors.weights[kFrames] = frame_gradients.view();
+  tensors.weights[kJoints] = joint_gradients.view();
+  backward.run(here, problem, here.job(Task::backward, problem, &frames.head, &joints.head),
+               tensors, input_gradient);
+  stack[0] = result(backward.grad_x);
+  int index = 1;
+  for (HeadGradientTensors* head : {&frame_gradients, &joint_gradients}) {
+    for (Tensor* gradient : {&head->w1, &head->b1, &head->w2, &head->b2}) {
+      stack[index++] = result(*gradient);
+    }
+  }
 }
 
 void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
-  Upstream upstream(arguments);
-  Tensor x = arguments.tensor();
-  const Tensor frame_attention = arguments.tensor().in_layout(false);
-  const Tensor joint_attention = arguments.tensor().in_layout(false);
+  Backward backward{Upstream(arguments), arguments.tensor(), {}, {}, {}};
+  backward.frame_attention = arguments.tensor().in_layout(false);
+  backward.joint_attention = arguments.tensor().in_layout(false);
   // The logits only serve the gradient of this gradient; their softmax is all that counts here.
   const Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
   const Masks masks(arguments);
@@ -130,25 +127,16 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   const bool input_gradient = arguments.boolean();
 
   const Here here(arguments);
-  require(frame_attention.dim() == 3, "frame attention: wanted (N, G, T)");
-  Problem problem = problem_of(x, frame_attention.size(1));
-  masks.apply(problem, here.on_cpu());
+  require(backward.frame_attention.dim() == 3, "frame attention: wanted (N, G, T)");
+  Problem problem = here.problem(backward.x, backward.frame_attention.size(1), masks);
   choices.apply(problem);
-  x = std::move(x).in_layout(problem.channels_last);
-  upstream.match(problem);
-  Tensor grad_x = here.gradient_of(x, problem, input_gradient);
   AttentionTensors gradients(problem, here.place());
-  const AttentionIn attention = upstream.attention(problem, frame_attention, joint_attention);
-  Job job = here.job(Task::backward, problem, nullptr, nullptr);
-  here.run(job, {x.data(),
-                 upstream.grad_y.data(),
-                 input_gradient ? grad_x.mutable_data() : nullptr,
-                 {writable(attention.frames), writable(attention.joints)},
-                 {attention.grad_frames, attention.grad_joints},
-                 {gradients.frames.mutable_data(), gradients.joints.mutable_data()},
-                 {},
-                 {}});
-  stack[0] = result(grad_x);
+  Tensors tensors{};
+  tensors.logit_gradients[kFrames] = gradients.frames.mutable_data();
+  tensors.logit_gradients[kJoints] = gradients.joints.mutable_data();
+  backward.run(here, problem, here.job(Task::backward, problem, nullptr, nullptr), tensors,
+               input_gradient);
+  stack[0] = result(backward.grad_x);
   stack[1] = result(gradients.frames);
   stack[2] = result(gradients.joints);
 }
@@ -159,22 +147,17 @@ void pool(StackValue* stack, uint64_t, uint64_t) {
   const Masks masks(arguments);
 
   const Here here(arguments);
-  Problem problem = problem_of(x, 1);
-  masks.apply(problem, here.on_cpu());
+  const Problem problem = here.problem(x, 1, masks);
   x = std::move(x).in_layout(problem.channels_last);
   const int64_t frame_sizes[] = {problem.samples, problem.channels, problem.frames};
   const int64_t joint_sizes[] = {problem.samples, problem.channels, problem.joints};
   Tensor frame_means = here.empty(3, frame_sizes, x.torch_dtype());
   Tensor joint_means = here.empty(3, joint_sizes, x.torch_dtype());
-  Job job = here.job(Task::pool, problem, nullptr, nullptr);
-  here.run(job, {x.data(),
-                 nullptr,
-                 nullptr,
-                 {},
-                 {},
-                 {},
-                 {frame_means.mutable_data(), joint_means.mutable_data()},
-                 {}});
+  Tensors tensors{};
+  tensors.x = x.data();
+  tensors.pooled[kFrames] = frame_means.mutable_data();
+  tensors.pooled[kJoints] = joint_means.mutable_data();
+  here.run(here.job(Task::pool, problem, nullptr, nullptr), tensors);
   stack[0] = result(frame_means);
   stack[1] = result(joint_means);
 }
@@ -192,17 +175,12 @@ void pool_backward(StackValue* stack, uint64_t, uint64_t) {
           "gradients: wanted (N, C, T) and (N, C, V) of one dtype");
   const int64_t sizes[] = {frames.size(0), frames.size(1), frames.size(2), joints.size(2)};
   Tensor grad_x = here.empty(4, sizes, frames.torch_dtype(), channels_last);
-  Problem problem = problem_of(grad_x, 1);
-  masks.apply(problem, here.on_cpu());
-  Job job = here.job(Task::pool_backward, problem, nullptr, nullptr);
-  here.run(job, {nullptr,
-                 nullptr,
-                 grad_x.mutable_data(),
-                 {},
-                 {},
-                 {},
-                 {writable(frames.data()), writable(joints.data())},
-                 {}});
+  const Problem problem = here.problem(grad_x, 1, masks);
+  Tensors tensors{};
+  tensors.out = grad_x.mutable_data();
+  tensors.pooled[kFrames] = writable(frames.data());
+  tensors.pooled[kJoints] = writable(joints.data());
+  here.run(here.job(Task::pool_backward, problem, nullptr, nullptr), tensors);
   stack[0] = result(grad_x);
 }
 

@@ -99,6 +99,8 @@ struct Real {
   int frame_end;                   // frames from here on are not real
   int count[2];                    // T_n, V_n
 
+  // Whether all joints of all frames before frame_end are real.
+  CSTA_DEVICE bool everything() const { return frames == nullptr && joints == nullptr; }
   CSTA_DEVICE bool frame(int t) const {
     return t < frame_end && (frames == nullptr || frames[t] != 0);
   }

@@ -8,6 +8,8 @@ namespace csta::cuda {
 namespace {
 
 constexpr int kTile = 16, kSteps = 32;  // rows and columns of a tile; positions at once
+constexpr int kThreads = kTile * kTile;
+constexpr int kLoads = kTile * kSteps / kThreads;  // of a thread, of either factor at once
 
 // All gradients' elements, one gradient after the other: where sum number s begins.
 CSTA_DEVICE int64_t first_element(const WeightCall& call, int s) {
@@ -19,7 +21,7 @@ CSTA_DEVICE int tiles(int length) { return (length + kTile - 1) / kTile; }
 
 // Block b takes tile b % tiles of run b / tiles.
 template <class Scalar>
-CSTA_KERNEL CSTA_BOUNDS(kTile* kTile, 2) run_kernel(CSTA_PARAMETER WeightCall call) {
+CSTA_KERNEL CSTA_BOUNDS(kThreads, 4) run_kernel(CSTA_PARAMETER WeightCall call) {
   auto* left = reinterpret_cast<Scalar*>(shared_memory());
   Scalar* right = left + kTile * (kSteps + 1);
   int64_t tile = block() / call.runs;
@@ -40,28 +42,28 @@ CSTA_KERNEL CSTA_BOUNDS(kTile* kTile, 2) run_kernel(CSTA_PARAMETER WeightCall ca
   for (int64_t n = begin; n < end; ++n) {
     Scalar of_sample = 0;
     for (int l = 0; l < sum.length; l += kSteps) {
+      const auto factor = [&](const void* from, int rows, int first, int load) {
+        const int i = thread() + load * kThreads, step = i % kSteps, index = i / kSteps;
+        if (l + step >= sum.length || first + index >= rows) return Scalar{0};
+        if (from == nullptr) return Scalar{1};
+        return static_cast<const Scalar*>(from)[(n * rows + first + index) * sum.length + l + step];
+      };
+      Scalar a[kLoads], b[kLoads];  // all on their way before the first is wanted
+#pragma unroll
+      for (int load = 0; load < kLoads; ++load) {
+        a[load] = factor(sum.left, sum.rows, row_begin, load);
+        b[load] = factor(sum.right, sum.columns, column_begin, load);
+      }
       block_barrier();
-      for (int i = thread(); i < kTile * kSteps; i += threads()) {
-        const int step = i % kSteps, index = i / kSteps;
-        const bool inside = l + step < sum.length;
-        Scalar a = 0, b = 0;
-        if (inside && row_begin + index < sum.rows) {
-          a = static_cast<const Scalar*>(
-              sum.left)[(n * sum.rows + row_begin + index) * sum.length + l + step];
-        }
-        if (inside && column_begin + index < sum.columns) {
-          b = sum.right == nullptr
-                  ? Scalar{1}
-                  : static_cast<const Scalar*>(
-                        sum.right)[(n * sum.columns + column_begin + index) * sum.length + l +
-                                   step];
-        }
-        left[index * (kSteps + 1) + step] = a;
-        right[index * (kSteps + 1) + step] = b;
+#pragma unroll
+      for (int load = 0; load < kLoads; ++load) {
+        const int i = thread() + load * kThreads, at = i / kSteps * (kSteps + 1) + i % kSteps;
+        left[at] = a[load];
+        right[at] = b[load];
       }
       block_barrier();
       Scalar part = 0;
-      for (int step = 0; step < kSteps; ++step) {
+      for (int step = 0; step < smaller(kSteps, sum.length - l); ++step) {
         part += left[row * (kSteps + 1) + step] * right[column * (kSteps + 1) + step];
       }
       of_sample += part;
@@ -90,13 +92,13 @@ CSTA_DEVICE void write(void* out, Dtype dtype, int64_t i, Scalar value) {
 }
 
 template <class Scalar>
-CSTA_KERNEL CSTA_BOUNDS(kTile* kTile, 2) add_runs_kernel(CSTA_PARAMETER WeightCall call) {
+CSTA_KERNEL CSTA_BOUNDS(kThreads, 4) add_runs_kernel(CSTA_PARAMETER WeightCall call) {
   const int64_t all = first_element(call, kWeightSums);
   for (int64_t i = block() * threads() + thread(); i < all; i += blocks() * threads()) {
+    const Scalar* part = static_cast<const Scalar*>(call.parts) + i;
     Scalar total = 0;
-    for (int run = 0; run < call.runs; ++run) {
-      total += static_cast<const Scalar*>(call.parts)[run * all + i];
-    }
+#pragma unroll 8
+    for (int run = 0; run < call.runs; ++run) total += part[run * all];
     int s = 0;
     while (i >= first_element(call, s + 1)) ++s;
     write(call.sums[s].out, call.sums[s].dtype, i - first_element(call, s), total);
@@ -111,7 +113,6 @@ int launch_of(const WeightCall& call, void* stream) {
     whole += int64_t{(sum.rows + kTile - 1) / kTile} * ((sum.columns + kTile - 1) / kTile);
   }
   if (all == 0) return 0;
-  constexpr int kThreads = kTile * kTile;
   constexpr int64_t kBytes = 2 * kTile * (kSteps + 1) * sizeof(Scalar);
   if (call.runs > 0) {
     const int error =

@@ -5,13 +5,14 @@
 
 namespace {
 
-csta::cuda::Device the_device{2, true, 232448, 233472};
+csta::cuda::Device the_device{2, 8, 232448, 233472};
 
 }  // namespace
 
 namespace csta::cuda {
 
 const Device& describe_device(int) { return the_device; }
+void make_current(int) {}
 const char* error_text(int) { return "an emulated launch failed"; }
 
 }  // namespace csta::cuda
@@ -22,13 +23,16 @@ extern "C" {
 void emulate(int order, int landing, unsigned seed, bool bulk_copies, bool clusters,
              int64_t shared_bytes, int64_t chunk_bytes, int threads, int most_blocks) {
   emulator::settings() = {static_cast<emulator::Order>(order),
-                          static_cast<emulator::Landing>(landing), seed, bulk_copies};
-  the_device = {2, clusters, shared_bytes, shared_bytes + 1024};
+                          static_cast<emulator::Landing>(landing), seed, bulk_copies,
+                          static_cast<size_t>(shared_bytes)};
+  the_device = {2, clusters ? 8 : 1, shared_bytes, shared_bytes + 1024};
   csta::cuda::tuning().chunk_bytes = chunk_bytes;
   csta::cuda::tuning().threads = threads;
   csta::cuda::tuning().most_blocks = most_blocks;
 }
 
+// Blocks of a cluster in the last launch.
+unsigned emulated_cluster() { return emulator::last_launch().cluster; }
 uint64_t emulated_bytes() { return emulator::copied_bytes(); }
 
 int32_t aoti_torch_create_device_guard(int32_t, GuardHandle* guard) {

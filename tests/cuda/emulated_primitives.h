@@ -54,7 +54,7 @@ inline void init(CopyBarrier* barrier, int arrivals, Place place = Place::curren
   emulator::barrier_init(barrier, static_cast<unsigned>(arrivals), place);
 }
 inline void fence_barriers() { emulator::barrier_fence(); }
-inline void fence_before_bulk_copies() {}
+inline void fence_before_bulk_copies() { emulator::bulk_copy_fence(); }
 inline void arrive(CopyBarrier* barrier, Place place = Place::current()) {
   emulator::barrier_arrive(barrier, place);
 }
@@ -90,12 +90,20 @@ inline uint16_t narrow_half(float number) {
   return bits;
 }
 
-// A launch of kernel(call); there is no stream, and nothing to go wrong but the kernel.
+// To the nearest, ties to even. A NaN stays one: rounding could carry it to infinity.
+inline uint16_t narrow_bfloat16(float number) {
+  uint32_t bits;
+  std::memcpy(&bits, &number, sizeof bits);
+  if (number != number) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// A launch of kernel(call). There is no stream; what goes wrong is the emulator's error.
 template <class Call>
 int launch(void (*kernel)(Call), const LaunchShape& shape, const Call& call, void*) {
   std::pair<void (*)(Call), const Call*> bound{kernel, &call};
   emulator::run(
-      {static_cast<unsigned>(shape.blocks), static_cast<unsigned>(shape.threads),
+      {static_cast<uint64_t>(shape.blocks), static_cast<unsigned>(shape.threads),
        static_cast<unsigned>(shape.cluster), static_cast<size_t>(shape.shared_bytes)},
       [](void* context) {
         const auto* bound =

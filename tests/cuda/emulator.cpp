@@ -14,6 +14,7 @@ bool same(const Place& one, const Place& other) {
 }  // namespace
 
 Settings& settings() { return machine().settings; }
+const Launch& last_launch() { return machine().launch(); }
 uint64_t copied_bytes() { return machine().copied_bytes; }
 void run(const Launch& launch, void (*body)(void*), void* context) {
   machine().run(launch, body, context);
@@ -22,7 +23,7 @@ void run(const Launch& launch, void (*body)(void*), void* context) {
 unsigned thread_index() { return machine().me().index; }
 unsigned threads_of_block() { return machine().launch().threads; }
 unsigned block_index() { return machine().block().index; }
-unsigned blocks_of_grid() { return machine().launch().blocks; }
+unsigned blocks_of_grid() { return static_cast<unsigned>(machine().launch().blocks); }
 unsigned cluster_rank() { return machine().me().block; }
 unsigned cluster_size() { return machine().launch().cluster; }
 unsigned char* shared_memory() { return machine().block().memory.get(); }
@@ -44,6 +45,7 @@ void block_barrier(Place place) {
   } else {
     the.wait(State::at_block_barrier);
   }
+  me.fenced = false;
   acquire(tag);
 }
 
@@ -64,19 +66,20 @@ void cluster_wait(Place place) {
     if (!me.arrived) the.fail("a wait without an arrival");
     the.wait(State::at_cluster_barrier);
   }
+  me.fenced = false;
   acquire(the.cluster_tag(me.generation));
 }
 
 void* peer(void* mine, unsigned rank, Place place) {
   Machine& the = machine();
   Fiber& me = the.at("asking for a peer's memory", place);
-  const auto offset = static_cast<unsigned char*>(mine) - the.shared(me.block);
-  if (offset < 0 || static_cast<size_t>(offset) >= the.launch().shared_bytes) {
-    the.fail("the address is not in this block's shared memory");
-  }
+  the.check_shared(mine, 1);
   if (rank >= the.launch().cluster) the.fail("there is no such peer");
   if (the.lives(rank) == 0) the.fail("the peer has left");
-  return the.shared(rank) + offset;
+  if (rank != me.block && the.cluster_generation() == 0) {
+    the.fail("a peer's memory before the cluster has met: it may not have begun");
+  }
+  return the.shared(rank) + (static_cast<unsigned char*>(mine) - the.shared(me.block));
 }
 
 uint64_t shuffle(uint64_t value, unsigned from, Place place) {
@@ -103,6 +106,7 @@ void barrier_init(void* barrier, unsigned arrivals, Place place) {
 }
 
 void barrier_fence() { machine().fence_barriers(); }
+void bulk_copy_fence() { machine().me().fenced = true; }
 
 void barrier_arrive(void* barrier, Place place) {
   Machine& the = machine();
@@ -115,8 +119,11 @@ void barrier_arrive(void* barrier, Place place) {
 }
 
 void barrier_expect(void* barrier, unsigned bytes, Place place) {
-  machine().at("expecting bytes at a barrier", place);
-  machine().barrier(barrier).bytes += bytes;
+  Machine& the = machine();
+  the.at("expecting bytes at a barrier", place);
+  int64_t& expected = the.barrier(barrier).bytes;
+  expected += bytes;
+  if (expected > kMostExpected) the.fail("more bytes than a barrier counts");
   barrier_arrive(barrier, place);
 }
 
@@ -125,7 +132,12 @@ void barrier_wait(void* barrier, unsigned parity, Place place) {
   Fiber& me = the.at("waiting for a barrier", place);
   me.barrier = barrier;
   me.parity = parity;
-  if ((the.barrier(barrier).phase & 1) == parity) the.wait(State::at_barrier);
+  Barrier& state = the.barrier(barrier);
+  unsigned& waits = state.waits[me.index];
+  if ((waits & 1) != parity) the.fail("a wait for another phase than this thread's next");
+  if ((state.phase & 1) == parity) the.wait(State::at_barrier);
+  if (state.phase != ++waits) the.fail("the phase was over, and the next one too");
+  me.fenced = false;
   acquire(barrier);
 }
 
@@ -136,7 +148,10 @@ void bulk_copy(void* to, const void* from, unsigned bytes, void* barrier, Place 
   if (((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from) | bytes) & 15) != 0) {
     the.fail("addresses and size of a bulk copy: wanted multiples of 16");
   }
+  if (bytes == 0) the.fail("a bulk copy of nothing");
+  the.check_shared(to, bytes);
   if (!the.barrier(barrier).fenced) the.fail("a copy to a barrier before its fence");
+  if (!me.fenced) the.fail("a bulk copy that no fence keeps behind what threads did");
   the.take_off({Flight::Kind::bulk, to, from, bytes, barrier, &me});
 }
 
@@ -145,6 +160,7 @@ void copy_16(void* to, const void* from, Place place) {
   if (((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) & 15) != 0) {
     machine().fail("addresses of a copy: wanted multiples of 16");
   }
+  machine().check_shared(to, 16);
   ++me.pieces;
   machine().take_off({Flight::Kind::piece, to, from, 16, nullptr, &me});
 }

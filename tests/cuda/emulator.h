@@ -1,8 +1,10 @@
 // Runs a kernel's threads on the CPU: every thread is a fiber, and one cluster is alive at a time.
 // A fiber runs until it meets a barrier, a shuffle or a wait; who runs next is up to the settings.
 // What a GPU leaves undefined is an error here: threads at different barriers, a wait that nobody
-// ends, a barrier that was never initialised, a peer's shared memory after the peer has left, a
-// copy in flight when its block exits, bytes written behind the end of shared memory.
+// ends or for another phase than the next, a barrier that was never initialised, a bulk copy that
+// no fence keeps behind what threads did, a peer's shared memory before the cluster has met or
+// after the peer has left, a copy in flight when its block exits, one to anywhere else than the
+// block's shared memory, bytes written behind its end. So is a launch that a device would refuse.
 #pragma once
 
 #include <cstddef>
@@ -24,14 +26,17 @@ struct Settings {
   Landing landing = Landing::late;
   unsigned seed = 1;
   bool bulk_copies = true;  // as from compute capability 9.0 on; else 16 bytes at a time, as on 8.0
+  size_t most_shared = 232448;  // of a block: 9.0's; 101376 on 12.0
 };
 Settings& settings();  // of all launches that follow
 
 struct Launch {
-  unsigned blocks, threads, cluster;
+  uint64_t blocks;
+  unsigned threads, cluster;
   size_t shared_bytes;
 };
 
+const Launch& last_launch();
 // Bytes that copies have brought to shared memory, in all launches.
 uint64_t copied_bytes();
 
@@ -59,6 +64,7 @@ uint64_t shuffle(uint64_t value, unsigned from, Place place);
 // Barriers in shared memory that copies arrive at.
 void barrier_init(void* barrier, unsigned arrivals, Place place);
 void barrier_fence();
+void bulk_copy_fence();
 void barrier_arrive(void* barrier, Place place);
 void barrier_expect(void* barrier, unsigned bytes, Place place);
 void barrier_wait(void* barrier, unsigned parity, Place place);

@@ -8,21 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "cuda/primitives.h"
+#include "emulator_refused.h"
 
 namespace csta::cuda {
 namespace {
-
-constexpr int kThreads = 64, kBlocks = 4;
-
-struct Call {
-  const float* x;  // [blocks * threads]
-  float* y;        // the same
-};
-
-float* numbers() { return reinterpret_cast<float*>(shared_memory() + 128); }
-CopyBarrier* barrier() { return reinterpret_cast<CopyBarrier*>(shared_memory()); }
-int64_t own() { return block() * threads() + thread(); }
 
 // Each thread takes its neighbour's number; without the barrier, perhaps before it is there.
 template <bool kBarrier>
@@ -54,9 +43,9 @@ void peers(Call call) {
 // The address of a peer's memory, taken in time and used too late.
 void stale_peer(Call call) {
   numbers()[thread()] = call.x[own()];
-  float* next = peer(numbers(), (cluster_rank() + 1) % cluster_size());
   cluster_arrive();
   cluster_wait();
+  float* next = peer(numbers(), (cluster_rank() + 1) % cluster_size());
   if (cluster_rank() == 0) {
     for (int turn = 0; turn < 8; ++turn) block_barrier();
   }
@@ -71,6 +60,7 @@ void bulk(Call call) {
   }
   block_barrier();
   if (thread() == 0) {
+    fence_before_bulk_copies();
     arrive_expecting(barrier(), threads() * 4);
     copy_in_bulk(numbers(), call.x + block() * threads(), threads() * 4, barrier());
   }
@@ -79,8 +69,9 @@ void bulk(Call call) {
   if (!kWait) wait(barrier(), 0);
 }
 
-// Two rounds through one piece of memory; without the barrier the second may land on the first.
-template <bool kBarrier>
+// Two rounds through one piece of memory; without the barrier the second may land on the first,
+// and without the fence so may what a thread's writes were.
+template <bool kBarrier, bool kFence = true>
 void ring(Call call) {
   if (thread() == 0) {
     init(barrier(), 1);
@@ -90,6 +81,7 @@ void ring(Call call) {
   float sum = 0;
   for (int round = 0; round < 2; ++round) {
     if (thread() == 0) {
+      if (kFence || round == 0) fence_before_bulk_copies();
       arrive_expecting(barrier(), threads() * 4);
       copy_in_bulk(numbers(), call.x + round * threads(), threads() * 4, barrier());
     }
@@ -110,60 +102,6 @@ void copies_of_16(Call call) {
   wait(barrier(), 0);
   call.y[own()] = numbers()[(thread() + 1) % threads()];
 }
-
-void divergent(Call) {
-  if (thread() < 32) {
-    block_barrier();
-  } else {
-    block_barrier();
-  }
-}
-void divergent_shuffle(Call call) {
-  call.y[own()] = thread() % 2 == 0 ? shuffle_xor(1.0f, 1) : shuffle_xor(2.0f, 1);
-}
-void one_stays_away(Call) {
-  if (thread() != 5) block_barrier();
-}
-void waits_for_nobody(Call) {
-  if (thread() == 0) init(barrier(), 2);
-  block_barrier();
-  if (thread() == 0) arrive(barrier());
-  wait(barrier(), 0);
-}
-void arrives_too_often(Call) {
-  if (thread() != 0) return;
-  init(barrier(), 1);
-  arrive_expecting(barrier(), 16);
-  arrive(barrier());
-}
-void misaligned(Call call) {
-  if (thread() == 0) {
-    init(barrier(), 1);
-    fence_barriers();
-    arrive_expecting(barrier(), 16);
-    copy_in_bulk(numbers(), call.x + 1, 16, barrier());
-  }
-}
-void copy_left_behind(Call call) {
-  if (thread() == 0) {
-    init(barrier(), 1);
-    fence_barriers();
-    arrive_expecting(barrier(), 16);
-    copy_in_bulk(numbers(), call.x, 16, barrier());
-  }
-}
-void overrun(Call call) {
-  numbers()[thread() + 1] = call.x[own()];
-  block_barrier();
-}
-void cluster_barrier_left_out(Call) {
-  if (cluster_rank() == 0) {
-    cluster_arrive();
-    cluster_wait();
-  }
-}
-void no_such_peer(Call) { peer(numbers(), cluster_size()); }
-void not_shared(Call call) { peer(call.y, 0); }
 
 using Kernel = void (*)(Call);
 
@@ -232,7 +170,16 @@ const std::map<std::string, std::pair<Kernel, const char*>> kRefused = {
     {"waits_for_nobody", {waits_for_nobody, "waiting for a barrier"}},
     {"arrives_too_often", {arrives_too_often, "more arrivals"}},
     {"misaligned", {misaligned, "multiples of 16"}},
+    {"odd_size", {odd_size, "multiples of 16"}},
+    {"nothing", {nothing, "of nothing"}},
     {"copy_left_behind", {copy_left_behind, "in flight"}},
+    {"copy_beyond", {copy_beyond, "not in this block's shared memory"}},
+    {"copy_elsewhere", {copy_elsewhere, "not in this block's shared memory"}},
+    {"expects_too_much", {expects_too_much, "more bytes than a barrier counts"}},
+    {"stale_parity", {stale_parity, "another phase than this thread's next"}},
+    {"missed_phase", {missed_phase, "the next one too"}},
+    {"no_fence_before_a_copy", {ring<true, false>, "no fence keeps behind"}},
+    {"peer_too_early", {peer_too_early, "before the cluster has met"}},
     {"overrun", {overrun, "behind the end"}},
     {"no_fence", {bulk<true, false>, "before its fence"}},
     {"no_init", {bulk<true, true, false>, "never initialised"}},
@@ -252,6 +199,18 @@ bool is_refused(Kernel kernel, const std::string& words) {
   return false;
 }
 
+// What no device takes.
+bool are_refused(const std::vector<LaunchShape>& shapes) {
+  for (const LaunchShape& shape : shapes) {
+    try {
+      launch(butterfly, shape, Call{}, nullptr);
+      return false;
+    } catch (const emulator::Error&) {
+    }
+  }
+  return true;
+}
+
 bool is_unstable(Kernel kernel, const std::string& right) {
   return !in_all_settings([&] {
     try {
@@ -269,6 +228,15 @@ bool holds(const std::string& name) {
   if (kUnstable.count(name) > 0) {
     return is_unstable(kUnstable.at(name).first, kUnstable.at(name).second);
   }
+  if (name == "launches") {
+    return are_refused({{0, 64, 1, 0},
+                        {int64_t{1} << 31, 64, 1, 0},
+                        {3, 64, 2, 0},
+                        {16, 64, 16, 0},
+                        {2, 48, 1, 0},
+                        {2, 2048, 1, 0},
+                        {2, 64, 1, 232449}});
+  }
   return is_refused(kRefused.at(name).first, kRefused.at(name).second);
 }
 
@@ -284,6 +252,7 @@ int main(int count, char** arguments) {
     for (const auto& [name, kernel] : kRight) names.push_back(name);
     for (const auto& [name, kernel] : kUnstable) names.push_back(name);
     for (const auto& [name, kernel] : kRefused) names.push_back(name);
+    names.push_back("launches");
   }
   int failures = 0;
   for (const std::string& name : names) {

@@ -16,11 +16,19 @@ void Machine::run(const Launch& launch, void (*body)(void*), void* context) {
   if (launch.threads == 0 || launch.threads % kLanes != 0 || launch.threads > 1024) {
     throw Error("threads of a block: wanted a multiple of 32 up to 1024");
   }
-  if (launch.cluster == 0 || launch.blocks % launch.cluster != 0) {
-    throw Error("blocks: wanted a multiple of the cluster");
+  if (launch.blocks == 0 || launch.blocks > INT32_MAX) {
+    throw Error("blocks: wanted 1 to 2^31 - 1");
+  }
+  if (launch.cluster == 0 || launch.cluster > kMostCluster || launch.blocks % launch.cluster != 0) {
+    throw Error("a cluster: wanted 1 to 8 blocks, and a multiple of them");
+  }
+  if (launch.shared_bytes > settings.most_shared) {
+    throw Error("more shared memory than a block may have");
   }
   numbers_.seed(settings.seed);
-  for (unsigned first = 0; first < launch.blocks; first += launch.cluster) run_cluster(first);
+  for (uint64_t first = 0; first < launch.blocks; first += launch.cluster) {
+    run_cluster(static_cast<unsigned>(first));
+  }
 }
 
 [[noreturn]] void Machine::fail(const std::string& what) {
@@ -53,6 +61,13 @@ void Machine::release_warp(unsigned rank, unsigned warp) {
   }
 }
 
+void Machine::check_shared(const void* where, size_t bytes) {
+  const auto offset = static_cast<const unsigned char*>(where) - shared(me().block);
+  if (offset < 0 || static_cast<size_t>(offset) + bytes > launch_.shared_bytes) {
+    fail("the address is not in this block's shared memory");
+  }
+}
+
 Barrier& Machine::barrier(void* where) {
   const auto found = barriers_.find(where);
   if (found == barriers_.end()) fail("a barrier that was never initialised");
@@ -64,6 +79,7 @@ void Machine::add_barrier(void* where, unsigned arrivals) {
   if (!fresh) fail("a barrier is initialised twice");
   place->second.arrivals = place->second.pending = arrivals;
   place->second.owner = current_;
+  place->second.waits.resize(launch_.threads);
 }
 
 void Machine::take_off(const Flight& flight) {

@@ -19,6 +19,8 @@ enum class State { ready, at_block_barrier, at_cluster_barrier, in_shuffle, at_b
 constexpr unsigned kLanes = 32;
 constexpr size_t kGuard = 128;  // bytes behind shared memory that must stay as they are
 constexpr size_t kMostFlights = 65536;
+constexpr int64_t kMostExpected = (1 << 20) - 1;  // bytes of a phase of a barrier
+constexpr unsigned kMostCluster = 8;              // blocks that every device with clusters takes
 constexpr unsigned char kUnwritten = 0xff, kGuarding = 0xa5;  // 0xff...: NaN in every float type
 
 struct Fiber;
@@ -29,6 +31,7 @@ struct Barrier {
   int64_t bytes = 0;
   const Fiber* owner = nullptr;  // who initialised it
   bool fenced = false;
+  std::vector<unsigned> waits = {};  // of the block's threads: phases each has waited for
 
   void settle() {
     if (pending != 0 || bytes != 0) return;
@@ -59,6 +62,7 @@ struct Fiber {
   bool arrived = false;  // at the cluster barrier
   unsigned generation = 0;
   unsigned pieces = 0;  // copies that no arrival has announced yet
+  bool fenced = false;  // against bulk copies, since it last met others
 };
 
 struct Warp {
@@ -113,6 +117,9 @@ class Machine {
   void* cluster_tag(unsigned generation) { return &cluster_tags_[generation & 1]; }
 
   void release_warp(unsigned rank, unsigned warp);
+
+  // Fails unless all of that is in this block's shared memory.
+  void check_shared(const void* where, size_t bytes);
 
   Barrier& barrier(void* where);
   void add_barrier(void* where, unsigned arrivals);

@@ -21,7 +21,7 @@ namespace csta {
 namespace {
 
 // A small device, so that small samples need clusters, and are read again in part.
-constexpr cuda::Device kDevice{2, true, 24576, 49152};
+constexpr cuda::Device kDevice{2, 8, 24576, 49152};
 
 void choose(const Problem& problem) {
   const int variant = problem.parallel.threads;  // 1, 2 or 5
@@ -34,6 +34,7 @@ void choose(const Problem& problem) {
                                     : emulator::Landing::random;
   // Bulk or not: the kernels round in the same places.
   settings.bulk_copies = variant != 2;
+  settings.most_shared = static_cast<size_t>(kDevice.shared_of_block);
   cuda::tuning().threads = 64;
   cuda::tuning().chunk_bytes = 1024;
 }
