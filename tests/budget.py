@@ -30,15 +30,15 @@ toolchain = SimpleNamespace(**runpy.run_path(str(ROOT / "csrc" / "toolchain.py")
 class Device(NamedTuple):
     """Limits of a compute capability (CUDA C++ Programming Guide, chapter of that name)."""
 
-    has_clusters: bool
+    most_cluster: int  # blocks of a cluster; 1 without clusters
     shared_of_block: int  # bytes that one block may have
     shared_of_processor: int  # bytes that the blocks on a multiprocessor share
 
 
 DEVICES = {
-    "8.0": Device(False, 163 * 1024, 164 * 1024),
-    "9.0 and 10.0": Device(True, 227 * 1024, 228 * 1024),
-    "12.0": Device(True, 99 * 1024, 100 * 1024),
+    "8.0": Device(1, 163 * 1024, 164 * 1024),
+    "9.0 and 10.0": Device(8, 227 * 1024, 228 * 1024),
+    "12.0": Device(8, 99 * 1024, 100 * 1024),
 }
 
 #: (C, T, V) of common networks' layers, then odd ones.
@@ -147,8 +147,8 @@ def _planner() -> Any:
         command = [*compiler.command, "-std=c++17", "-shared", "-fPIC", "-Icsrc", *sources]
         subprocess.run([*command, "-o", library], cwd=ROOT, check=True)
         plan_of = ctypes.CDLL(library).plan_of
-    flags, sizes = [ctypes.c_bool] * 4, [ctypes.c_int64] * 2
-    plan_of.argtypes = [ctypes.c_void_p, *flags, *sizes, ctypes.c_void_p]
+    flags, limits = [ctypes.c_bool] * 3, [ctypes.c_int32, ctypes.c_int64, ctypes.c_int64]
+    plan_of.argtypes = [ctypes.c_void_p, *flags, *limits, ctypes.c_void_p]
     plan_of.restype = ctypes.c_bool
     return plan_of
 

@@ -9,7 +9,7 @@ using namespace csta::cuda;
 // Plan: blocks of a cluster, threads of a block, slots of x (backward: of u, and of x), bytes of a
 // slot, bytes of shared memory, whether the room is in it. False where there is no plan.
 extern "C" bool plan_of(const int32_t* shape, bool channels_last, bool bfloat16, bool backward,
-                        bool has_clusters, int64_t shared_of_block, int64_t shared_of_processor,
+                        int32_t most_cluster, int64_t shared_of_block, int64_t shared_of_processor,
                         int64_t* plan) {
   Call call{};
   call.samples = 1;
@@ -23,7 +23,7 @@ extern "C" bool plan_of(const int32_t* shape, bool channels_last, bool bfloat16,
   }
   const auto dtype = bfloat16 ? csta::Dtype::bfloat16 : csta::Dtype::float32;
   const Task task = backward ? Task::backward : Task::forward;
-  if (!make_plan(call, dtype, task, {1, has_clusters, shared_of_block, shared_of_processor})) {
+  if (!make_plan(call, dtype, task, {1, most_cluster, shared_of_block, shared_of_processor})) {
     return false;
   }
   const Plan& made = call.plan;
