@@ -49,28 +49,32 @@ FAILURE: str | None = _load()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def device_refusal(device: torch.device) -> str | None:
-    """Why an NVIDIA GPU serves no fused kernels, or None; a constant to the compiler."""
-    return _ask(device)
+def capability_refusal(device: torch.device) -> str | None:
+    """Why an NVIDIA GPU serves no fused kernels of ours, or None; a constant to the compiler."""
+    return _ask_capability(device)
 
 
 @lru_cache(maxsize=64)
-def _ask(device: torch.device) -> str | None:
+def _ask_capability(device: torch.device) -> str | None:
     # Without a driver there are fake tensors only, which are traced for another machine.
     if not torch.cuda.is_available():
         return None
     capability = torch.cuda.get_device_capability(device)
-    if capability < _LEAST_CAPABILITY:
-        has, wanted = (".".join(map(str, each)) for each in (capability, _LEAST_CAPABILITY))
-        return f"wants a GPU of compute capability {wanted}, {device} has {has}"
-    reason = _runtime_failure(device.index)
+    if capability >= _LEAST_CAPABILITY:
+        return None
+    has, wanted = (".".join(map(str, each)) for each in (capability, _LEAST_CAPABILITY))
+    return f"wants a GPU of compute capability {wanted}, {device} has {has}"
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _runtime_refusal(device: torch.device) -> str | None:
+    """Why the library cannot run on a device: an old driver, say, or kernels for other devices."""
+    reason = _ask_runtime(device.index) if torch.cuda.is_available() else None
     return None if reason is None else f"cannot run on {device} ({reason})"
 
 
-def _runtime_failure(index: int) -> str | None:
-    """What CUDA has against the library on a device: an old driver, kernels for other devices."""
-    if torch.compiler.is_compiling():  # a call outside of Python cannot be traced
-        return None
+@lru_cache(maxsize=64)
+def _ask_runtime(index: int) -> str | None:
     ask = ctypes.CDLL(str(LIBRARY)).csta_fast_cuda_failure
     ask.argtypes, ask.restype = [ctypes.c_int], ctypes.c_char_p
     reason = ask(index)
@@ -83,7 +87,7 @@ def refusal(x: Tensor) -> str | None:
         return f"does not compute in {x.dtype}"
     if x.device.type != "cuda":
         return f"serves NVIDIA GPUs, x is on {x.device}"
-    reason = FAILURE or device_refusal(x.device)
+    reason = FAILURE or capability_refusal(x.device) or _runtime_refusal(x.device)
     if reason is not None or x.dim() != 4 or torch.compiler.is_exporting():
         return reason  # a limit would confine sizes that are exported as dynamic
     return _size_refusal(x)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from csta_fast import checks, composite, ops
-from csta_fast.cuda_backend import device_refusal
+from csta_fast.cuda_backend import capability_refusal
 from csta_fast.differentiation import Operations
 from csta_fast.kernels.plans import MOST_JOINTS, MOST_PLANE
 from csta_fast.structures import ARITHMETIC_DTYPES, HeadWeights
@@ -43,7 +43,7 @@ MISSING: str | None = (
 def _device_refusal(device: torch.device) -> str | None:
     if device.type != "cuda":
         return f"serves GPU tensors, x is on {device}"
-    return device_refusal(device) if torch.version.hip is None else None
+    return capability_refusal(device) if torch.version.hip is None else None
 
 
 def refusal(x: Tensor) -> str | None:

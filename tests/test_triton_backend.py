@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,15 +55,21 @@ def test_a_cpu_tensor_is_refused_without_the_interpreter() -> None:
 
 
 @needs_triton
-def test_an_old_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("capability", [(7, 5), (9, 0)], ids=str)
+def test_only_an_old_gpu_is_refused(
+    capability: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the CUDA library as well, which Triton does not need."""
     monkeypatch.setattr(triton_backend, "INTERPRETED", False)
+    monkeypatch.setattr(cuda_backend, "LIBRARY", Path("absent.so"))
     monkeypatch.setattr(torch.version, "hip", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    cuda_backend._ask.cache_clear()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    cuda_backend._ask_capability.cache_clear()
     reason = triton_backend._device_refusal(torch.device("cuda", 7))
-    cuda_backend._ask.cache_clear()
-    assert reason == "wants a GPU of compute capability 8.0, cuda:7 has 7.5"
+    cuda_backend._ask_capability.cache_clear()
+    old = "wants a GPU of compute capability 8.0, cuda:7 has 7.5"
+    assert reason == (old if capability < (8, 0) else None)
 
 
 @needs_triton
