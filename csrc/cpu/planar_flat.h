@@ -63,13 +63,13 @@ template <bool kStream, class Element>
 void write_padding(const Element* from, int64_t count, Ahead<Element> ahead, Element* to) {
   constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
   constexpr int64_t per_vector = per_line * static_cast<int64_t>(sizeof(Vector<float>)) / kLine;
-  const auto some = [&](int64_t first, int64_t end) {
+  const auto edge = [&](int64_t first, int64_t end) {
     const size_t bytes = static_cast<size_t>(end - first) * sizeof(Element);
     from == nullptr ? std::memset(to + first, 0, bytes)
                     : std::memcpy(to + first, from + first, bytes);
   };
   int64_t f = until_line(to, count);
-  some(0, f);
+  edge(0, f);
   for (; f + per_line <= count; f += per_line) {
     ahead.fetch(f);
     CSTA_UNROLL
@@ -79,7 +79,7 @@ void write_padding(const Element* from, int64_t count, Ahead<Element> ahead, Ele
       put<kStream>(reinterpret_cast<float*>(to + f + k), bits);
     }
   }
-  some(f, count);
+  edge(f, count);
 }
 
 // The gradient of x over planes: grad_x = u gain + frames[c][t] + joints[c][v].
