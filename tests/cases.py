@@ -173,7 +173,7 @@ _FEW = {
     "layout_transposed", "single", "masks_shared_joints", "no_joint",
     "narrow_weights", "joints_33", "sigmoid", "frames_65", "masks_joints_residual_number",
     "masks_long_channels_last", "joints_7", "last_hcn", "sum", "masks_all_channels_last_odd",
-    "last_65",
+    "last_65", "masks_lengths", "masks_lengths_residual_sigmoid_groups",
 }  # fmt: skip
 
 #: One case of each sort, for tests that repeat much work on each.
