@@ -69,12 +69,14 @@ def _ask_capability(device: torch.device) -> str | None:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _runtime_refusal(device: torch.device) -> str | None:
     """Why the library cannot run on a device: an old driver, say, or kernels for other devices."""
-    reason = _ask_runtime(device.index) if torch.cuda.is_available() else None
+    reason = _ask_runtime(device.index)
     return None if reason is None else f"cannot run on {device} ({reason})"
 
 
 @lru_cache(maxsize=64)
 def _ask_runtime(index: int) -> str | None:
+    if not torch.cuda.is_available():
+        return None
     ask = ctypes.CDLL(str(LIBRARY)).csta_fast_cuda_failure
     ask.argtypes, ask.restype = [ctypes.c_int], ctypes.c_char_p
     reason = ask(index)

@@ -174,7 +174,8 @@ class PlanarPasses {
   template <bool kStream>
   void reweight_flat_planes(const Element* in, const Sample<Scalar>& sample, bool with_means,
                             int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
-    if (problem_.lengths == nullptr && sample.frames.axis.end == problem_.frames) {
+    const bool next_is_whole = ahead.first == nullptr || ahead.frames == problem_.frames;
+    if (sample.frames.axis.end == problem_.frames && next_is_whole) {
       const int64_t at = begin * plane_;
       return reweight_flat_run<kStream>(in + at, sample, with_means, begin, end - begin, plane_,
                                         ahead.from(at), out + at);

@@ -18,7 +18,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from seeded import MUTANTS, Mutant
+from mutant import Mutant
+from seeded import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 _NEEDED = ("csta_fast", "csrc", "kernels", "tests", "setup.py", "pyproject.toml", "README.md")

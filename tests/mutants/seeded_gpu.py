@@ -1,0 +1,135 @@
+"""The seeded bugs of the GPUs' kernels: the interpreter and the emulator must notice them."""
+
+from __future__ import annotations
+
+from mutant import Mutant
+
+PASSES_OF_TRITON, POSITIONS, PIPELINE = (
+    f"kernels/{name}.py" for name in ("passes", "positions", "pipeline")
+)
+GATES_OF_TRITON, HEADS, WEIGHTS_OF_TRITON, PLANS = (
+    f"kernels/{name}.py" for name in ("gates", "heads", "weights", "plans")
+)
+TRITON = [
+    Mutant("triton_softmax_sum_without_maximum", GATES_OF_TRITON,
+           "exponential(tl.where(real, logits - largest[:, None], 0))",
+           "exponential(tl.where(real, logits, 0))"),
+    Mutant("triton_softmax_gradient_without_mean", GATES_OF_TRITON,
+           "((of_attention - along[:, None]) - rest[:, None])", "of_attention"),
+    Mutant("triton_sigmoid_gradient", GATES_OF_TRITON, "(1 - attention) * ", ""),
+    Mutant("triton_padding_takes_weight", GATES_OF_TRITON,
+           "tl.where(real, attention, 0), mask=inside", "attention, mask=inside"),
+    Mutant("triton_last_frame_dropped", PASSES_OF_TRITON,
+           "tl.minimum(first + slices.frames, sizes.frames)",
+           "tl.minimum(first + slices.frames, sizes.frames - 1)"),
+    Mutant("triton_last_position_unwritten", PASSES_OF_TRITON,
+           "tl.minimum(first + slices.positions, plane)",
+           "tl.minimum(first + slices.positions, plane - 1)"),
+    Mutant("triton_dx_without_frame_means", PASSES_OF_TRITON,
+           "dp_frames[:, :, None] + dp_joints[:, None, :]",
+           "0 * dp_frames[:, :, None] + dp_joints[:, None, :]"),
+    Mutant("triton_attention_of_swapped_axes", PASSES_OF_TRITON,
+           "with_joints = tl.sum(both * joint_attention[:, None, :], 2)",
+           "with_joints = tl.sum(both, 2)"),
+    Mutant("triton_residual_of_padding_lost", PASSES_OF_TRITON,
+           "inside if RESIDUAL or not is_masked(masks) else inside & real[None, :]",
+           "inside & real[None, :]"),
+    Mutant("triton_groups_interleaved", POSITIONS,
+           "group = c // (sizes.channels // sizes.groups)", "group = c % sizes.groups"),
+    Mutant("triton_groups_always_shared", PLANS,
+           "shared=groups == 1 or (channels // max(groups, 1)) % block_c == 0", "shared=True"),
+    Mutant("triton_lengths_ignored", POSITIONS, "real = t < limit", "real = t < sizes.frames"),
+    Mutant("triton_one_joint_mask_for_all", POSITIONS,
+           "masks.joints + sample.to(tl.int64) * masks.joint_stride + v", "masks.joints + v"),
+    Mutant("triton_scale_of_frames_only", POSITIONS,
+           "frame_count.to(ARITHMETIC) * joint_count.to(ARITHMETIC)",
+           "frame_count.to(ARITHMETIC)"),
+    Mutant("triton_relu_gradient", HEADS, "tl.where(hidden <= 0, 0, gradient)", "gradient"),
+    Mutant("triton_bias_missing", HEADS, "total = bias[:, None] + tl.zeros", "total = tl.zeros"),
+    Mutant("triton_first_part_of_the_means_only", HEADS,
+           "for part in range(axis.parts):", "for part in range(1):", "triton"),
+    Mutant("triton_last_sample_without_weight_gradient", WEIGHTS_OF_TRITON,
+           "tl.minimum(first + samples_of_run, samples)",
+           "tl.minimum(first + samples_of_run, samples - 1)"),
+    Mutant("triton_first_run_only", WEIGHTS_OF_TRITON,
+           "for run in range(runs):", "for run in range(1):"),
+    Mutant("triton_nobody_waits", PIPELINE, 'sem="acquire") < items', 'sem="acquire") < 0',
+           "triton"),
+    Mutant("triton_an_item_counts_twice", PIPELINE,
+           "work.done + STAGE * work.samples + sample, 1,",
+           "work.done + STAGE * work.samples + sample, 2,", "triton"),
+    Mutant("triton_last_slots_missing", "kernels/call.py",
+           "(self.samples + self.delay) * sum(items)", "self.samples * sum(items)", "triton"),
+]  # fmt: skip
+
+_CUDA_FILES = ("gates", "heads", "passes", "ring", "sample", "reweight")
+C_GATES, C_HEADS, C_PASSES, C_RING, C_SAMPLE, C_REWEIGHT = (
+    f"csrc/cuda/{name}.h" for name in _CUDA_FILES
+)
+C_FORWARD, C_BACKWARD, C_WEIGHTS = (
+    f"csrc/cuda/{name}.cu" for name in ("forward", "backward", "weights")
+)
+
+CUDA = [
+    Mutant("cuda_softmax_without_maximum", C_GATES,
+           "exponential(row.at(g, l) - largest)", "exponential(row.at(g, l))", "extremes"),
+    Mutant("cuda_softmax_gradient_without_mean", C_GATES, "a * (da - dot)", "a * da"),
+    Mutant("cuda_gradients_of_the_first_block_only", C_GATES, "other < end", "other < first + 1",
+           "cuda"),
+    Mutant("cuda_scale_of_frames_only", C_GATES,
+           "int64_t{real.count[kFrames]} * real.count[kJoints]", "int64_t{real.count[kFrames]}"),
+    Mutant("cuda_sums_for_means", C_HEADS,
+           "means.at(c, l) = sum / count;", "means.at(c, l) = sum;"),
+    Mutant("cuda_relu_gradient", C_HEADS, "hidden.at(h, l) <= 0 ? Scalar{0} : sum", "sum"),
+    Mutant("cuda_sums_of_the_first_block_only", C_HEADS,
+           "sum += block.sums(axis, other).at(c, l);",
+           "if (other == 0) sum += block.sums(axis, other).at(c, l);", "cuda"),
+    Mutant("cuda_joint_mask_ignored", C_PASSES,
+           "kMasked && !real.joint(run.first + k)", "false"),
+    Mutant("cuda_columns_begin_with_the_frame", C_PASSES,
+           "span.frame_begin * joints + v < span.begin ? 1 : 0", "0", "cuda"),
+    Mutant("cuda_rest_of_a_run_not_copied", C_RING, "head + whole + thread()", "count + thread()"),
+    Mutant("cuda_no_fence_before_bulk_copies", C_RING,
+           "if (copies_in_bulk()) fence_before_bulk_copies();", ""),
+    Mutant("cuda_nobody_waits_for_copies", C_RING,
+           "wait(barriers_ + slot, static_cast<int>(phases_ >> slot & 1));", ""),
+    Mutant("cuda_the_same_parity_always", C_RING, "phases_ ^= uint64_t{1} << slot;", "", "cuda"),
+    Mutant("cuda_lengths_ignored", C_SAMPLE,
+           "if (call.lengths == nullptr) return frames;", "return frames;"),
+    Mutant("cuda_products_of_the_last_channels_only", C_PASSES,
+           "sums[k] += parts[k];", "sums[k] = parts[k];"),
+    Mutant("cuda_rest_of_a_sum_dropped", "csrc/cuda/numbers.h",
+           "return total + rest;", "return total;"),
+    Mutant("cuda_pairs_not_added", "csrc/cuda/numbers.h",
+           "terms[k] += terms[k + apart];", ""),
+    Mutant("cuda_row_of_joints_does_not_go_on", C_GATES,
+           "scaled.at(g, v) = kappa * attention.at(g, v % joints);",
+           "if (v < joints) scaled.at(g, v) = kappa * attention.at(g, v);"),
+    Mutant("cuda_pack_of_one_frame_only", C_REWEIGHT, "(k < left ? here : next)", "here"),
+    Mutant("cuda_next_frame_gives_nothing_back", C_REWEIGHT, "(first ? here : next)", "here"),
+    Mutant("cuda_channels_of_a_plane_give_the_same_back", C_REWEIGHT,
+           "if (spreads_) shares.joints += ways * joint_shares_.row_stride;", ""),
+    Mutant("cuda_padding_weighed", C_REWEIGHT, "p + kCount > real_end || !all_real_",
+           "p >= real_end || !all_real_"),
+    Mutant("cuda_residual_ignored", C_REWEIGHT, "call_.residual ? Scalar{1} : Scalar{0}",
+           "Scalar{0}"),
+    Mutant("cuda_slot_refilled_while_read", C_FORWARD,
+           "block_barrier();\n      if (j + slots < chunks) load(j + slots);",
+           "if (j + slots < chunks) load(j + slots);", "cuda"),
+    Mutant("cuda_leaves_before_its_peers", C_FORWARD,
+           "if (call_.has_heads) cluster_wait();", "", "cuda"),
+    Mutant("cuda_first_chunk_not_read_again", C_FORWARD,
+           "if (j - slots >= 0) load(j - slots);", "if (j - slots > 0) load(j - slots);", "cuda"),
+    Mutant("cuda_gradients_before_the_cluster_is_done", C_BACKWARD,
+           "first_pass(real, kappa, call_.has_heads ? nullptr : grad_x);\n    cluster_arrive();\n"
+           "    cluster_wait();",
+           "first_pass(real, kappa, call_.has_heads ? nullptr : grad_x);", "cuda"),
+    Mutant("cuda_couple_returns_x_for_u", C_BACKWARD,
+           "reweight.run(chunk, u, grad_x);", "reweight.run(chunk, x, grad_x);"),
+    Mutant("cuda_couple_reads_u_twice", C_BACKWARD,
+           "call_.has_heads && grad_x != nullptr", "grad_x != nullptr", "cuda"),
+    Mutant("cuda_first_run_only", C_WEIGHTS, "run < call.runs", "run < 1"),
+    Mutant("cuda_slots_without_room_for_misplacement", "csrc/cuda/plan.cpp",
+           "plan.channels_of_chunk * positions * element_bytes_ + 16",
+           "plan.channels_of_chunk * positions * element_bytes_", "cuda"),
+]  # fmt: skip
