@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backward.h"
+#include "few_channels_passes.h"
 #include "forward.h"
 #include "interleaved_passes.h"
 #include "interleaved_vector_passes.h"
@@ -24,6 +25,8 @@ void with_passes(const Problem& problem, const Function& function) {
       function(Identity<PlanarPasses<Element>>{});
     } else if (InterleavedVectorPasses<Element>::fit(problem)) {
       function(Identity<InterleavedVectorPasses<Element>>{});
+    } else if (FewChannelsPasses<Element>::fit(problem)) {
+      function(Identity<FewChannelsPasses<Element>>{});
     } else {
       function(Identity<InterleavedPasses<Element>>{});
     }

@@ -13,9 +13,6 @@ namespace csta::CSTA_ISA {
 // be given to different threads without changing the result.
 constexpr int64_t kInterleavedBlockRows = 16;
 
-// Up to so many channels, the lanes of each are picked out by a table of masks.
-constexpr int64_t kFewChannels = 8;
-
 template <class Element>
 struct InterleavedRows {
   using Scalar = Arithmetic<Element>;
@@ -28,8 +25,6 @@ struct InterleavedRows {
   const Mask<Scalar>* real_lanes;  // of a row, or null when every joint is real
   Mask<Scalar> last_lanes;         // of a row's last vector, where that is not whole
   const Element* limit;            // end of the tensor being read
-  // [C][period in vectors]: the lanes of each channel, or null when the channels are many.
-  const Mask<Scalar>* channel_lanes;
 
   // Calls function(i, k, count) for each vector of a row: i its place in the row, k in the period,
   // count its elements.
@@ -59,34 +54,8 @@ struct InterleavedRows {
     for (int64_t k = channel + channels; k < period; k += channels) sum += phases[k];
     return sum;
   }
-  // For few channels: the same for channels [first, last) and kLanes rows, a period apart.
-  CSTA_INLINE Vector<Scalar> of_channels(const Scalar* tile, int64_t first, int64_t last) const {
-    const int64_t vectors = period / lanes;
-    return sum_each<Scalar>([&](int i) {
-      Vector<Scalar> sum{};
-      for (int64_t k = 0; k < vectors; ++k) {
-        const Vector<Scalar> phases = load(tile + i * period + k * lanes);
-        for (int64_t channel = first; channel < last; ++channel) {
-          sum += keep<Scalar>(channel_lanes[channel * vectors + k], phases);
-        }
-      }
-      return sum;
-    });
-  }
   // Repeats values[channel * stride] along the period.
   CSTA_INLINE void repeat(const Scalar* values, int64_t stride, Scalar* phases) const {
-    if (channel_lanes != nullptr) {
-      const int64_t vectors = period / lanes;
-      for (int64_t k = 0; k < vectors; ++k) {
-        Mask<Scalar> bits{};
-        for (int64_t channel = 0; channel < channels; ++channel) {
-          bits |=
-              (Mask<Scalar>)splat(values[channel * stride]) & channel_lanes[channel * vectors + k];
-        }
-        store(phases + k * lanes, (Vector<Scalar>)bits);
-      }
-      return;
-    }
     for (int64_t channel = 0; channel < channels; ++channel) {
       phases[channel] = values[channel * stride];
     }

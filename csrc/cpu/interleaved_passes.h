@@ -15,14 +15,11 @@ class InterleavedPasses {
   static constexpr int lanes = kLanes<Scalar>;
   static constexpr bool kSplits = false;  // a sample's channels lie too close to be split
 
-  // With few channels, frames are summed over joints in tiles of a vector of frames.
-  static bool few(const Problem& problem) { return problem.channels <= kFewChannels; }
-
   // A sample's parts are its frames.
   static int64_t parts(const Problem& problem) { return problem.frames; }
   static int64_t parts_at_once(const Problem& problem) {
     const int64_t bytes = problem.channels * problem.joints * static_cast<int64_t>(sizeof(Element));
-    return round_up(larger(1, kPartBytes / larger(bytes, 1)), few(problem) ? lanes : 1);
+    return larger(1, kPartBytes / larger(bytes, 1));
   }
 
   InterleavedPasses(Carver& carver, const Problem& problem, bool stream)
@@ -40,9 +37,7 @@ class InterleavedPasses {
     block_product_columns_ = carver.take<Scalar>(row);
     joint_gains_ = carver.take<Scalar>(row);
     joint_mean_gradients_ = carver.take<Scalar>(row);
-    phases_ = carver.take<Scalar>(few(problem) ? lanes * period : period);
-    channel_lanes_ =
-        carver.take<Mask<Scalar>>(few(problem) ? problem.channels * period / lanes : 0);
+    phases_ = carver.take<Scalar>(period);
     frame_phases_ = carver.take<Scalar>(period);
     mean_phases_ = carver.take<Scalar>(period);
     channel_values_ = carver.take<Scalar>(problem.channels);
@@ -53,8 +48,7 @@ class InterleavedPasses {
 
   void begin(const Sample<Scalar>& sample, const Element* limit) {
     rows_.limit = limit;
-    if (!tables_written_) write_tables();
-    tables_written_ = true;
+    rows_.last_lanes = first_lanes<Scalar>(rows_.row % lanes);
     rows_.real_lanes = nullptr;
     if (sample.joints.axis.real_count == problem_.joints) return;
     // Without a mask this is a sample of no real frame, whose rows are never computed.
@@ -75,11 +69,11 @@ class InterleavedPasses {
     for (int64_t t = begin; t < last; ++t) {
       if (starts_block(t)) clear(block_mean_columns_);
       if (frames.is_real(t)) {
-        pool_row(rows_, x + t * rows_.row, block_mean_columns_, phases_of(t));
+        pool_row(rows_, x + t * rows_.row, block_mean_columns_, phases_);
       } else {
-        clear_phases(t);
+        clear_phases();
       }
-      add_up_phases(t, last, problem_.channels, share, sample.frames.means, frames.stride);
+      add_up_phases(t, problem_.channels, share, sample.frames.means, frames.stride);
       if (ends_block(t, sample)) add(block_mean_columns_, mean_columns_);
     }
     if (end == problem_.frames) finish_means(sample);
@@ -101,11 +95,11 @@ class InterleavedPasses {
       if (sample.frames.axis.is_real(t)) {
         repeat_attention(sample.frames.attention + t, stride);
         correlate_row(rows_, x + t * rows_.row, u + t * rows_.row, frame_phases_, joint_gains_,
-                      block_product_columns_, phases_of(t));
+                      block_product_columns_, phases_);
       } else {
-        clear_phases(t);
+        clear_phases();
       }
-      add_up_phases(t, last, problem_.groups, Scalar{1}, sample.frames.scores, stride);
+      add_up_phases(t, problem_.groups, Scalar{1}, sample.frames.scores, stride);
       if (ends_block(t, sample)) add(block_product_columns_, product_columns_);
     }
     if (end == problem_.frames) finish_joint_gradients(sample);
@@ -137,41 +131,16 @@ class InterleavedPasses {
     return (t + 1) % kInterleavedBlockRows == 0 || t + 1 == sample.frames.axis.end;
   }
 
-  void write_tables() {
-    rows_.last_lanes = first_lanes<Scalar>(rows_.row % lanes);
-    rows_.channel_lanes = few(problem_) ? channel_lanes_ : nullptr;
-    if (!few(problem_)) return;
-    for (int64_t channel = 0; channel < problem_.channels; ++channel) {
-      Mask<Scalar>* of_channel = channel_lanes_ + channel * (rows_.period / lanes);
-      for (int64_t k = 0; k < rows_.period; ++k) {
-        of_channel[k / lanes][k % lanes] = k % problem_.channels == channel ? -1 : 0;
-      }
-    }
-  }
-
-  Scalar* phases_of(int64_t t) const {
-    return few(problem_) ? phases_ + t % lanes * rows_.period : phases_;
-  }
-  void clear_phases(int64_t t) const { std::fill_n(phases_of(t), rows_.period, Scalar{0}); }
+  void clear_phases() const { std::fill_n(phases_, rows_.period, Scalar{0}); }
 
   // out[p * stride + t] = share * the sum of frame t's phases that belong to part p of the
-  // channels: one frame after the other, or a tile of frames at its last one.
-  void add_up_phases(int64_t t, int64_t last, int64_t parts, Scalar share, Scalar* out,
-                     int64_t stride) const {
+  // channels.
+  void add_up_phases(int64_t t, int64_t parts, Scalar share, Scalar* out, int64_t stride) const {
     const int64_t width = parts > 0 ? problem_.channels / parts : 0;
-    if (!few(problem_)) {
-      for (int64_t part = 0; part < parts; ++part) {
-        Scalar sum{};
-        for (int64_t c = 0; c < width; ++c) sum += rows_.of_channel(phases_, part * width + c);
-        out[part * stride + t] = sum * share;
-      }
-      return;
-    }
-    if ((t + 1) % lanes != 0 && t + 1 != last) return;
-    for (int64_t rest = t + 1; rest % lanes != 0; ++rest) clear_phases(rest);
     for (int64_t part = 0; part < parts; ++part) {
-      store(out + part * stride + t / lanes * lanes,
-            rows_.of_channels(phases_, part * width, (part + 1) * width) * share);
+      Scalar sum{};
+      for (int64_t c = 0; c < width; ++c) sum += rows_.of_channel(phases_, part * width + c);
+      out[part * stride + t] = sum * share;
     }
   }
 
@@ -265,9 +234,7 @@ class InterleavedPasses {
 
   const Problem& problem_;
   bool stream_;
-  bool tables_written_ = false;
   InterleavedRows<Element> rows_{};
-  Mask<Scalar>* channel_lanes_;
   Mask<Scalar>* real_lanes_;
   Scalar *mean_columns_, *block_mean_columns_, *product_columns_, *block_product_columns_;
   Scalar *joint_gains_, *joint_mean_gradients_;

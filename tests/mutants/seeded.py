@@ -11,6 +11,7 @@ PLANAR, POOL, PASSES, FLAT = (
     f"csrc/cpu/planar{part}.h" for part in ("", "_pool", "_passes", "_flat")
 )
 INTERLEAVED, INTERLEAVED_PASSES = "csrc/cpu/interleaved.h", "csrc/cpu/interleaved_passes.h"
+FEW_CHANNELS = "csrc/cpu/few_channels_passes.h"
 VECTORS, VECTOR_PASSES = (f"csrc/cpu/interleaved_vector{part}.h" for part in ("s", "_passes"))
 WORKER = "csrc/cpu/worker.h"
 PRODUCTS, MATH, SIMD = (f"csrc/cpu/{name}.h" for name in ("products", "vector_math", "simd"))
@@ -86,8 +87,17 @@ KERNELS = [
            "add(block_product_columns_, product_columns_);", ""),
     Mutant("channels_last_mask_by_channel", INTERLEAVED_PASSES,
            "i / problem_.channels", "i % problem_.joints"),
-    Mutant("few_channels_mixed_up", INTERLEAVED_PASSES,
-           "k % problem_.channels == channel", "k % problem_.channels == 0"),
+    Mutant("few_channels_mixed_up", "csrc/cpu/channels.h",
+           "store(planes + i * plane, vectors[i]);",
+           "store(planes + (kChannels - 1 - i) * plane, vectors[i]);"),
+    Mutant("few_channels_rest_left_out", FEW_CHANNELS,
+           "if (p == positions) return;", "return;"),
+    Mutant("few_channels_padding_not_taken", FEW_CHANNELS,
+           "problem_.residual ? problem_.frames : sample.frames.axis.end",
+           "sample.frames.axis.end"),
+    Mutant("few_channels_of_another_sample", FEW_CHANNELS,
+           "if (planes.of == from) return planes.values;",
+           "if (planes.of != nullptr) return planes.values;"),
     Mutant("vectors_last_product_only", VECTORS,
            "sum += load(x + at + c) * load(u + at + c);",
            "sum = load(x + at + c) * load(u + at + c);"),

@@ -19,7 +19,7 @@ struct Shape {
 constexpr int64_t kJoints[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  15, 16,
                                17, 18, 20, 24, 25, 26, 31, 32, 33, 40, 65};
 constexpr int64_t kFrames[] = {1, 2, 7, 8, 9, 16, 17, 63, 64, 65, 130};
-constexpr int64_t kChannels[] = {1, 2, 3, 4, 5, 8, 16, 32};
+constexpr int64_t kChannels[] = {1, 2, 3, 4, 5, 6, 7, 8, 16, 32};
 // Nothing at all along an axis; more samples than the weights' gradients have running sums; rows
 // longer than a writer's buffer; samples large enough to be split among threads. -1 samples are
 // none.
