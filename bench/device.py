@@ -1,15 +1,19 @@
 """The devices that benches can measure on, behind one interface; ``--device`` picks one.
 
 What is special about a GPU stands here, in ``gpu_timing`` and in ``gpu_machine``; whoever measures
-asks the device and need not know which it is.
+asks the device and need not know which it is. ``python -m bench.device FILE`` writes what a GPU is
+as JSON.
 """
 
 from __future__ import annotations
 
 import gc
+import json
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -191,3 +195,16 @@ def input_sets(bytes_of_x: int, l2_bytes: int, memory_bytes: int) -> int:
 
 
 DEVICES: dict[str, Device] = {"cpu": Cpu(), "cuda": Gpu()}
+
+
+def main(arguments: list[str]) -> int:
+    gpu = DEVICES["cuda"]
+    if (missing := gpu.missing(None)) is not None:
+        print(f"cannot run: {missing}")
+        return 1
+    Path(arguments[0]).write_text(json.dumps(gpu.describe(None), indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,17 +1,11 @@
-"""The machine block of a GPU: what a reader must know to compare figures.
-
-``python -m bench.gpu_machine FILE`` writes it as JSON.
-"""
+"""The machine block of a GPU: what a reader must know to compare figures."""
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import subprocess
-import sys
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -72,18 +66,3 @@ def describe(backend: str) -> dict[str, Any]:
         "backend": backend,
         "hidden_width": HIDDEN,
     }
-
-
-def main(arguments: list[str]) -> int:
-    from bench.device import DEVICES
-
-    gpu = DEVICES["cuda"]
-    if (missing := gpu.missing(None)) is not None:
-        print(f"cannot run: {missing}")
-        return 1
-    Path(arguments[0]).write_text(json.dumps(gpu.describe(None), indent=1) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

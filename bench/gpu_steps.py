@@ -55,7 +55,7 @@ def device_backends() -> tuple[str, ...]:
 
 
 def machine(folder: Path) -> Command:
-    words = (sys.executable, "-m", "bench.gpu_machine", str(folder / "machine.json"))
+    words = (sys.executable, "-m", "bench.device", str(folder / "machine.json"))
     return Command(words, "machine.txt", 120)
 
 

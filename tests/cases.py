@@ -128,8 +128,6 @@ def _mask_cases() -> list[Case]:
         Case("masks_long", (3, 16, 300, 25), masks="lengths", hidden=16),
         Case("masks_long_channels_last", (3, 16, 300, 25), masks="all", layout="channels_last"),
         Case("masks_long_channels_last_odd", (3, 6, 300, 25), masks="all", layout="channels_last"),
-        Case("masks_lengths_channels_last_residual", (3, 6, 12, 17), masks="lengths",
-             residual=True, layout="channels_last", upstream="channels_last"),
         Case("masks_single", (1, 1, 1, 1), masks="full"),
         Case("masks_no_frame", (2, 6, 0, 5), masks="all"),
         Case("masks_sliced", (3, 6, 12, 17), masks="all", layout="sliced"),
@@ -145,6 +143,7 @@ def _layout_cases() -> list[Case]:
         Case("last_three_channels", (2, 3, 64, 25), **last),
         *(Case(f"last_channels_{few}", (2, few, 10, 9), **last) for few in (2, 4, 7, 8)),
         Case("last_odd", (3, 5, 7, 17), **last),
+        Case("last_residual_padding", (3, 6, 12, 17), masks="lengths", residual=True, **last),
         Case("last_65", (2, 65, 4, 18), groups=5, **last),
         Case("last_group_per_channel", (2, 9, 4, 18), groups=9, **last),
         Case("last_sigmoid_groups", (2, 32, 9, 20), groups=4, gate="sigmoid", **last),
@@ -177,7 +176,7 @@ _FEW = {
     "narrow_weights", "joints_33", "sigmoid", "frames_65", "masks_joints_residual_number",
     "masks_long_channels_last", "joints_7", "last_hcn", "sum", "masks_all_channels_last_odd",
     "last_65", "masks_lengths", "masks_lengths_residual_sigmoid_groups",
-    "masks_lengths_channels_last_residual",
+    "last_residual_padding",
 }  # fmt: skip
 
 #: One case of each sort, for tests that repeat much work on each.
