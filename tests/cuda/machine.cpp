@@ -9,6 +9,13 @@ Machine& machine() {
   return machine;
 }
 
+int Machine::next_launch(const void* stream) {
+  if (stream != settings.stream) throw Error("a launch on another stream, or without a guard");
+  ++launches;
+  constexpr int kRefused = 701;  // cudaErrorLaunchOutOfResources
+  return settings.refused > 0 && --settings.refused == 0 ? kRefused : 0;
+}
+
 void Machine::run(const Launch& launch, void (*body)(void*), void* context) {
   launch_ = launch;
   body_ = body;
