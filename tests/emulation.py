@@ -132,7 +132,8 @@ def install() -> ctypes.CDLL:
         backends.ops.register,
     )  # fmt: skip
     backends.BACKENDS = _Backends(backends.BACKENDS, backend)
-    library.emulated_bytes.restype = library.emulated_launches.restype = ctypes.c_uint64
+    for name in ("bytes", "launches", "overlaps"):
+        getattr(library, f"emulated_{name}").restype = ctypes.c_uint64
     adjust(library)
     return library
 

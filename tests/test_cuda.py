@@ -130,6 +130,21 @@ def test_what_fits_a_cluster_is_read_once(
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("op", ["csta", "pool"])
+def test_pooling_starts_while_chunks_land(op: str, adjust: Callable[..., None]) -> None:
+    """Each block has four, which land one by one: after each but the last it has pooled."""
+    adjust()
+    inputs = make(Case("overlap", (2, 64, 64, 25), op=op, hidden=16), torch.float32)
+    library = emulation.install()
+    before = library.emulated_overlaps()
+    with torch.no_grad():
+        inputs.call("cuda-emulated")
+    blocks = 2 * library.emulated_cluster()
+    chunks = 64 // library.emulated_cluster() // 2  # of two planes
+    assert library.emulated_overlaps() - before == blocks * (chunks - 1)
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize("plan", [{}, {"shared_bytes": 50_000, "clusters": False}])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_couple_reads_once_what_fits_nowhere(

@@ -16,6 +16,8 @@ from emulation import FOLDER, ROOT, build
 
 from csta_fast import cuda_backend
 
+pytestmark = pytest.mark.quick
+
 #: None of them waits for a device, allocates, or may not be called while a graph is captured.
 _ASKED = {
     "cudaDeviceGetAttribute", "cudaFuncGetAttributes", "cudaFuncSetAttribute", "cudaGetDevice",

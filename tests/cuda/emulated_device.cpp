@@ -41,6 +41,7 @@ void emulate(int order, int landing, unsigned seed, bool bulk_copies, bool clust
 }
 
 uint64_t emulated_launches() { return emulator::launches(); }
+uint64_t emulated_overlaps() { return emulator::overlaps(); }
 // Blocks of a cluster in the last launch.
 unsigned emulated_cluster() { return emulator::last_launch().cluster; }
 uint64_t emulated_bytes() { return emulator::copied_bytes(); }

@@ -16,6 +16,7 @@ bool same(const Place& one, const Place& other) {
 Settings& settings() { return machine().settings; }
 const Launch& last_launch() { return machine().launch(); }
 uint64_t launches() { return machine().launches; }
+uint64_t overlaps() { return machine().overlaps; }
 int next_launch(const void* stream) { return machine().next_launch(stream); }
 uint64_t copied_bytes() { return machine().copied_bytes; }
 void run(const Launch& launch, void (*body)(void*), void* context) {

@@ -40,6 +40,9 @@ struct Launch {
 
 const Launch& last_launch();
 uint64_t launches();
+// Block barriers passed between the first and the last landing of a block's copies: work that did
+// not wait for all of them.
+uint64_t overlaps();
 // The error of a launch that is about to be: not 0 where the settings refuse it.
 int next_launch(const void* stream);
 // Bytes that copies have brought to shared memory, in all launches.

@@ -79,7 +79,9 @@ struct Free {
 struct Block {
   std::unique_ptr<unsigned char[], Free> memory;  // shared, with its guard
   unsigned index = 0, live = 0, waiting = 0, generation = 0;
-  Place place;  // of the block barrier that is waited at
+  unsigned flights = 0;  // copies that have not landed
+  bool landed = false;   // whether one has
+  Place place;           // of the block barrier that is waited at
   char tags[2];
   std::vector<Warp> warps;
 };
@@ -89,6 +91,7 @@ class Machine {
   Settings settings;
   uint64_t copied_bytes = 0;  // by copies that land by themselves
   uint64_t launches = 0;
+  uint64_t overlaps = 0;  // see emulator.h
 
   int next_launch(const void* stream);
   void run(const Launch& launch, void (*body)(void*), void* context);
