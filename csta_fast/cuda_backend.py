@@ -79,7 +79,8 @@ def _ask_runtime(index: int) -> str | None:
         return None
     ask = ctypes.CDLL(str(LIBRARY)).csta_fast_cuda_failure
     ask.argtypes, ask.restype = [ctypes.c_int], ctypes.c_char_p
-    reason = ask(index)
+    with torch.cuda.device(index):  # PyTorch's guard leaves no context on any other device
+        reason = ask(index)
     return None if reason is None else str(reason.decode())
 
 

@@ -8,8 +8,10 @@ the change. Registers depend on the compiler, so they are compared under the sam
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import re
 import runpy
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+
+import instructions
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMITTED = ROOT / "tests" / "cuda" / "budget.md"
@@ -75,16 +79,36 @@ def nvcc_release(nvcc: Any) -> str:
 
 def compile_kernels(file: str, target: str) -> dict[str, Use]:
     """Compile ``csrc/cuda/{file}.cu`` for a target as setup.py does; what each kernel takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = _compile(file, target, "-Xptxas", "-v", "-o", f"{folder}/kernel.o")
+    return dict(_uses(done.stderr))
+
+
+def _compile(file: str, target: str, *options: str) -> subprocess.CompletedProcess[str]:
     compiler = toolchain.find_compiler()
     nvcc = toolchain.find_nvcc(compiler)
     command = toolchain.to_compile(f"csrc/cuda/{file}.cu", compiler, nvcc)
     command = [word for word in command if not word.startswith("-gencode")]
-    command += [f"-arch=sm_{target}", "-Xptxas", "-v", "-o"]
+    return subprocess.run(
+        [*command, f"-arch=sm_{target}", *options],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+
+def find_disassembler() -> str | None:
+    """nvdisasm, on PATH or Triton's; nvcc has none of its own."""
+    found = importlib.util.find_spec("triton")
+    folders = found.submodule_search_locations if found else None
+    own = [Path(folder, "backends", "nvidia", "bin", "nvdisasm") for folder in folders or ()]
+    return shutil.which("nvdisasm") or next((str(path) for path in own if path.exists()), None)
+
+
+def machine_code(file: str, target: str, disassembler: str) -> str:
+    """What a disassembler makes of ``csrc/cuda/{file}.cu`` compiled for a target."""
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [*command, f"{folder}/kernel.o"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-    return dict(_uses(done.stderr))
+        _compile(file, target, "-cubin", "-o", f"{folder}/kernel.cubin")
+        command = [disassembler, "-c", f"{folder}/kernel.cubin"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def _uses(report: str) -> Iterator[tuple[str, Use]]:
@@ -98,6 +122,17 @@ def _uses(report: str) -> Iterator[tuple[str, Use]]:
                             r"(\d+) bytes spill")
         ]  # fmt: skip
         yield name.replace("csta::cuda::", ""), Use(*(sum(map(int, found)) for found in numbers))
+
+
+_INSTRUCTIONS = """\
+Instructions for an element of whole planes in the inner loops, on 9.0. What stands around them is
+shared by the channels of a chunk and not counted."""
+
+
+def instructions_table(disassembler: str) -> str:
+    """Markdown: instructions of the inner loops for an element."""
+    printed = {file: machine_code(file, "90", disassembler) for file in ("forward", "backward")}
+    return f"{_INSTRUCTIONS}\n\n{instructions.table(printed)}"
 
 
 def registers_table(uses: dict[str, dict[str, Use]], release: str) -> str:
@@ -169,7 +204,10 @@ def _plan(
 
 def main() -> None:
     """Renew the committed file."""
-    plans = plans_tables()
+    disassembler = find_disassembler()
+    if disassembler is None:
+        raise SystemExit("there is no nvdisasm; pip install triton has one")
+    plans, counted = plans_tables(), instructions_table(disassembler)
     jobs = [(file, target) for file in FILES for target in TARGETS]
     with ThreadPoolExecutor(2) as pool:
         compiled = list(pool.map(lambda job: compile_kernels(*job), jobs))
@@ -183,7 +221,8 @@ def main() -> None:
     COMMITTED.write_text(
         "# What the CUDA kernels take of a GPU\n\nWritten by `python tests/budget.py`; the tests "
         "compare.\n\n"
-        f"## Compiled\n\n{registers_table(uses, release)}\n\n## Planned\n\n{plans}\n"
+        f"## Compiled\n\n{registers_table(uses, release)}\n\n{counted}\n\n"
+        f"## Planned\n\n{plans}\n"
     )
 
 

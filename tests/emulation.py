@@ -132,7 +132,8 @@ def install() -> ctypes.CDLL:
         backends.ops.register,
     )  # fmt: skip
     backends.BACKENDS = _Backends(backends.BACKENDS, backend)
-    library.emulated_bytes.restype = ctypes.c_uint64
+    for name in ("bytes", "launches", "overlaps"):
+        getattr(library, f"emulated_{name}").restype = ctypes.c_uint64
     adjust(library)
     return library
 
@@ -145,9 +146,14 @@ def adjust(
     library: ctypes.CDLL, *, order: str = "forward", landing: str = "late", seed: int = 1,
     bulk_copies: bool = True, clusters: bool = True, shared_bytes: int = 232_448,
     chunk_bytes: int = 16_384, threads: int = 64, most_blocks: int = 8,
+    host_sees_values: bool = True, refused: int = 0,
 ) -> None:  # fmt: skip
-    """Say how the kernels run from now on: the threads' order, the device, the plan's sizes."""
+    """Say how the kernels run from now on: the threads' order, the device, the plan's sizes.
+
+    ``refused``: the one of all launches to come that fails, from 1.
+    """
     library.emulate(
         ORDERS[order], LANDINGS[landing], seed, bulk_copies, clusters,
         ctypes.c_int64(shared_bytes), ctypes.c_int64(chunk_bytes), threads, most_blocks,
+        host_sees_values, refused,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,9 +14,10 @@ from backends import EMULATED
 from cases import FEW_CASES, Case, named
 from contract import Tensors, check, run
 from inputs import make
+from test_extremes import addresses, check_reading_far_away
 from test_on_gpu import CLUSTERS
 
-from csta_fast import CSTA, cuda_backend, functional
+from csta_fast import CSTA, cuda_backend, functional, reference
 
 #: Plans that the small cases do not come to by themselves.
 PLANS: dict[str, dict[str, Any]] = {
@@ -46,6 +48,12 @@ _PACKED = [
     Case("packed_last_groups", (2, 24, 5, 7), layout="channels_last", upstream="channels_last",
          groups=2),
     Case("packed_couple", (2, 24, 8, 25), op="couple"),
+    Case("packed_masks", (4, 24, 8, 25), masks="all"),
+    Case("packed_masks_groups", (4, 20, 8, 17), masks="all", groups=2, residual=True),
+    Case("packed_masks_alone", (4, 6, 9, 25), masks="all_shared"),
+    Case("packed_masks_couple", (4, 24, 8, 25), op="couple", masks="joints"),
+    Case("packed_last_masks", (4, 24, 5, 7), layout="channels_last", upstream="channels_last",
+         masks="all", residual=True),
 ]  # fmt: skip
 
 
@@ -122,6 +130,21 @@ def test_what_fits_a_cluster_is_read_once(
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("op", ["csta", "pool"])
+def test_pooling_starts_while_chunks_land(op: str, adjust: Callable[..., None]) -> None:
+    """Each block has four, which land one by one: after each but the last it has pooled."""
+    adjust()
+    inputs = make(Case("overlap", (2, 64, 64, 25), op=op, hidden=16), torch.float32)
+    library = emulation.install()
+    before = library.emulated_overlaps()
+    with torch.no_grad():
+        inputs.call("cuda-emulated")
+    blocks = 2 * library.emulated_cluster()
+    chunks = 64 // library.emulated_cluster() // 2  # of two planes
+    assert library.emulated_overlaps() - before == blocks * (chunks - 1)
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize("plan", [{}, {"shared_bytes": 50_000, "clusters": False}])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_couple_reads_once_what_fits_nowhere(
@@ -172,6 +195,91 @@ def test_padding_is_not_read(adjust: Callable[..., None]) -> None:
     layer = CSTA(64, hidden=16, backend="cuda-emulated")
     with torch.no_grad():
         assert _bytes_of(lambda: layer(x, lengths=lengths)) == 4 * x[0].numel() * 48 // 64
+
+
+@pytest.mark.parametrize(("op", "launches"), [("csta", 4), ("couple", 2), ("pool", 2)])
+def test_one_launch_each_way(op: str, launches: int, adjust: Callable[..., None]) -> None:
+    """And two small ones for the gradients of the weights, a product and the sum of its runs."""
+    adjust()
+    library = emulation.install()
+    before = library.emulated_launches()
+    run(make(Case("launches", (3, 6, 9, 17), op=op), torch.float32), "cuda-emulated")
+    assert library.emulated_launches() - before == launches
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("which", [1, 2, 3, 4])
+def test_a_launch_that_fails_is_an_error(which: int, adjust: Callable[..., None]) -> None:
+    inputs = make(Case("refused", (3, 6, 9, 17)), torch.float32)
+    adjust(refused=which)
+    with pytest.raises(RuntimeError, match="csta_fast: CUDA: an emulated launch failed"):
+        run(inputs, "cuda-emulated")
+    run(inputs.requires_grad(), "cuda-emulated")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("op", ["csta", "couple", "pool"])
+def test_lengths_out_of_range_count_as_none_or_all(op: str, adjust: Callable[..., None]) -> None:
+    """On a GPU nobody looks at them before."""
+    adjust(host_sees_values=False)
+    inputs = make(Case("lengths", (4, 6, 9, 17), op=op), torch.float32)
+    found, wanted = (
+        run(replace(inputs.requires_grad(), masks={**inputs.masks, "lengths": torch.tensor(each)}),
+            "cuda-emulated")
+        for each in ([-3, 2**40, 5, -(2**40)], [0, 9, 5, 0])
+    )  # fmt: skip
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert [name for name, each in ours.items() if not each.equal(theirs[name])] == []
+
+
+#: More than 2^31 elements in chunks of 64 Ki, so that they are few.
+_FAR = {"chunk_bytes": 2**17, "shared_bytes": 2**22}
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_reading_at_offsets_of_more_than_32_bits(
+    layout: torch.memory_format, adjust: Callable[..., None]
+) -> None:
+    adjust(**_FAR)
+    check_reading_far_away((9, 2, 8192, 16384), layout, "cuda-emulated", "csta_fast_emulated")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_writing_at_offsets_of_more_than_32_bits(
+    layout: torch.memory_format, adjust: Callable[..., None]
+) -> None:
+    adjust(**_FAR)
+    shape = (9, 2, 8192, 16384)
+    x = addresses(shape, layout)
+    x[-1, :, :3] = torch.randn(2, 3, 16384)
+    lengths = torch.tensor([0] * 8 + [3])
+    logits = torch.randn(9, 1, 8192), torch.randn(9, 1, 16384)
+    y = functional.couple(x, *logits, lengths=lengths, backend="cuda-emulated")
+    last, _ = reference.couple(x[-1:, :, :3], logits[0][-1:, :, :3], logits[1][-1:])
+    torch.testing.assert_close(y[-1:, :, :3], last)
+    means = torch.randn(9, 2, 8192).bfloat16(), torch.randn(9, 2, 16384).bfloat16()
+    spread = torch.ops.csta_fast_emulated.pool_backward(
+        *means, lengths, None, None, layout == torch.channels_last
+    )
+    wanted = means[0][-1, :, :3, None].float() / 16384 + means[1][-1, :, None].float() / 3
+    torch.testing.assert_close(spread[-1, :, :3], wanted.bfloat16())
+
+
+def test_what_is_too_large_is_refused(adjust: Callable[..., None]) -> None:
+    """An exported program is not asked before; a position that fits nowhere stands for 2^30."""
+    adjust(shared_bytes=2_000)
+    x = torch.zeros(2, 4096, 3, 5).contiguous(memory_format=torch.channels_last)
+    wanted = (
+        r"x: wanted T V and C \(T \+ V\), .*, got \(N, C, T, V\) = \(2, 4096, 3, 5\); "
+        "backend='reference' takes every size, in an exported program if"
+    )
+    with pytest.raises(RuntimeError, match=wanted):
+        functional.pool(x, backend="cuda-emulated")
+    huge = torch.zeros(1).expand(1, 1, 2**16, 2**15)
+    logits = torch.zeros(1, 1, 2**16), torch.zeros(1, 1, 2**15)
+    with pytest.raises(RuntimeError, match=r"got \(N, C, T, V\) = \(1, 1, 65536, 32768\)"):
+        functional.couple(huge, *logits, backend="cuda-emulated")
 
 
 def test_a_device_that_the_library_cannot_run_on_is_refused(

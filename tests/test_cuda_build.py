@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import budget
+import instructions
 import pytest
 import torch
 from budget import ROOT
@@ -76,6 +77,37 @@ def test_what_kernels_take(target: str, file: str) -> None:
         pytest.skip(f"within limits; what is committed was compiled by nvcc {release}")
     found = {name: str(use) for name, use in uses.items()}
     assert found == {name: committed[target].get(name) for name in uses}, _RENEW
+
+
+@pytest.mark.slow
+def test_instructions_of_the_inner_loops() -> None:
+    """As many for an element as are committed; and none adds to memory in any order."""
+    nvcc, disassembler = _nvcc(), budget.find_disassembler()
+    if disassembler is None:
+        pytest.skip("there is no nvdisasm")
+    for file in budget.FILES:
+        assert instructions.atomics(budget.machine_code(file, "90", disassembler)) == set()
+    if budget.nvcc_release(nvcc) != _committed_registers()[0]:
+        pytest.skip("no instruction is atomic; what is committed is of another nvcc")
+    assert budget.instructions_table(disassembler) in budget.COMMITTED.read_text(), _RENEW
+
+
+def test_loops_are_counted() -> None:
+    """An outer loop is none of them, nor what a branch leaps over without coming back."""
+    lines = """
+.L_x_0:
+        /*0010*/                   LDS R1, [R0] ;
+.L_x_1:
+        /*0020*/              @!P0 BRA `(.L_x_2) ;
+        /*0030*/                   LDS.U16 R2, [R0+0x10] ;
+.L_x_2:
+        /*0040*/               @P0 BRA `(.L_x_1) ;
+        /*0050*/               @P1 RED.E.ADD.F32 desc[UR4][R2.64], R3 ;
+        /*0060*/              @!P2 BRA `(.L_x_0) ;
+"""
+    assert instructions.inner_loops(lines.splitlines()) == [(3, {"BRA": 2, "LDS.U16": 1})]
+    printed = f'\t.section\t.text._Z6kernelIfE,"ax"{lines}'
+    assert instructions.atomics(printed) == {"RED.E.ADD.F32"}
 
 
 def test_committed_kernels_exist() -> None:

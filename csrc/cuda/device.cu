@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "device.h"
-#include "limits.h"
+#include "launch.h"
 
 namespace csta::cuda {
 
@@ -49,10 +49,18 @@ int attribute(cudaDeviceAttr which, int index) {
 
 __global__ void probe() {}
 
+// Whether the kernels were compiled with clusters in them. Not so where the driver has made them of
+// PTX for compute capability 8.x: that runs on newer devices, as a block of its own each.
+bool know_clusters() {
+  cudaFuncAttributes attributes{};
+  check(cudaFuncGetAttributes(&attributes, probe));
+  return attributes.ptxVersion >= 90;
+}
+
 // Eight blocks, which every whole device with clusters places; fewer on too small a part of one.
 // Where there is no answer, a launch will have it.
 int most_cluster(int index) {
-  if (attribute(cudaDevAttrClusterLaunch, index) == 0) return 1;
+  if (attribute(cudaDevAttrClusterLaunch, index) == 0 || !know_clusters()) return 1;
   check(allow_shared_memory(reinterpret_cast<const void*>(probe)));
   int size = 8;
   for (; size > 1; size /= 2) {
@@ -74,6 +82,12 @@ int most_cluster(int index) {
   return size;
 }
 
+cudaError_t set_device(int index) {
+  int current = -1;
+  const cudaError_t error = cudaGetDevice(&current);
+  return error == cudaSuccess && current != index ? cudaSetDevice(index) : error;
+}
+
 Device ask(int index) {
   return {attribute(cudaDevAttrMultiProcessorCount, index), most_cluster(index),
           attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
@@ -90,25 +104,21 @@ const Device& describe_device(int index) {
   return found != devices.end() ? found->second : devices.emplace(index, ask(index)).first->second;
 }
 
-void make_current(int index) {
-  int current = -1;
-  check(cudaGetDevice(&current));
-  if (current != index) check(cudaSetDevice(index));
-}
+void make_current(int index) { check(set_device(index)); }
+
+bool host_sees_values() { return false; }
 
 const char* error_text(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
 }  // namespace csta::cuda
 
-// Why no kernel of this library runs on a device, or null: its driver may be older than the
-// runtime that is part of the library, or the library was compiled for other devices.
+// Why no kernel of this library runs on a device that PyTorch has made the current one, or null:
+// its driver may be older than the runtime that is part of the library, or the library was compiled
+// for other devices.
 extern "C" __attribute__((visibility("default"))) const char* csta_fast_cuda_failure(int index) {
-  int before = 0;
-  cudaError_t error = cudaGetDevice(&before);
-  if (error == cudaSuccess && before != index) error = cudaSetDevice(index);
+  cudaError_t error = csta::cuda::set_device(index);
   cudaFuncAttributes attributes{};
   if (error == cudaSuccess) error = cudaFuncGetAttributes(&attributes, csta::cuda::probe);
-  if (before != index) cudaSetDevice(before);
   if (error == cudaSuccess) return nullptr;
   cudaGetLastError();
   return cudaGetErrorString(error);

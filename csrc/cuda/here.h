@@ -42,7 +42,7 @@ class Here {
   }
   Problem problem(const Tensor& x, int64_t groups, const Masks& masks) const {
     Problem problem = problem_of(x, groups);
-    masks.apply(problem, on_cpu());
+    masks.apply(problem, host_sees_values());
     return problem;
   }
   Tensor like(const Tensor& x, const Problem& problem) const {
@@ -56,9 +56,7 @@ class Here {
   Job job(Task task, const Problem& problem, const Head* frame_head, const Head* joint_head) const {
     std::optional<Job> job =
         Job::make(task, problem, frame_head, joint_head, describe_device(place_.index));
-    require(job.has_value(),
-            "x: wanted planes and rows that fit the CUDA kernels' 32-bit positions "
-            "and shared memory; backend 'triton' or 'reference' takes others");
+    if (!job) refuse(problem);
     return *job;
   }
   void run(Job job, const Tensors& tensors) const {
@@ -70,7 +68,19 @@ class Here {
   }
 
  private:
-  bool on_cpu() const { return place_.type == aoti_torch_device_type_cpu(); }  // emulated
+  // Calls are refused for their size before they come here, except in an exported program.
+  [[noreturn]] static void refuse(const Problem& problem) {
+    std::string sizes;
+    for (int64_t size : {problem.samples, problem.channels, problem.frames, problem.joints}) {
+      sizes += (sizes.empty() ? "" : ", ") + std::to_string(size);
+    }
+    throw std::runtime_error(
+        "csta_fast: x: wanted T V and C (T + V), also with G or H for C, of at most 2^30, and "
+        "channels that fit in shared memory, got (N, C, T, V) = (" +
+        sizes +
+        "); "
+        "backend='reference' takes every size, in an exported program if it was exported with it");
+  }
 
   Place place_;
   OnDevice on_device_;

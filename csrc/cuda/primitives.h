@@ -14,7 +14,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "limits.h"
+#include "launch.h"
 
 #define CSTA_KERNEL static __global__ void
 #define CSTA_DEVICE __device__ __forceinline__
@@ -123,11 +123,11 @@ CSTA_DEVICE void arrive(CopyBarrier* barrier) {
                    shared_address(barrier))
                : "memory");
 }
-CSTA_DEVICE void arrive_expecting(CopyBarrier* barrier, int bytes) {
+// So many bytes more must land before the phase is complete.
+CSTA_DEVICE void expect(CopyBarrier* barrier, int bytes) {
 #if CSTA_HOPPER
   asm volatile(
-      "{\n .reg .b64 state;\n mbarrier.arrive.expect_tx.shared.b64 state, [%0], %1;\n}" ::"r"(
-          shared_address(barrier)),
+      "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)),
       "r"(bytes)
       : "memory");
 #endif
@@ -154,7 +154,7 @@ CSTA_DEVICE void wait(CopyBarrier* barrier, int parity) {
   } while (complete == 0);
 }
 
-// Addresses and bytes are multiples of 16. The bytes are counted in at the barrier.
+// Addresses and bytes are multiples of 16. The barrier expects the bytes, and they are counted in.
 CSTA_DEVICE void copy_in_bulk(void* to, const void* from, int bytes, CopyBarrier* barrier) {
 #if CSTA_HOPPER
   asm volatile(
@@ -181,28 +181,6 @@ CSTA_DEVICE float widen_half(uint16_t bits) { return __half2float(__ushort_as_ha
 CSTA_DEVICE uint16_t narrow_half(float number) { return __half_as_ushort(__float2half_rn(number)); }
 CSTA_DEVICE uint16_t narrow_bfloat16(float number) {
   return __bfloat16_as_ushort(__float2bfloat16_rn(number));
-}
-
-// Lets a kernel have as much shared memory as a block of the current device may; see device.cu.
-cudaError_t allow_shared_memory(const void* kernel);
-
-// Launches kernel(call) on a stream of the current device. 0, or the error's number.
-template <class Call>
-int launch(void (*kernel)(Call), const LaunchShape& shape, const Call& call, void* stream) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(shape.blocks));
-  config.blockDim = dim3(static_cast<unsigned>(shape.threads));
-  config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
-  config.stream = static_cast<cudaStream_t>(stream);
-  config.attrs = &attribute;
-  config.numAttrs = shape.cluster > 1 ? 1 : 0;
-  cudaError_t error = allow_shared_memory(reinterpret_cast<const void*>(kernel));
-  if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, call);
-  if (error != cudaSuccess) cudaGetLastError();  // told here, and by no later launch
-  return error;
 }
 
 }  // namespace csta::cuda

@@ -39,7 +39,6 @@ class Reweight {
         real_(real),
         coupling_(coupling),
         spreads_(spreads),
-        all_real_(real.everything()),
         frame_shares_(frames),
         joint_shares_(joints) {}
 
@@ -52,7 +51,7 @@ class Reweight {
     if (call_.channels_last) {
       walk<true>(chunk, from, to, aligned ? head : INT32_MAX);
     } else if (aligned && chunk.channels() > 1 && positions % kCount == 0 && joints >= kCount &&
-               all_real_ && of_one_group(chunk.channel_begin, chunk.channel_end - 1)) {
+               of_one_group(chunk.channel_begin, chunk.channel_end - 1)) {
       walk_planes(chunk, from, to, head);
     } else {
       walk<false>(chunk, from, to, aligned ? head : INT32_MAX);
@@ -62,6 +61,7 @@ class Reweight {
  private:
   using Elements = Pack<Element>;
   static constexpr int kCount = Elements::kCount;
+  static constexpr unsigned kAll = (1u << kCount) - 1;
 
   CSTA_DEVICE bool of_one_group(int first, int last) const {
     return call_.groups == 1 || call_.by_width.quotient(first) == call_.by_width.quotient(last);
@@ -91,39 +91,36 @@ class Reweight {
   }
 
   // Whole planes of one group, which lie alike: a thread takes the same positions of several
-  // channels, where the gain is the same.
+  // channels, where the gain is the same, and so is what is real.
   CSTA_DEVICE void walk_planes(const Chunk& chunk, const Element* from, Element* to,
                                int head) const {
     const int plane = chunk.positions(), channels = chunk.channels();
-    const int real_end = real_.frame_end * call_.axes[kJoints].length;
     head = smaller(head, plane);
     const int packs = (plane - head) / kCount, rest = plane - packs * kCount;
     const int ways = larger(1, threads() / larger(packs, 1));
     for (int i = thread(); i < packs * ways; i += threads()) {
       const int way = ways == 1 ? 0 : i / packs, p = head + (i - way * packs) * kCount;
-      if (p + kCount > real_end) {
-        for (int c = way; c < channels; c += ways) {
-          const int element = c * plane + p;
-          if (p >= real_end) {
-            write(to + element, padding(read(from + element)));
-          } else {
-            one_by_one(chunk, from, to, element);
-          }
-        }
-        continue;
-      }
       const Position at(call_, chunk, p);
+      const unsigned real = reals(at);
       Scalar gains[kCount];
       find_gains(at, gains);
       Shares shares = shares_of(chunk.channel_begin + way, at);
       const Element* in = from + way * plane + p;
       Element* out = to + way * plane + p;
-      for (int c = way; c < channels; c += ways) {
-        write(out, weighed(at, gains, shares, read(in)));
-        in += ways * plane;
-        out += ways * plane;
-        if (spreads_) shares.frames += ways * frame_shares_.row_stride;
-        if (spreads_) shares.joints += ways * joint_shares_.row_stride;
+      const auto weigh = [&](auto selects) {
+        for (int c = way; c < channels; c += ways) {
+          write(out, weighed<decltype(selects)::value>(at, real, gains, shares, read(in)));
+          in += ways * plane;
+          out += ways * plane;
+          if (spreads_) shares.frames += ways * frame_shares_.row_stride;
+          if (spreads_) shares.joints += ways * joint_shares_.row_stride;
+        }
+      };
+      // Under masks nearly every warp has packs of both kinds: it goes one way with all of them.
+      if (real == kAll && real_.everything()) {
+        weigh(std::false_type{});
+      } else {
+        weigh(std::true_type{});
       }
     }
     for (int i = thread(); i < rest * channels; i += threads()) {
@@ -149,11 +146,9 @@ class Reweight {
   // Consecutive channels at one position, of one group. False, and nothing done, where they are
   // not that.
   CSTA_DEVICE bool one_position(const Position& at, const Element* from, Element* to) const {
-    const bool real = at.t < real_.frame_end;
     if (at.c + kCount > call_.channels || !of_one_group(at.c, at.c + kCount - 1)) return false;
-    if (real && !all_real_) return false;
     const Elements in = read(from);
-    if (!real) {
+    if (!is_real(at)) {
       write(to, padding(in));
       return true;
     }
@@ -173,17 +168,39 @@ class Reweight {
   // Consecutive positions of one channel, likewise.
   CSTA_DEVICE bool one_channel(const Position& at, const Element* from, Element* to) const {
     const int joints = call_.axes[kJoints].length, p = at.t * joints + at.v;
-    const int real_end = real_.frame_end * joints;
     if (p + kCount > call_.axes[kFrames].length * joints || joints < kCount) return false;
-    if (p >= real_end) {
-      write(to, padding(read(from)));
+    const unsigned real = reals(at);
+    const Elements in = read(from);
+    if (real == 0) {
+      write(to, padding(in));
       return true;
     }
-    if (p + kCount > real_end || !all_real_) return false;
     Scalar gains[kCount];
     find_gains(at, gains);
-    write(to, weighed(at, gains, shares_of(at.c, at), read(from)));
+    write(to, weighed<true>(at, real, gains, shares_of(at.c, at), in));
     return true;
+  }
+
+  CSTA_DEVICE bool is_real(const Position& at) const {
+    return real_.frame(at.t) && real_.joint(at.v);
+  }
+  // Which of consecutive positions are real, of one frame or two: a bit for each.
+  CSTA_DEVICE unsigned reals(const Position& at) const {
+    const int joints = call_.axes[kJoints].length;
+    if (real_.everything()) {
+      const int left = real_.frame_end * joints - (at.t * joints + at.v);
+      return left >= kCount ? kAll : left > 0 ? (1u << left) - 1 : 0;
+    }
+    const bool this_frame = real_.frame(at.t);
+    const bool next_frame = at.v + kCount > joints && real_.frame(at.t + 1);
+    unsigned bits = 0;
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      const bool first = at.v + k < joints;
+      if ((first ? this_frame : next_frame) && real_.joint(at.v + k - (first ? 0 : joints)))
+        bits |= 1u << k;
+    }
+    return bits;
   }
 
   // What a channel of the group is multiplied by at consecutive positions, of one frame or two.
@@ -203,8 +220,11 @@ class Reweight {
     if (!spreads_) return {nullptr, nullptr};
     return {&frame_shares_.at(c, at.t), &joint_shares_.at(c, at.v)};
   }
-  CSTA_DEVICE Elements weighed(const Position& at, const Scalar (&gains)[kCount],
+  // A pack of the result; kSelects: not all of it need be real.
+  template <bool kSelects>
+  CSTA_DEVICE Elements weighed(const Position& at, unsigned real, const Scalar (&gains)[kCount],
                                const Shares& shares, const Elements& in) const {
+    if (kSelects && real == 0) return padding(in);
     const int joints = call_.axes[kJoints].length, left = joints - at.v;
     const Scalar here = spreads_ ? shares.frames[0] : 0;
     const Scalar next = spreads_ && left < kCount ? shares.frames[1] : here;
@@ -216,15 +236,18 @@ class Reweight {
       if (spreads_) value += (first ? here : next) + shares.joints[first ? k : k - joints];
       out.elements[k] = narrow<Element>(value);
     }
+    if (!kSelects || real == kAll) return out;
+    const Elements unweighed = padding(in);
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      if ((real >> k & 1) == 0) out.elements[k] = unweighed.elements[k];
+    }
     return out;
   }
 
   CSTA_DEVICE Scalar rho() const { return call_.residual ? Scalar{1} : Scalar{0}; }
   CSTA_DEVICE Scalar value(Scalar x, const Position& at) const {
-    if (at.t >= real_.frame_end) return call_.residual ? x : Scalar{0};
-    if (!all_real_ && !(real_.frame(at.t) && real_.joint(at.v))) {
-      return call_.residual ? x : Scalar{0};
-    }
+    if (!is_real(at)) return call_.residual ? x : Scalar{0};
     Scalar value =
         x * (rho() + coupling_.frames.at(at.g, at.t) * coupling_.scaled_joints.at(at.g, at.v));
     if (spreads_) value += frame_shares_.at(at.c, at.t) + joint_shares_.at(at.c, at.v);
@@ -234,7 +257,7 @@ class Reweight {
   const Call& call_;
   const Real& real_;
   const Coupling<Scalar>& coupling_;
-  bool spreads_, all_real_;
+  bool spreads_;
   const Table<Scalar>&frame_shares_, &joint_shares_;
 };
 

@@ -41,16 +41,11 @@ class Ring {
       runs = chunk.channels();
     }
     if (copies_in_bulk()) fence_before_bulk_copies();
-    int bytes = 0;
     for (int run = 0; run < runs; ++run) {
       const int begin = run * chunk.channel_stride;
-      bytes += copy(from + begin, to + begin, wanted, barriers_ + slot);
+      copy(from + begin, to + begin, wanted, barriers_ + slot);
     }
-    if (copies_in_bulk() && thread() == 0) {
-      arrive_expecting(barriers_ + slot, bytes);
-    } else {
-      arrive(barriers_ + slot);
-    }
+    arrive(barriers_ + slot);
     if (!copies_in_bulk()) arrive_after_copies(barriers_ + slot);
   }
 
@@ -75,9 +70,8 @@ class Ring {
     return reinterpret_cast<Element*>(memory_ + slot * slot_bytes_ + offset_in_line(from));
   }
 
-  // Copies a run of elements: whole pieces of 16 bytes by themselves, their rests by hand. Returns
-  // the bytes that a barrier is to expect.
-  static CSTA_DEVICE int copy(const Element* from, Element* to, int count, CopyBarrier* barrier) {
+  // Copies a run of elements: whole pieces of 16 bytes by themselves, their rests by hand.
+  static CSTA_DEVICE void copy(const Element* from, Element* to, int count, CopyBarrier* barrier) {
     constexpr int kElements = kCopyBytes / static_cast<int>(sizeof(Element));
     const int misplaced = offset_in_line(from) / static_cast<int>(sizeof(Element));
     const int head = smaller(count, (kElements - misplaced) % kElements);
@@ -86,15 +80,15 @@ class Ring {
     for (int i = head + whole + thread(); i < count; i += 32) {
       if (thread() < 32) to[i] = from[i];
     }
-    const int bytes = whole * static_cast<int>(sizeof(Element));
     if (!copies_in_bulk()) {
       for (int i = head + thread() * kElements; i < head + whole; i += threads() * kElements) {
         copy_16_bytes(to + i, from + i);
       }
-    } else if (thread() == 0 && bytes > 0) {
+    } else if (thread() == 0 && whole > 0) {
+      const int bytes = whole * static_cast<int>(sizeof(Element));
+      expect(barrier, bytes);
       copy_in_bulk(to + head, from + head, bytes, barrier);
     }
-    return bytes;
   }
 
   CopyBarrier* barriers_;

@@ -6,6 +6,8 @@
 namespace {
 
 csta::cuda::Device the_device{2, 8, 232448, 233472};
+bool the_host_sees_values = true;
+char the_stream, no_stream;  // current on the device; where nothing may be launched
 
 }  // namespace
 
@@ -13,6 +15,7 @@ namespace csta::cuda {
 
 const Device& describe_device(int) { return the_device; }
 void make_current(int) {}
+bool host_sees_values() { return the_host_sees_values; }
 const char* error_text(int) { return "an emulated launch failed"; }
 
 }  // namespace csta::cuda
@@ -21,27 +24,40 @@ extern "C" {
 
 // Settings of everything that follows; see emulator.h and plan.h.
 void emulate(int order, int landing, unsigned seed, bool bulk_copies, bool clusters,
-             int64_t shared_bytes, int64_t chunk_bytes, int threads, int most_blocks) {
+             int64_t shared_bytes, int64_t chunk_bytes, int threads, int most_blocks,
+             bool host_sees_values, int refused) {
   emulator::settings() = {static_cast<emulator::Order>(order),
-                          static_cast<emulator::Landing>(landing), seed, bulk_copies,
-                          static_cast<size_t>(shared_bytes)};
+                          static_cast<emulator::Landing>(landing),
+                          seed,
+                          bulk_copies,
+                          static_cast<size_t>(shared_bytes),
+                          &no_stream,
+                          refused};
+  the_host_sees_values = host_sees_values;
   the_device = {2, clusters ? 8 : 1, shared_bytes, shared_bytes + 1024};
   csta::cuda::tuning().chunk_bytes = chunk_bytes;
   csta::cuda::tuning().threads = threads;
   csta::cuda::tuning().most_blocks = most_blocks;
 }
 
+uint64_t emulated_launches() { return emulator::launches(); }
+uint64_t emulated_overlaps() { return emulator::overlaps(); }
 // Blocks of a cluster in the last launch.
 unsigned emulated_cluster() { return emulator::last_launch().cluster; }
 uint64_t emulated_bytes() { return emulator::copied_bytes(); }
 
+// Launches are for the current stream, and under a guard.
 int32_t aoti_torch_create_device_guard(int32_t, GuardHandle* guard) {
-  *guard = nullptr;
+  *guard = &emulator::settings().stream;
+  emulator::settings().stream = &the_stream;
   return 0;
 }
-int32_t aoti_torch_delete_device_guard(GuardHandle) { return 0; }
+int32_t aoti_torch_delete_device_guard(GuardHandle guard) {
+  *static_cast<const void**>(guard) = &no_stream;
+  return 0;
+}
 int32_t aoti_torch_get_current_cuda_stream(int32_t, void** stream) {
-  *stream = nullptr;
+  *stream = &the_stream;
   return 0;
 }
 }

@@ -58,7 +58,7 @@ inline void fence_before_bulk_copies() { emulator::bulk_copy_fence(); }
 inline void arrive(CopyBarrier* barrier, Place place = Place::current()) {
   emulator::barrier_arrive(barrier, place);
 }
-inline void arrive_expecting(CopyBarrier* barrier, int bytes, Place place = Place::current()) {
+inline void expect(CopyBarrier* barrier, int bytes, Place place = Place::current()) {
   emulator::barrier_expect(barrier, static_cast<unsigned>(bytes), place);
 }
 inline void wait(CopyBarrier* barrier, int parity, Place place = Place::current()) {
@@ -98,9 +98,10 @@ inline uint16_t narrow_bfloat16(float number) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// A launch of kernel(call). There is no stream; what goes wrong is the emulator's error.
+// A launch of kernel(call); what goes wrong in it is the emulator's error.
 template <class Call>
-int launch(void (*kernel)(Call), const LaunchShape& shape, const Call& call, void*) {
+int launch(void (*kernel)(Call), const LaunchShape& shape, const Call& call, void* stream) {
+  if (const int error = emulator::next_launch(stream)) return error;
   std::pair<void (*)(Call), const Call*> bound{kernel, &call};
   emulator::run(
       {static_cast<uint64_t>(shape.blocks), static_cast<unsigned>(shape.threads),

@@ -15,6 +15,9 @@ bool same(const Place& one, const Place& other) {
 
 Settings& settings() { return machine().settings; }
 const Launch& last_launch() { return machine().launch(); }
+uint64_t launches() { return machine().launches; }
+uint64_t overlaps() { return machine().overlaps; }
+int next_launch(const void* stream) { return machine().next_launch(stream); }
 uint64_t copied_bytes() { return machine().copied_bytes; }
 void run(const Launch& launch, void (*body)(void*), void* context) {
   machine().run(launch, body, context);
@@ -121,10 +124,10 @@ void barrier_arrive(void* barrier, Place place) {
 void barrier_expect(void* barrier, unsigned bytes, Place place) {
   Machine& the = machine();
   the.at("expecting bytes at a barrier", place);
-  int64_t& expected = the.barrier(barrier).bytes;
-  expected += bytes;
-  if (expected > kMostExpected) the.fail("more bytes than a barrier counts");
-  barrier_arrive(barrier, place);
+  Barrier& state = the.barrier(barrier);
+  state.bytes += bytes;
+  state.awaited += bytes;
+  if (state.bytes > kMostExpected) the.fail("more bytes than a barrier counts");
 }
 
 void barrier_wait(void* barrier, unsigned parity, Place place) {
@@ -150,7 +153,9 @@ void bulk_copy(void* to, const void* from, unsigned bytes, void* barrier, Place 
   }
   if (bytes == 0) the.fail("a bulk copy of nothing");
   the.check_shared(to, bytes);
-  if (!the.barrier(barrier).fenced) the.fail("a copy to a barrier before its fence");
+  Barrier& state = the.barrier(barrier);
+  if (!state.fenced) the.fail("a copy to a barrier before its fence");
+  if ((state.awaited -= bytes) < 0) the.fail("a copy whose bytes its barrier does not expect yet");
   if (!me.fenced) the.fail("a bulk copy that no fence keeps behind what threads did");
   the.take_off({Flight::Kind::bulk, to, from, bytes, barrier, &me});
 }

@@ -26,7 +26,9 @@ struct Settings {
   Landing landing = Landing::late;
   unsigned seed = 1;
   bool bulk_copies = true;  // as from compute capability 9.0 on; else 16 bytes at a time, as on 8.0
-  size_t most_shared = 232448;  // of a block: 9.0's; 101376 on 12.0
+  size_t most_shared = 232448;   // of a block: 9.0's; 101376 on 12.0
+  const void* stream = nullptr;  // the one that launches must be on
+  int refused = 0;               // of the launches that follow: the first one is 1
 };
 Settings& settings();  // of all launches that follow
 
@@ -37,6 +39,12 @@ struct Launch {
 };
 
 const Launch& last_launch();
+uint64_t launches();
+// Block barriers passed between the first and the last landing of a block's copies: work that did
+// not wait for all of them.
+uint64_t overlaps();
+// The error of a launch that is about to be: not 0 where the settings refuse it.
+int next_launch(const void* stream);
 // Bytes that copies have brought to shared memory, in all launches.
 uint64_t copied_bytes();
 

@@ -39,17 +39,20 @@ void waits_for_nobody(Call) {
 void arrives_too_often(Call) {
   if (thread() != 0) return;
   init(barrier(), 1);
-  arrive_expecting(barrier(), 16);
+  expect(barrier(), 16);
+  arrive(barrier());
   arrive(barrier());
 }
-void copy_alone(float* to, const float* from, int bytes) {
+void copy_alone(float* to, const float* from, int bytes, int expected) {
   if (thread() != 0) return;
   init(barrier(), 1);
   fence_barriers();
   fence_before_bulk_copies();
-  arrive_expecting(barrier(), bytes);
+  expect(barrier(), expected);
   copy_in_bulk(to, from, bytes, barrier());
 }
+void copy_alone(float* to, const float* from, int bytes) { copy_alone(to, from, bytes, bytes); }
+void copy_before_expected(Call call) { copy_alone(numbers(), call.x, 32, 16); }
 void misaligned(Call call) { copy_alone(numbers(), call.x + 1, 16); }
 void odd_size(Call call) { copy_alone(numbers(), call.x, 24); }
 void nothing(Call call) { copy_alone(numbers(), call.x, 0); }
@@ -58,9 +61,9 @@ void copy_beyond(Call call) { copy_alone(numbers() + kThreads - 4, call.x, 32); 
 void copy_elsewhere(Call call) { copy_alone(call.y, call.x, 16); }
 void expects_too_much(Call) {
   if (thread() != 0) return;
-  init(barrier(), 2);
-  arrive_expecting(barrier(), 1 << 19);
-  arrive_expecting(barrier(), 1 << 19);
+  init(barrier(), 1);
+  expect(barrier(), 1 << 19);
+  expect(barrier(), 1 << 19);
 }
 // The second wait is for the phase of the first, which is over.
 void stale_parity(Call) {

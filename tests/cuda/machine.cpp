@@ -9,6 +9,13 @@ Machine& machine() {
   return machine;
 }
 
+int Machine::next_launch(const void* stream) {
+  if (stream != settings.stream) throw Error("a launch on another stream, or without a guard");
+  ++launches;
+  constexpr int kRefused = 701;  // cudaErrorLaunchOutOfResources
+  return settings.refused > 0 && --settings.refused == 0 ? kRefused : 0;
+}
+
 void Machine::run(const Launch& launch, void (*body)(void*), void* context) {
   launch_ = launch;
   body_ = body;
@@ -41,6 +48,7 @@ void Machine::release_block_barrier(unsigned rank) {
   Block& block = blocks_[rank];
   block.waiting = 0;
   ++block.generation;
+  overlaps += block.landed && block.flights > 0 ? 1 : 0;
   for (Fiber& fiber : fibers_of(rank)) fiber.state = State::ready;
 }
 
@@ -84,6 +92,7 @@ void Machine::add_barrier(void* where, unsigned arrivals) {
 
 void Machine::take_off(const Flight& flight) {
   release(&flights_tag_);
+  ++blocks_[flight.owner->block].flights;
   if (settings.landing == Landing::at_once) return land(flight);
   if (flights_.size() == kMostFlights) fail("more copies in flight than the emulator takes");
   flights_.push_back(flight);
@@ -99,6 +108,9 @@ void Machine::land(const Flight& flight) {
   acquire(&flights_tag_);
   if (flight.kind != Flight::Kind::arrival) std::memcpy(flight.to, flight.from, flight.bytes);
   copied_bytes += flight.bytes;
+  Block& block = blocks_[flight.owner->block];
+  --block.flights;
+  block.landed = true;
   if (flight.kind == Flight::Kind::piece) return;
   release(flight.barrier);
   Barrier& barrier = barriers_.at(flight.barrier);

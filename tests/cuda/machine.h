@@ -28,7 +28,8 @@ struct Fiber;
 // A barrier that copies arrive at. Its phase ends when nothing is pending, arrivals or bytes.
 struct Barrier {
   unsigned arrivals = 0, pending = 0, phase = 0;
-  int64_t bytes = 0;
+  int64_t bytes = 0;             // expected, and not yet landed
+  int64_t awaited = 0;           // expected, and of no copy that has begun
   const Fiber* owner = nullptr;  // who initialised it
   bool fenced = false;
   std::vector<unsigned> waits = {};  // of the block's threads: phases each has waited for
@@ -78,7 +79,9 @@ struct Free {
 struct Block {
   std::unique_ptr<unsigned char[], Free> memory;  // shared, with its guard
   unsigned index = 0, live = 0, waiting = 0, generation = 0;
-  Place place;  // of the block barrier that is waited at
+  unsigned flights = 0;  // copies that have not landed
+  bool landed = false;   // whether one has
+  Place place;           // of the block barrier that is waited at
   char tags[2];
   std::vector<Warp> warps;
 };
@@ -87,7 +90,10 @@ class Machine {
  public:
   Settings settings;
   uint64_t copied_bytes = 0;  // by copies that land by themselves
+  uint64_t launches = 0;
+  uint64_t overlaps = 0;  // see emulator.h
 
+  int next_launch(const void* stream);
   void run(const Launch& launch, void (*body)(void*), void* context);
 
   Fiber& me() { return *current_; }

@@ -41,7 +41,7 @@ static const int kSeededBug = std::atoi(std::getenv("SEEDED_BUG"));
 """
 _FILES = (
     "contract", "extremes", "bitwise", "messages", "layer", "training", "transforms", "operations",
-    "triton", "cuda",
+    "triton", "cuda", "cuda_device",
 )  # fmt: skip
 _OPTIONS = ("-m", "quick", "-x", "-q", "--tb=line", "--show-capture=no")
 _NATIVE, _TRITON, _CUDA = "not reference and not triton and not cuda", "triton", "cuda"
