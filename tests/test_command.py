@@ -89,6 +89,20 @@ def test_a_run_leaves_a_configuration_that_gives_the_same_run(
     assert not torch.equal(one, three)
 
 
+def test_resume_goes_on_with_the_options_of_the_run(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = f"--output={tmp_path}"
+    begun = [f"--data.source={source}", "--model.axes=joints", *_SMALL]
+    assert main(["train", folder, *begun]) == 0
+    assert main(["train", folder, "--resume", "--training.epochs=2"]) == 0
+    trained = load(tmp_path / LAST)
+    assert (trained.options.model.axes, trained.options.training.epochs) == ("joints", 2)
+    assert len(_column(tmp_path, "train/loss")) == 2
+    assert main(["train", folder, "--resume", "--model.axes=both"]) == 2
+    assert "model.axes: wanted 'joints', as the training" in capsys.readouterr().err
+
+
 def test_pictures_of_every_class_and_of_one_recording(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +126,25 @@ def test_convert_keeps_recordings_and_protocols(
     assert [len(side) for side in read(copy).split("cross-subject")] == [32, 32]
 
 
+@pytest.mark.parametrize(("name", "message"), [("no/copy.npz", "folder"), ("copy.txt", ".npz")])
+def test_convert_does_not_read_what_it_could_not_write(
+    name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("csta_fast.data.read", None)
+    assert main(["convert", str(tmp_path), str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert name in error
+
+
+def test_examples_of_the_help_have_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, example in (([], "csta-fast plot runs/"), (["train"], "csta-fast train --config")):
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+        assert f"\n  {example}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -119,6 +152,8 @@ def test_convert_keeps_recordings_and_protocols(
         (["--data.protocol=mine"], "protocol: generated has cross-subject, cross-view, got 'mine'"),
         (["--training.epochs=0"], "epochs: wanted at least 1, got 0"),
         (["--training.batch=0"], "batch: wanted at least 1, got 0"),
+        (["--training.accelerator=abacus"], "wanted what this machine has, got 'abacus'"),
+        (["--training.devices=0"], "wanted what this machine has, got 'cpu' and 0"),
         (["--clips.frames=8"], "frames: wanted at least 16, got 8"),
         (["--model.groups=7"], "groups: wanted a divisor of the 64 channels, got 7"),
     ],

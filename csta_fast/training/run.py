@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import lightning
 import numpy as np
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import callbacks
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
@@ -62,6 +64,7 @@ def train(
     Raises:
         FileExistsError: the folder holds a training and ``resume`` is not set.
         FileNotFoundError: ``resume`` is set and there is nothing to go on from.
+        ValueError: ``resume`` is set and network, clips or split are not those of the training.
     """
     output = Path(output)
     last = output / LAST
@@ -71,6 +74,8 @@ def train(
         raise FileExistsError(
             f"output: {output} holds a training already; resume it, or name another folder"
         )
+    if resume:
+        _same_training(load(last).options, options)
     training = options.training
     _set_up(options)
     if collection is None:
@@ -88,6 +93,8 @@ def train(
     if trainer.is_global_zero:
         output.mkdir(parents=True, exist_ok=True)
         (output / "options.yaml").write_text(yaml.safe_dump(options.as_dict(), sort_keys=False))
+        if resume and isinstance(logger, CSVLogger):
+            _keep_rows(logger, output / "log" / "metrics.csv")
     trainer.fit(classifier, clips, ckpt_path=last if resume else None, weights_only=True)
     best = output / (BEST if len(clips.validation) else LAST)
     classifier.network.load_state_dict(load(best).network.state_dict())
@@ -133,11 +140,35 @@ def evaluate(
     )
 
 
+def _same_training(before: Options, now: Options) -> None:
+    """What a training goes on with may move, take longer or run elsewhere; else it is another."""
+    old, new = before.as_dict(), now.as_dict()
+    for section in ("data", "clips", "model"):
+        for name, value in new[section].items():
+            if old[section][name] != value and name not in ("source", "kind", "workers", "backend"):
+                raise ValueError(
+                    f"{section}.{name}: wanted {old[section][name]!r}, as the training that is to "
+                    f"go on has it, got {value!r}"
+                )
+
+
 def _set_up(options: Options) -> None:
     training = options.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
     lightning.seed_everything(training.seed, verbose=False)
+
+
+def _keep_rows(logger: CSVLogger, file: Path) -> None:
+    """Have a logger add to a file, which it would begin anew."""
+    if not file.exists():
+        return
+    rows = file.read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it deletes the file
+        writer = logger.experiment
+    file.write_bytes(rows)
+    writer.metrics_keys = rows.splitlines()[0].decode().split(",")
 
 
 def _keepers(output: Path, validated: bool) -> list[callbacks.ModelCheckpoint]:
@@ -160,21 +191,27 @@ def _keepers(output: Path, validated: bool) -> list[callbacks.ModelCheckpoint]:
 def _trainer(options: Options, **more: Any) -> lightning.Trainer:
     training = options.training
     bars = [callbacks.RichProgressBar()] if training.progress else []
-    return lightning.Trainer(
-        max_epochs=training.epochs,
-        accelerator=training.accelerator,
-        devices=training.devices,
-        num_nodes=training.nodes,
-        precision=training.precision,
-        deterministic=training.deterministic,
-        gradient_clip_val=training.gradient_norm or None,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        enable_progress_bar=training.progress,
-        enable_model_summary=False,
-        **more | {"callbacks": [*bars, *more.get("callbacks", [])]},
-    )
+    try:
+        return lightning.Trainer(
+            max_epochs=training.epochs,
+            accelerator=training.accelerator,
+            devices=training.devices,
+            num_nodes=training.nodes,
+            precision=training.precision,
+            deterministic=training.deterministic,
+            gradient_clip_val=training.gradient_norm or None,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            enable_progress_bar=training.progress,
+            enable_model_summary=False,
+            **more | {"callbacks": [*bars, *more.get("callbacks", [])]},
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ValueError(
+            f"accelerator, devices: wanted what this machine has, got {training.accelerator!r} and "
+            f"{training.devices!r}: {error}"
+        ) from error
 
 
 def _judge(
