@@ -181,8 +181,11 @@ def _convert(options: Any) -> None:
     prepared.check_target(options.output)  # before hours of reading
     collection = data.read(options.source, options.kind, progress=True)
     collection.save(options.output)
-    count, skipped = len(collection.recordings), len(collection.skipped)
-    print(f"{count} recordings of {collection.name} in {options.output}, {skipped} skipped")
+    count, skipped = len(collection.recordings), collection.skipped
+    such = "".join(f", such as {name}: {reason}" for name, reason in list(skipped.items())[:1])
+    print(
+        f"{count} recordings of {collection.name} in {options.output}, {len(skipped)} skipped{such}"
+    )
 
 
 def _print(figures: dict[str, float], folder: str | Path) -> None:
@@ -209,6 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
         }
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about PyTorch
             commands[options.command](options[options.command])
     except ImportError as error:
         print(_MISSING.format(error), file=sys.stderr)

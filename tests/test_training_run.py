@@ -80,6 +80,18 @@ def test_a_training_leaves_what_is_needed_to_go_on(actions: Collection, tmp_path
         train(_OPTIONS, tmp_path, collection=actions)
 
 
+def test_a_line_for_every_epoch_where_there_is_no_terminal(
+    actions: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(_training(progress=True), tmp_path, collection=actions)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
+    assert [line.partition(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
+    shown = [float(line.partition("train/loss ")[2][:5]) for line in lines]
+    assert shown == pytest.approx(_column(tmp_path, "train/loss"), abs=1e-3)
+    shown = [float(line.partition("val/top1 ")[2][:5]) for line in lines]
+    assert shown == pytest.approx(_column(tmp_path, "val/top1"), abs=1e-3)
+
+
 def test_the_same_seed_gives_the_same_training_and_another_one_does_not(
     actions: Collection, tmp_path: Path
 ) -> None:

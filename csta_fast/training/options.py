@@ -104,7 +104,7 @@ class TrainingOptions:
         nodes: machines, each started by torchrun or a scheduler.
         threads: of PyTorch in every process; PyTorch's own choice unless given.
         log: "csv" or "tensorboard".
-        progress: show bars.
+        progress: show a bar, or a line for every epoch where no terminal shows it.
     """
 
     epochs: int = 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -152,6 +153,20 @@ def _same_training(before: Options, now: Options) -> None:
                 )
 
 
+class _Lines(callbacks.Callback):
+    """How far a training is, where no terminal shows a bar: a line for every epoch."""
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        if trainer.is_global_zero:
+            names = ("train/loss", "train/top1", "val/top1")
+            found = {name: trainer.callback_metrics.get(name) for name in names}
+            figures = [f"{name} {value:.3f}" for name, value in found.items() if value is not None]
+            epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+            print(": ".join((epoch, ", ".join(figures))), file=sys.stderr, flush=True)
+
+
 def _set_up(options: Options) -> None:
     training = options.training
     if training.threads is not None:
@@ -190,7 +205,8 @@ def _keepers(output: Path, validated: bool) -> list[callbacks.ModelCheckpoint]:
 
 def _trainer(options: Options, **more: Any) -> lightning.Trainer:
     training = options.training
-    bars = [callbacks.RichProgressBar()] if training.progress else []
+    bar = training.progress and sys.stdout.isatty()  # where the bar is drawn
+    shown = callbacks.RichProgressBar() if bar else _Lines()
     try:
         return lightning.Trainer(
             max_epochs=training.epochs,
@@ -203,9 +219,9 @@ def _trainer(options: Options, **more: Any) -> lightning.Trainer:
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
-            enable_progress_bar=training.progress,
+            enable_progress_bar=bar,
             enable_model_summary=False,
-            **more | {"callbacks": [*bars, *more.get("callbacks", [])]},
+            **more | {"callbacks": [shown] * training.progress + more.get("callbacks", [])},
         )
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ValueError(
