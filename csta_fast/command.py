@@ -6,6 +6,7 @@ import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,22 @@ def _output(options: Any) -> Path:
     return Path(options.output or named)
 
 
+def _files_first(arguments: list[str]) -> list[str]:
+    """The same command, its files of options where whatever else it says overrides them."""
+    files: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            files += [word, *islice(words, 1)]
+        else:
+            (files if word.startswith("--config=") else rest).append(word)
+    return [*rest[:1], *files, *rest[1:]]
+
+
 def _parsed(parser: Any, arguments: list[str]) -> Any:
-    """The options; those that a resumed training began with come before what the command says."""
+    """The options: of files, a resumed training's first, and then what the command says."""
+    arguments = _files_first(arguments)
     options = parser.parse_args(arguments)
     if options.command == "train" and options.train.resume:
         output = _output(options.train)
