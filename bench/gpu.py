@@ -59,7 +59,7 @@ def _choices(arguments: Sequence[str] | None) -> tuple[Choices, bool]:
     add("--steps", default=",".join(STEPS), help="which of them, with commas between (all)")
     add("--dry-run", action="store_true", help="print the commands and run none; needs no GPU")
     add("--quick", action="store_true", help="contract: only the cases that find most mistakes")
-    add("--workers", type=int, default=0, help="contract: processes (one a processor, at most 8)")
+    add("--workers", type=int, default=0, help="contract: processes (one a processor, at most 12)")
     add("--sections", nargs="+", default=(), choices=SECTIONS, help="bench: only these")
     add(
         "--shapes",

@@ -98,8 +98,13 @@ def load(paths: Sequence[Path]) -> list[Chapter]:
     """Chapters of the given files, in order of appearance."""
     chapters: dict[tuple[Any, ...], Chapter] = {}
     for path in paths:
-        results = json.loads(path.read_text())
-        machine = results["machine_info"] | {"date": results["datetime"][:10]}
+        try:
+            results = json.loads(path.read_text())
+            machine = results["machine_info"] | {"date": results["datetime"][:10]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"results: wanted files of --benchmark-json, got {path} ({error})"
+            ) from error
         key = tuple(machine.get(name) for name in ("gpu", "cpu", "threads", "backend"))
         chapter = chapters.setdefault(key, Chapter(machine))
         chapter.machine = machine
@@ -231,7 +236,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("results", nargs="+", type=Path, help="files of --benchmark-json")
     parser.add_argument("--output", type=Path, default=_DOCS, help="folder (default: docs)")
     options = parser.parse_args(arguments)
-    chapters = load(options.results)
+    try:
+        chapters = load(options.results)
+    except ValueError as error:
+        parser.error(str(error))
     options.output.mkdir(parents=True, exist_ok=True)
     pictures = draw_all(chapters, options.output)
     (options.output / "benchmarks.md").write_text(render(chapters, pictures))

@@ -88,3 +88,17 @@ def test_smoke_report(tmp_path: Path) -> None:
     assert "0.90" in text
     assert "met ≤ 1.05" in text
     assert (tmp_path / "benchmarks.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("content", [None, "no JSON", "[]", "{}"])
+def test_smoke_report_of_a_wrong_file(
+    content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bench.report import main
+
+    path = tmp_path / "results.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SystemExit):
+        main([str(path), "--output", str(tmp_path / "out")])
+    assert f"results: wanted files of --benchmark-json, got {path}" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from csta_fast import composite, cuda_backend, library, ops, triton_backend
+from csta_fast import checks, composite, cuda_backend, library, ops, triton_backend
 from csta_fast.differentiation import Operations
 from csta_fast.structures import ARITHMETIC_DTYPES
 
@@ -93,8 +93,9 @@ BACKENDS: dict[str, Backend] = {
 }
 
 
-def _named(name: str, source: str) -> Backend:
-    backend = BACKENDS.get(name)
+def named(name: str, source: str) -> Backend:
+    """The backend of that name, which an argument or a variable of the environment gave."""
+    backend = BACKENDS.get(name) if isinstance(name, str) else None
     if backend is None:
         raise ValueError(f"{source}: wanted one of {', '.join(BACKENDS)}, got {name!r}")
     return backend
@@ -110,10 +111,12 @@ def select(x: Tensor, name: str | None) -> Backend:
         if FORCED is None:
             if x.is_cpu and library.failure is None:
                 return _CPU
-            return next(backend for backend in BACKENDS.values() if backend.refusal(x) is None)
-        backend = _named(FORCED, "CSTA_FAST_BACKEND")
+            # What nobody can serve is checked before a call of the reference, and refused there.
+            able = (backend for backend in BACKENDS.values() if backend.refusal(x) is None)
+            return next(able, _REFERENCE)
+        backend = named(FORCED, "CSTA_FAST_BACKEND")
     else:
-        backend = _named(name, "backend")
+        backend = named(name, "backend")
     reason = backend.refusal(x)
     if reason is not None:
         raise ValueError(f"backend {backend.name!r} cannot serve this call: {reason}")
@@ -129,7 +132,11 @@ def explain(x: Tensor, *, backend: str | None = None) -> str:
 
     Returns:
         One line per backend, the serving one marked with an arrow.
+
+    Raises:
+        TypeError, ValueError: x is no tensor, or there is no such backend.
     """
+    checks.tensor(x)
     forced = backend or FORCED
     lines, serving = [], None
     for candidate in BACKENDS.values():
@@ -142,5 +149,5 @@ def explain(x: Tensor, *, backend: str | None = None) -> str:
         serving = candidate.name if reason is None else serving
         lines.append(f"{mark} {candidate.name:9} {reason or candidate.description}")
     if forced is not None:
-        _named(forced, "backend" if backend else "CSTA_FAST_BACKEND")
+        named(forced, "backend" if backend else "CSTA_FAST_BACKEND")
     return "\n".join(lines)

@@ -6,44 +6,73 @@ for the native ones they run after a refusal, to say what was wrong.
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from csta_fast.structures import ARITHMETIC_DTYPES, GATE_CODES, HeadWeights
 
 _HEAD_SHAPES = ("(H, C)", "(H,)", "(G, H)", "(G,)")
 
 
-def gate_code(gate: str) -> int:
-    code = GATE_CODES.get(gate)
+def choices(gate: str, scale: str | float, residual: bool) -> tuple[int, float | None]:
+    """Gate and scale as the operations take them."""
+    code = GATE_CODES.get(gate) if isinstance(gate, str) else None
     if code is None:
         raise ValueError(f"gate: wanted 'softmax' or 'sigmoid', got {gate!r}")
-    return code
+    if residual is not True and residual is not False:  # a weight, say, would count as True
+        raise TypeError(f"residual: wanted True or False, got {residual!r}")
+    return code, _scale_factor(scale)
 
 
-def scale_factor(scale: str | float) -> float | None:
-    """The scale as the operations take it: None for "mean", else a number."""
-    if scale == "mean":
-        return None
-    if scale == "sum":
-        return 1.0
-    if isinstance(scale, (int, float)) and not isinstance(scale, bool):
+def _scale_factor(scale: str | float) -> float | None:
+    """None for "mean", else a number."""
+    if isinstance(scale, str):
+        if scale == "mean":
+            return None
+        if scale == "sum":
+            return 1.0
+    elif isinstance(scale, (int, float, Real)) and not isinstance(scale, bool):
         return float(scale)
     raise ValueError(f"scale: wanted 'mean', 'sum' or a number, got {scale!r}")
 
 
-def features(x: Tensor) -> torch.dtype:
-    """Check x (N, C, T, V) and return the dtype it is computed in."""
+def count(name: str, value: int) -> int:
+    """Check a size that somebody chose."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name}: wanted a whole number, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: wanted at least 1, got {value}")
+    return int(value)
+
+
+def tensor(x: Tensor) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"x: wanted a tensor, got {type(x).__name__}")
+
+
+def features(x: Tensor) -> torch.dtype:
+    """Check x (N, C, T, V) and return the dtype it is computed in."""
+    tensor(x)
+    if x.is_nested or x.layout is not torch.strided:
+        got = "a nested one" if x.is_nested else x.layout
+        raise TypeError(f"x: wanted a dense tensor, got {got}")
     if x.dim() != 4:
         raise ValueError(f"x: wanted 4 dimensions (N, C, T, V), got shape {tuple(x.shape)}")
     arithmetic = ARITHMETIC_DTYPES.get(x.dtype)
     if arithmetic is None:
         raise TypeError(f"x: wanted float64, float32, float16 or bfloat16, got {x.dtype}")
     return arithmetic
+
+
+def channels(x: Tensor, wanted: int, source: str) -> None:
+    """Check x (N, C, T, V) against a number of channels and whose number that is."""
+    if x.shape[1] != wanted:
+        raise ValueError(
+            f"x: wanted (N, C, T, V) with C = {wanted} of {source}, got shape {tuple(x.shape)}"
+        )
 
 
 def heads(
@@ -103,6 +132,7 @@ def _head_mistake(name: str, x: Tensor, arithmetic: torch.dtype, head: Any) -> N
             raise ValueError(f"{name}.{part}: wanted shape {shape}, got {tuple(weight.shape)}")
     if head[0].shape[0] == 0:
         raise ValueError(f"{name}.w1: wanted H of at least 1, got {tuple(head[0].shape)}")
+    channels(x, head[0].shape[1], f"{name}.w1")
     shapes = {
         part: tuple(weight.shape) for part, weight in zip(HeadWeights._fields, head, strict=True)
     }
@@ -110,6 +140,20 @@ def _head_mistake(name: str, x: Tensor, arithmetic: torch.dtype, head: Any) -> N
         f"{name}: wanted w1 (H, C), b1 (H,), w2 (G, H), b2 (G,) with C = {x.shape[1]} "
         f"channels of x, got {shapes}"
     )
+
+
+def module(name: str, head: nn.Module) -> nn.Module:
+    if not isinstance(head, nn.Module):
+        raise TypeError(f"{name}: wanted a module, got {type(head).__name__}")
+    return head
+
+
+def scores(name: str, given: Tensor, means: Tensor, groups: int) -> None:
+    """Check what a head of the user's own made of means (N, C, L)."""
+    wanted = (means.shape[0], groups, means.shape[2])
+    if not isinstance(given, Tensor) or given.shape != wanted:
+        got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+        raise ValueError(f"{name}: wanted it to give (N, G, L) = {wanted}, got {got}")
 
 
 def logits(x: Tensor, frame_logits: Tensor, joint_logits: Tensor) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from argparse import RawDescriptionHelpFormatter
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +54,21 @@ takes a source. It holds no pickle.
 
 
 def _parser() -> Any:
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
     from csta_fast.data import FORMATS, ClipOptions
     from csta_fast.training.options import DataOptions, ModelOptions, TrainingOptions
     from csta_fast.version import __version__
 
+    class AsWritten(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+        """Keeps the lines of a description; its examples are no paragraph."""
+
+    made = partial(ArgumentParser, formatter_class=AsWritten)
     kinds = "kind of data set: " + ", ".join(FORMATS) + "; found out unless given"
-    parser = ArgumentParser("csta-fast", description=_DESCRIPTION, version=__version__)
+    parser = made("csta-fast", description=_DESCRIPTION, version=__version__)
     commands = parser.add_subcommands(dest="command")
 
-    train = ArgumentParser(description=_TRAIN)
+    train = made(description=_TRAIN)
     train.add_argument("--config", action="config", help="a YAML file of options")
     train.add_argument(
         "--output", type=str | None, help="folder; runs/SOURCE-AXES-seedSEED unless given"
@@ -76,8 +83,8 @@ def _parser() -> Any:
         train.add_class_arguments(options, name)
     commands.add_subcommand("train", train, help="train a network")
 
-    evaluate = ArgumentParser(description=_EVALUATE)
-    plot = ArgumentParser(description=_PLOT)
+    evaluate = made(description=_EVALUATE)
+    plot = made(description=_PLOT)
     for each in (evaluate, plot):
         each.add_argument("run", type=Path, help="a folder of csta-fast train, or a checkpoint")
         each.add_argument("--source", type=str | None, help="recordings, if not those trained with")
@@ -89,7 +96,7 @@ def _parser() -> Any:
     commands.add_subcommand("evaluate", evaluate, help="accuracy of a trained network")
     commands.add_subcommand("plot", plot, help="pictures of what it attends to")
 
-    convert = ArgumentParser(description=_CONVERT)
+    convert = made(description=_CONVERT)
     convert.add_argument("source", type=str, help="a folder, archive or file of recordings")
     convert.add_argument("output", type=Path, help="the file to write, *.npz")
     convert.add_argument("--kind", type=str | None, help=kinds)
@@ -97,14 +104,43 @@ def _parser() -> Any:
     return parser
 
 
+def _output(options: Any) -> Path:
+    """Where a training goes."""
+    source = Path(options.data.source).name.split(".")[0]
+    named = f"runs/{source}-{options.model.axes}-seed{options.training.seed}"
+    return Path(options.output or named)
+
+
+def _files_first(arguments: list[str]) -> list[str]:
+    """The same command, its files of options where whatever else it says overrides them."""
+    files: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            files += [word, *islice(words, 1)]
+        else:
+            (files if word.startswith("--config=") else rest).append(word)
+    return [*rest[:1], *files, *rest[1:]]
+
+
+def _parsed(parser: Any, arguments: list[str]) -> Any:
+    """The options: of files, a resumed training's first, and then what the command says."""
+    arguments = _files_first(arguments)
+    options = parser.parse_args(arguments)
+    if options.command == "train" and options.train.resume:
+        output = _output(options.train)
+        if (output / "options.yaml").exists():
+            began = [f"--config={output / 'options.yaml'}", f"--output={output}"]
+            options = parser.parse_args([arguments[0], *began, *arguments[1:]])
+    return options
+
+
 def _train(options: Any) -> None:
     from csta_fast.training import Options, train
 
-    chosen = Options.from_dict(options.as_dict())
-    source = Path(chosen.data.source).name.split(".")[0]
-    seed = chosen.training.seed
-    output = options.output or f"runs/{source}-{chosen.model.axes}-seed{seed}"
-    outcome = train(chosen, output, resume=options.resume)
+    output = _output(options)
+    outcome = train(Options.from_dict(options.as_dict()), output, resume=options.resume)
     _print(outcome.figures, output)
 
 
@@ -155,11 +191,16 @@ def _plot(options: Any) -> None:
 
 def _convert(options: Any) -> None:
     from csta_fast import data
+    from csta_fast.data.formats import prepared
 
+    prepared.check_target(options.output)  # before hours of reading
     collection = data.read(options.source, options.kind, progress=True)
     collection.save(options.output)
-    count, skipped = len(collection.recordings), len(collection.skipped)
-    print(f"{count} recordings of {collection.name} in {options.output}, {skipped} skipped")
+    count, skipped = len(collection.recordings), collection.skipped
+    such = "".join(f", such as {name}: {reason}" for name, reason in list(skipped.items())[:1])
+    print(
+        f"{count} recordings of {collection.name} in {options.output}, {len(skipped)} skipped{such}"
+    )
 
 
 def _print(figures: dict[str, float], folder: str | Path) -> None:
@@ -177,7 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit status."""
     try:
         parser = _parser()
-        options = parser.parse_args(arguments)
+        options = _parsed(parser, sys.argv[1:] if arguments is None else arguments)
         commands = {
             "train": _train,
             "evaluate": _evaluate,
@@ -186,6 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
         }
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about PyTorch
             commands[options.command](options[options.command])
     except ImportError as error:
         print(_MISSING.format(error), file=sys.stderr)

@@ -35,7 +35,7 @@ def _load() -> str | None:
             "the CUDA library was not built: no nvcc was found at installation, or "
             "CSTA_FAST_CUDA=0 was set; install the CUDA toolkit (or, in this environment, "
             "pip install 'cuda-toolkit[nvcc,cccl]==13.0.*') and run "
-            "pip install --force-reinstall --no-deps csta_fast"
+            "pip install --force-reinstall --no-deps . in the sources"
         )
     try:
         torch.ops.load_library(str(LIBRARY))  # type: ignore[no-untyped-call]

@@ -97,7 +97,7 @@ def csta(
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape, dtype or device.
     """
-    code, factor = checks.gate_code(gate), checks.scale_factor(scale)
+    code, factor = checks.choices(gate, scale, residual)
 
     def check() -> None:
         checks.heads(x, checks.features(x), frame_head, joint_head)
@@ -185,7 +185,7 @@ def couple(
     Raises:
         TypeError, ValueError: an argument of the wrong type, shape, dtype or device.
     """
-    code, factor = checks.gate_code(gate), checks.scale_factor(scale)
+    code, factor = checks.choices(gate, scale, residual)
 
     def check() -> None:
         checks.features(x)

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from csta_fast import checks, functional
+from csta_fast import backends, checks, functional
 from csta_fast.structures import Attention, Gate, HeadWeights, Scale
 
 
@@ -66,7 +66,7 @@ class CSTA(nn.Module):
         backend: the name of a backend to force; see ``csta_fast.explain``.
 
     Raises:
-        ValueError: an argument out of range.
+        TypeError, ValueError: an argument of the wrong type, or out of range.
 
     Example:
         >>> layer = CSTA(64)
@@ -90,22 +90,19 @@ class CSTA(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels: wanted at least 1, got {channels}")
-        if groups < 1 or channels % groups:
+        channels, groups = checks.count("channels", channels), checks.count("groups", groups)
+        if channels % groups:
             raise ValueError(f"groups: wanted a divisor of the {channels} channels, got {groups}")
-        if hidden is None:
-            hidden = max(16, channels // 4)
-        elif hidden < 1:
-            raise ValueError(f"hidden: wanted at least 1, got {hidden}")
-        checks.gate_code(gate)
-        checks.scale_factor(scale)
+        hidden = max(16, channels // 4) if hidden is None else checks.count("hidden", hidden)
+        checks.choices(gate, scale, residual)
+        if backend is not None:
+            backends.named(backend, "backend")
         self.channels, self.hidden, self.groups = channels, hidden, groups
-        self.gate, self.scale, self.residual = gate, scale, bool(residual)
+        self.gate, self.scale, self.residual = gate, scale, residual
         self.backend = backend
         self.fused_heads = frame_head is None and joint_head is None
-        self.frame_head = Head(channels, hidden, groups) if frame_head is None else frame_head
-        self.joint_head = Head(channels, hidden, groups) if joint_head is None else joint_head
+        self.frame_head = self._head("frame_head", frame_head)
+        self.joint_head = self._head("joint_head", joint_head)
 
     def forward(
         self,
@@ -131,6 +128,8 @@ class CSTA(nn.Module):
                 return_attention=return_attention,
                 backend=self.backend,
             )
+        checks.features(x)
+        checks.channels(x, self.channels, "the layer")
         frame_means, joint_means = functional.pool(
             x,
             lengths=lengths,
@@ -138,10 +137,13 @@ class CSTA(nn.Module):
             joint_mask=joint_mask,
             backend=self.backend,
         )
+        frame_logits, joint_logits = self.frame_head(frame_means), self.joint_head(joint_means)
+        checks.scores("frame_head", frame_logits, frame_means, self.groups)
+        checks.scores("joint_head", joint_logits, joint_means, self.groups)
         return functional.couple(
             x,
-            self.frame_head(frame_means),
-            self.joint_head(joint_means),
+            frame_logits,
+            joint_logits,
             gate=self.gate,
             scale=self.scale,
             residual=self.residual,
@@ -151,6 +153,11 @@ class CSTA(nn.Module):
             return_attention=return_attention,
             backend=self.backend,
         )
+
+    def _head(self, name: str, own: nn.Module | None) -> nn.Module:
+        if own is None:
+            return Head(self.channels, self.hidden, self.groups)
+        return checks.module(name, own)
 
     def extra_repr(self) -> str:
         options = f"{self.channels}, hidden={self.hidden}, groups={self.groups}, gate={self.gate!r}"

@@ -13,7 +13,8 @@ import torch
 
 CPU_LIBRARY = Path(__file__).parent / "_cpu.abi3.so"
 
-_INSTRUCTION_SETS = ("portable", "avx2", "avx512")
+#: What CSTA_FAST_ISA may name.
+INSTRUCTION_SETS = ("portable", "avx2", "avx512")
 
 
 def _load() -> str | None:
@@ -22,7 +23,7 @@ def _load() -> str | None:
         return (
             "the native library was not built: no C++ compiler was found at installation, or "
             "CSTA_FAST_NATIVE=0 was set; install one (Debian: apt-get install g++) and run "
-            "pip install --force-reinstall --no-deps csta_fast"
+            "pip install --force-reinstall --no-deps . in the sources"
         )
     try:
         torch.ops.load_library(str(CPU_LIBRARY))  # type: ignore[no-untyped-call]
@@ -42,4 +43,4 @@ def instruction_set() -> str:
     """The instruction set that the loaded kernels use: "avx512", "avx2" or "portable"."""
     if failure is not None:
         return "none"
-    return _INSTRUCTION_SETS[torch.ops.csta_fast.instruction_set()]
+    return INSTRUCTION_SETS[torch.ops.csta_fast.instruction_set()]

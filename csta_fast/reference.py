@@ -12,7 +12,8 @@ Source: Coupled spatial-temporal attention, arXiv 1909.10214; the project's defi
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,6 +60,13 @@ def _only_real(x: Tensor, real: RealPositions) -> Tensor:
     if real.everywhere:
         return x
     return torch.where(real.frames[:, None, :, None] & real.joints[:, None, None, :], x, 0)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Some devices, meta among them, know no autocast that could be switched off."""
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 def _pool(x: Tensor, real: RealPositions) -> tuple[Tensor, Tensor]:
@@ -159,7 +167,7 @@ def csta(
     residual: bool = False,
 ) -> tuple[Tensor, Attention]:
     """Steps 1 to 4: y of x's shape (N, C, T, V) and dtype, and the attention behind it."""
-    with torch.autocast(x.device.type, enabled=False):
+    with _without_autocast(x.device.type):
         arithmetic = ARITHMETIC_DTYPES[x.dtype]
         real = real_positions(x, lengths, frame_mask, joint_mask)
         features = x.to(arithmetic)

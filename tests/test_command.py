@@ -82,11 +82,26 @@ def test_a_run_leaves_a_configuration_that_gives_the_same_run(
 ) -> None:
     arguments = ["train", f"--config={run / 'options.yaml'}", f"--output={tmp_path / 'two'}"]
     assert main(arguments) == 0
-    assert main([*arguments[:-1], f"--output={tmp_path / 'three'}", "--training.seed=1"]) == 0
+    file = ["--config", str(run / "options.yaml")]
+    assert main(["train", "--training.seed=1", *file, f"--output={tmp_path / 'three'}"]) == 0
     states = [load(each / LAST).network.state_dict() for each in (run, *sorted(tmp_path.iterdir()))]
     one, three, two = (state["fc8.weight"] for state in states)
     assert torch.equal(one, two)
     assert not torch.equal(one, three)
+
+
+def test_resume_goes_on_with_the_options_of_the_run(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = f"--output={tmp_path}"
+    begun = [f"--data.source={source}", "--model.axes=joints", *_SMALL]
+    assert main(["train", folder, *begun]) == 0
+    assert main(["train", folder, "--resume", "--training.epochs=2"]) == 0
+    trained = load(tmp_path / LAST)
+    assert (trained.options.model.axes, trained.options.training.epochs) == ("joints", 2)
+    assert len(_column(tmp_path, "train/loss")) == 2
+    assert main(["train", folder, "--resume", "--model.axes=both"]) == 2
+    assert "model.axes: wanted 'joints', as the training" in capsys.readouterr().err
 
 
 def test_pictures_of_every_class_and_of_one_recording(
@@ -112,6 +127,25 @@ def test_convert_keeps_recordings_and_protocols(
     assert [len(side) for side in read(copy).split("cross-subject")] == [32, 32]
 
 
+@pytest.mark.parametrize(("name", "message"), [("no/copy.npz", "folder"), ("copy.txt", ".npz")])
+def test_convert_does_not_read_what_it_could_not_write(
+    name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("csta_fast.data.read", None)
+    assert main(["convert", str(tmp_path), str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert name in error
+
+
+def test_examples_of_the_help_have_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, example in (([], "csta-fast plot runs/"), (["train"], "csta-fast train --config")):
+        with pytest.raises(SystemExit):
+            main([*command, "--help"])
+        assert f"\n  {example}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -119,6 +153,8 @@ def test_convert_keeps_recordings_and_protocols(
         (["--data.protocol=mine"], "protocol: generated has cross-subject, cross-view, got 'mine'"),
         (["--training.epochs=0"], "epochs: wanted at least 1, got 0"),
         (["--training.batch=0"], "batch: wanted at least 1, got 0"),
+        (["--training.accelerator=abacus"], "wanted what this machine has, got 'abacus'"),
+        (["--training.devices=0"], "wanted what this machine has, got 'cpu' and 0"),
         (["--clips.frames=8"], "frames: wanted at least 16, got 8"),
         (["--model.groups=7"], "groups: wanted a divisor of the 64 channels, got 7"),
     ],

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from backends import Backend
-from torch import Tensor
+from torch import Tensor, nn
 
-from csta_fast import HeadWeights, functional
+from csta_fast import CSTA, HeadWeights, functional
 
 X = torch.zeros(2, 6, 7, 5)
 META = torch.device("meta")
@@ -30,6 +31,7 @@ _CSTA: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"x": X.int()}, TypeError,
      "x: wanted float64, float32, float16 or bfloat16, got torch.int32"),
     ({"x": X.to(torch.complex64)}, TypeError, "x: wanted float64"),
+    ({"x": X.to_sparse()}, TypeError, "x: wanted a dense tensor, got torch.sparse_coo"),
     ({"frame_head": None}, TypeError,
      "frame_head: wanted HeadWeights(w1, b1, w2, b2) of four tensors, got NoneType"),
     ({"joint_head": _head()[:3]}, TypeError, "joint_head: wanted HeadWeights"),
@@ -46,9 +48,12 @@ _CSTA: list[tuple[dict[str, Any], type[Exception], str]] = [
      "frame_head.b1: wanted shape (H,), got (3, 1)"),
     ({"frame_head": _head(b2=torch.zeros(()))}, ValueError,
      "frame_head.b2: wanted shape (G,), got ()"),
-    ({"frame_head": _head(channels=5)}, ValueError,
-     "frame_head: wanted w1 (H, C), b1 (H,), w2 (G, H), b2 (G,) with C = 6 channels of x, got"),
-    ({"joint_head": _head(b1=torch.zeros(4))}, ValueError, "'b1': (4,)"),
+    ({"x": X.permute(0, 2, 3, 1)}, ValueError,
+     "x: wanted (N, C, T, V) with C = 6 of frame_head.w1, got shape (2, 7, 5, 6)"),
+    ({"joint_head": _head(channels=5)}, ValueError, "with C = 5 of joint_head.w1, got shape (2, 6"),
+    ({"joint_head": _head(b1=torch.zeros(4))}, ValueError,
+     "joint_head: wanted w1 (H, C), b1 (H,), w2 (G, H), b2 (G,) with C = 6 channels of x, "
+     "got {'w1': (3, 6), 'b1': (4,)"),
     ({"joint_head": _head(groups=3)}, ValueError,
      "joint_head: wanted as many groups G as frame_head, got 3 beside 2"),
     ({"frame_head": _head(groups=4), "joint_head": _head(groups=4)}, ValueError,
@@ -79,15 +84,15 @@ _MASKS: list[tuple[dict[str, Any], type[Exception], str]] = [
 
 _OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"gate": "relu"}, ValueError, "gate: wanted 'softmax' or 'sigmoid', got 'relu'"),
+    ({"gate": ["softmax"]}, ValueError, "gate: wanted 'softmax' or 'sigmoid', got ['softmax']"),
+    ({"residual": 0.5}, TypeError, "residual: wanted True or False, got 0.5"),
     ({"scale": "max"}, ValueError, "scale: wanted 'mean', 'sum' or a number, got 'max'"),
     ({"scale": None}, ValueError, "scale: wanted 'mean', 'sum' or a number, got None"),
     ({"scale": True}, ValueError, "scale: wanted 'mean', 'sum' or a number, got True"),
-    (
-        {"backend": "gpu"},
-        ValueError,
-        "backend: wanted one of cpu, cuda, triton, reference, got 'gpu'",
-    ),
-]
+    ({"backend": "gpu"}, ValueError,
+     "backend: wanted one of cpu, cuda, triton, reference, got 'gpu'"),
+    ({"backend": ["cpu"]}, ValueError, "triton, reference, got ['cpu']"),
+]  # fmt: skip
 
 _COUPLE: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"frame_logits": None}, TypeError,
@@ -124,8 +129,8 @@ def _pool(**replaced: Any) -> Any:
 
 _WRONG = [
     *((_csta, *mistake) for mistake in _CSTA + _MASKS + _OPTIONS),
-    *((_couple, *mistake) for mistake in _CSTA[:4] + _COUPLE + _MASKS + _OPTIONS),
-    *((_pool, *mistake) for mistake in _CSTA[:4] + _MASKS + _OPTIONS[-1:]),
+    *((_couple, *mistake) for mistake in _CSTA[:5] + _COUPLE + _MASKS + _OPTIONS),
+    *((_pool, *mistake) for mistake in _CSTA[:5] + _MASKS + _OPTIONS[-2:]),
 ]
 
 
@@ -138,6 +143,50 @@ _WRONG = [
 def test_mistake(call: Any, arguments: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         call(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"channels": 6.0}, TypeError, "channels: wanted a whole number, got 6.0"),
+        ({"channels": 0}, ValueError, "channels: wanted at least 1, got 0"),
+        ({"hidden": "8"}, TypeError, "hidden: wanted a whole number, got '8'"),
+        ({"groups": True}, TypeError, "groups: wanted a whole number, got True"),
+        ({"groups": 4}, ValueError, "groups: wanted a divisor of the 6 channels, got 4"),
+        ({"frame_head": torch.relu}, TypeError, "frame_head: wanted a module, got builtin"),
+        *_OPTIONS,
+    ],
+)
+def test_a_layer_refuses_when_it_is_made(
+    arguments: dict, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        CSTA(**{"channels": 6, **arguments})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    layer = CSTA(np.int64(6), np.int32(4), scale=np.float32(0.5))
+    assert torch.equal(layer(X + 1), CSTA(6, 4, scale=0.5)(X + 1))
+
+
+@pytest.mark.parametrize(
+    ("heads", "x", "message"),
+    [
+        ({"frame_head": nn.Conv1d(6, 1, 3)}, X, "frame_head: wanted it to give (N, G, L) = "
+         "(2, 1, 7), got (2, 1, 5)"),
+        ({"joint_head": nn.Conv1d(6, 2, 1)}, X, "joint_head: wanted it to give (N, G, L) = "
+         "(2, 1, 5), got (2, 2, 5)"),
+        ({"frame_head": nn.LSTM(7, 7)}, X, "frame_head: wanted it to give (N, G, L) = (2, 1, 7), "
+         "got tuple"),
+        ({"joint_head": nn.Conv1d(6, 1, 1)}, X[:, :3],
+         "x: wanted (N, C, T, V) with C = 6 of the layer, got shape (2, 3, 7, 5)"),
+    ],
+)  # fmt: skip
+def test_heads_of_the_users_own_are_held_to_their_shapes(
+    heads: dict[str, nn.Module], x: Tensor, message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        CSTA(6, **heads)(x)
 
 
 _FAR_AWAY = 2**40

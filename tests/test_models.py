@@ -225,3 +225,25 @@ def test_arguments_that_make_no_network(arguments: dict[str, object], message: s
 def test_clips_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"x: wanted \(N, 3, 32, 20, M\), got shape"):
         HCN(7, 20, 32)(_clips(frames=64))
+
+
+@pytest.mark.parametrize("network", [HCN, CSTACNN])
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"persons": [1, 2]}, TypeError, "persons: wanted a tensor, got list"),
+        ({"persons": torch.ones(2, 3).long()}, ValueError, r"persons: wanted shape \(N,\) = "),
+        ({"lengths": torch.tensor([5])}, ValueError, r"lengths: wanted shape \(N,\) = .*\(1,\)"),
+        ({"x": torch.zeros(2, 3, 32, 20, 1).long()}, TypeError, "x: wanted a floating-point"),
+        (
+            {"x": torch.zeros(2, 3, 32, 20, 0)},
+            ValueError,
+            r"20, M\), got shape \(2, 3, 32, 20, 0\)",
+        ),
+    ],
+)
+def test_wrong_arguments_of_a_network_are_named(
+    network: type[HCN], given: dict, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        network(7, 20, 32)(**{"x": _clips(joints=20, frames=32), **given})

@@ -54,6 +54,11 @@ def test_explain_of_an_unknown_backend() -> None:
         explain(X, backend="gpu")
 
 
+def test_explain_of_no_tensor() -> None:
+    with pytest.raises(TypeError, match="x: wanted a tensor, got list"):
+        explain([1.0])
+
+
 def test_explain_runs_nothing() -> None:
     assert explain(torch.empty(10**6, 64, 64, 25, device="meta"))
 
@@ -70,6 +75,12 @@ def test_the_reference_serves_other_devices() -> None:
     frame_means, joint_means = functional.pool(X.to("meta"))
     assert (frame_means.shape, joint_means.shape) == ((2, 6, 7), (2, 6, 5))
     assert frame_means.device.type == joint_means.device.type == "meta"
+    assert CSTA(6).to("meta")(X.to("meta")).shape == X.shape  # autocast knows no such device
+
+
+def test_what_no_backend_serves_is_refused_as_anywhere() -> None:
+    with pytest.raises(TypeError, match=r"x: wanted float64, .* got torch\.int32"):
+        functional.pool(X.int().to("meta"))
 
 
 def test_absent_library_is_a_reason_not_a_crash() -> None:

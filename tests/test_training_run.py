@@ -80,6 +80,18 @@ def test_a_training_leaves_what_is_needed_to_go_on(actions: Collection, tmp_path
         train(_OPTIONS, tmp_path, collection=actions)
 
 
+def test_a_line_for_every_epoch_where_there_is_no_terminal(
+    actions: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(_training(progress=True), tmp_path, collection=actions)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
+    assert [line.partition(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
+    shown = [float(line.partition("train/loss ")[2][:5]) for line in lines]
+    assert shown == pytest.approx(_column(tmp_path, "train/loss"), abs=1e-3)
+    shown = [float(line.partition("val/top1 ")[2][:5]) for line in lines]
+    assert shown == pytest.approx(_column(tmp_path, "val/top1"), abs=1e-3)
+
+
 def test_the_same_seed_gives_the_same_training_and_another_one_does_not(
     actions: Collection, tmp_path: Path
 ) -> None:
@@ -130,6 +142,13 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     )
     with pytest.raises(FileNotFoundError, match="wanted a training to go on with"):
         train(_OPTIONS, tmp_path / "nothing", resume=True, collection=actions)
+    left = (parts / "options.yaml").read_text()
+    for section, change in (("model", {"hidden": 8}), ("data", {"protocol": "cross-view"})):
+        other = replace(_OPTIONS, **{section: replace(getattr(_OPTIONS, section), **change)})
+        (name, value), *_ = change.items()
+        with pytest.raises(ValueError, match=rf"{section}.{name}: wanted None, .* got {value!r}"):
+            train(other, parts, resume=True, collection=actions)
+    assert (parts / "options.yaml").read_text() == left
 
 
 def test_an_evaluation_finds_what_the_training_found(actions: Collection, tmp_path: Path) -> None:
@@ -207,7 +226,9 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_runs_no_code(tmp_path: Path
     torch.save({"hyper_parameters": Malicious()}, tmp_path / "wrapped.ckpt")
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.ckpt")
     (tmp_path / "text.ckpt").write_text("no")
-    for name in ("hostile", "wrapped", "other", "text"):
+    (tmp_path / "letters.ckpt").write_text("abc")
+    (tmp_path / "cut.ckpt").write_bytes((tmp_path / "other.ckpt").read_bytes()[:200])
+    for name in ("hostile", "wrapped", "other", "text", "letters", "cut"):
         with pytest.raises(ValueError, match="checkpoint: wanted one that csta-fast train wrote"):
             load(tmp_path / f"{name}.ckpt")
     assert not (tmp_path / "ran").exists()
@@ -221,6 +242,12 @@ def test_options_survive_a_checkpoint_and_wrong_ones_are_named() -> None:
     for wrong, message in (
         (lambda: TrainingOptions(epochs=0), "epochs: wanted at least 1, got 0"),
         (lambda: TrainingOptions(precision="8"), "precision: wanted one of 32-true"),
+        (lambda: TrainingOptions(threads=0), "threads: wanted at least 1, got 0"),
+        (lambda: TrainingOptions(smoothing=1.5), "smoothing: wanted 0 to 1, got 1.5"),
+        (lambda: TrainingOptions(seed=-1), "seed: wanted 0 to 4294967295, got -1"),
+        (lambda: ModelOptions(dropout=2.0), "dropout: wanted 0 to 1, got 2.0"),
+        (lambda: DataOptions(persons=0), "persons: wanted at least 1, got 0"),
+        (lambda: DataOptions(workers=-1), "workers: wanted at least 0, got -1"),
         (lambda: DataOptions(fold=5), "fold: wanted 0 to 4, got 5"),
         (lambda: DataOptions(validation="all"), "validation: wanted one of subjects, test, none"),
     ):

@@ -29,7 +29,8 @@ class ClipOptions:
         frames: T of every clip; HCN was published with 32 and with 64.
         fit: "resize" interpolates a recording to T frames; "pad" keeps its speed, fills up with
             zeros and tells the network how many frames are real. A longer one is cut to T frames.
-        normalise: what positions are relative to; see ``csta_fast.data.transforms.normalise``.
+        normalise: what positions are relative to: the centre of the body in the "first" frame or
+            in every "frame"; "aligned" turns the body to the front as well.
         unit_size: divide positions by the mean bone length of the first person, so that people of
             different size look alike; five bone lengths are 1 then, which is about a metre.
         crop: least and greatest share of a recording's frames that a training clip shows; it

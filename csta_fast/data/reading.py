@@ -44,4 +44,4 @@ def _kind(source: Source) -> str:
         kinds = " and ".join(form.kind for form in found)
         raise ValueError(f"kind: wanted one to be named, got {source.path}, which holds {kinds}")
     known = "; ".join(f"{form.kind}: {form.wanted}" for form in FORMATS.values())
-    raise ValueError(f"path: wanted a data set ({known}), got {source.path}, which is none of them")
+    raise ValueError(f"path: wanted a data set, got {source.path}, which is none of these: {known}")

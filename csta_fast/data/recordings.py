@@ -74,6 +74,7 @@ class Collection:
 
         Raises:
             ValueError: the name does not end in .npz, or the layout is not one of ``LAYOUTS``.
+            FileNotFoundError: there is no such folder.
         """
         from csta_fast.data.formats import prepared  # which makes collections
 

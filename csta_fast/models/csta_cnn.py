@@ -151,7 +151,8 @@ class CSTACNN(HCN):
                 frames (N, M, G, T) and joints (N, M, G, V), zero for a person not looked at.
 
         Raises:
-            ValueError: x is not of the shape that the network was made for.
+            TypeError, ValueError: x is not of the shape that the network was made for, or persons
+                or lengths are not one number for each sample.
         """
         rows, present, row_lengths = self.rows(x, persons, lengths)
         features, found = [], {}

@@ -110,7 +110,8 @@ class HCN(nn.Module):
             lengths: (N,) integers; the frames from ``lengths[n]`` on are padding and do not move.
 
         Raises:
-            ValueError: x is not of the shape that the network was made for.
+            TypeError, ValueError: x is not of the shape that the network was made for, or persons
+                or lengths are not one number for each sample.
         """
         rows, present, row_lengths = self.rows(x, persons, lengths)
         position = self.position(rows)
@@ -125,11 +126,17 @@ class HCN(nn.Module):
         ``present`` is (N, M) of booleans, R of them true.
         """
         wanted = (self.coordinates, self.frames, self.joints)
-        if x.dim() != 5 or x.shape[1:4] != wanted:
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"x: wanted a floating-point tensor, got {got}")
+        if x.dim() != 5 or x.shape[1:4] != wanted or x.shape[4] == 0:
             raise ValueError(
                 f"x: wanted (N, {', '.join(map(str, wanted))}, M), got shape {tuple(x.shape)}"
             )
         samples, people = x.shape[0], x.shape[4]
+        for name, given in (("persons", persons), ("lengths", lengths)):
+            if given is not None:
+                _one_number_each(name, given, samples)
         rows = x.permute(0, 4, 1, 2, 3)
         everyone = torch.ones(samples, people, dtype=torch.bool, device=x.device)
         if persons is None or people == 1:
@@ -156,6 +163,13 @@ class HCN(nn.Module):
 
     def extra_repr(self) -> str:
         return f"({self.coordinates}, {self.frames}, {self.joints}) -> {self.classes}"
+
+
+def _one_number_each(name: str, given: Tensor, samples: int) -> None:
+    if not isinstance(given, Tensor):
+        raise TypeError(f"{name}: wanted a tensor, got {type(given).__name__}")
+    if given.shape != (samples,):
+        raise ValueError(f"{name}: wanted shape (N,) = ({samples},), got {tuple(given.shape)}")
 
 
 def differences(x: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -94,11 +93,12 @@ def load(path: str | Path) -> Trained:
             if name.startswith(_PREFIX)
         }
         trained.network.load_state_dict(weights)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
-    except (pickle.UnpicklingError, KeyError, TypeError, RuntimeError, EOFError) as error:
+    except Exception as error:  # what PyTorch makes of a file that is no checkpoint
+        reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"checkpoint: wanted one that csta-fast train wrote, got {path}: {error}"
+            f"checkpoint: wanted one that csta-fast train wrote, got {path}: {reason}"
         ) from error
     trained.network.eval()
     return trained

@@ -46,6 +46,8 @@ class DataOptions:
         _one_of("validation", self.validation, get_args(Validation))
         if not 0 <= self.fold < FOLDS:
             raise ValueError(f"fold: wanted 0 to {FOLDS - 1}, got {self.fold}")
+        _at_least(1, self, "persons")
+        _at_least(0, self, "workers")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ class ModelOptions:
     dropout: float = 0.5
     backend: str | None = None
 
+    def __post_init__(self) -> None:
+        _share(self, "dropout")
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -99,7 +104,7 @@ class TrainingOptions:
         nodes: machines, each started by torchrun or a scheduler.
         threads: of PyTorch in every process; PyTorch's own choice unless given.
         log: "csv" or "tensorboard".
-        progress: show bars.
+        progress: show a bar, or a line for every epoch where no terminal shows it.
     """
 
     epochs: int = 60
@@ -122,18 +127,11 @@ class TrainingOptions:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "nodes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: wanted at least 1, got {getattr(self, name)}")
-        for name in (
-            "learning_rate",
-            "attention_rate",
-            "weight_decay",
-            "gradient_norm",
-            "smoothing",
-        ):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: wanted at least 0, got {getattr(self, name)}")
+        _at_least(1, self, "epochs", "batch", "nodes", "threads")
+        _at_least(0, self, "learning_rate", "attention_rate", "weight_decay", "gradient_norm")
+        _share(self, "smoothing")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed: wanted 0 to {2**32 - 1}, got {self.seed}")
         _one_of("schedule", self.schedule, get_args(Schedule))
         _one_of("precision", self.precision, get_args(Precision))
         _one_of("log", self.log, get_args(Log))
@@ -165,6 +163,19 @@ class Options:
             ModelOptions(**plain["model"]),
             TrainingOptions(**plain["training"]),
         )
+
+
+def _at_least(least: int, options: object, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name}: wanted at least {least}, got {value}")
+
+
+def _share(options: object, name: str) -> None:
+    value = getattr(options, name)
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: wanted 0 to 1, got {value}")
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

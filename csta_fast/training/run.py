@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import lightning
 import numpy as np
 import torch
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import callbacks
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
@@ -62,6 +65,7 @@ def train(
     Raises:
         FileExistsError: the folder holds a training and ``resume`` is not set.
         FileNotFoundError: ``resume`` is set and there is nothing to go on from.
+        ValueError: ``resume`` is set and network, clips or split are not those of the training.
     """
     output = Path(output)
     last = output / LAST
@@ -71,6 +75,8 @@ def train(
         raise FileExistsError(
             f"output: {output} holds a training already; resume it, or name another folder"
         )
+    if resume:
+        _same_training(load(last).options, options)
     training = options.training
     _set_up(options)
     if collection is None:
@@ -88,6 +94,8 @@ def train(
     if trainer.is_global_zero:
         output.mkdir(parents=True, exist_ok=True)
         (output / "options.yaml").write_text(yaml.safe_dump(options.as_dict(), sort_keys=False))
+        if resume and isinstance(logger, CSVLogger):
+            _keep_rows(logger, output / "log" / "metrics.csv")
     trainer.fit(classifier, clips, ckpt_path=last if resume else None, weights_only=True)
     best = output / (BEST if len(clips.validation) else LAST)
     classifier.network.load_state_dict(load(best).network.state_dict())
@@ -133,11 +141,49 @@ def evaluate(
     )
 
 
+def _same_training(before: Options, now: Options) -> None:
+    """What a training goes on with may move, take longer or run elsewhere; else it is another."""
+    old, new = before.as_dict(), now.as_dict()
+    for section in ("data", "clips", "model"):
+        for name, value in new[section].items():
+            if old[section][name] != value and name not in ("source", "kind", "workers", "backend"):
+                raise ValueError(
+                    f"{section}.{name}: wanted {old[section][name]!r}, as the training that is to "
+                    f"go on has it, got {value!r}"
+                )
+
+
+class _Lines(callbacks.Callback):
+    """How far a training is, where no terminal shows a bar: a line for every epoch."""
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        if trainer.is_global_zero:
+            names = ("train/loss", "train/top1", "val/top1")
+            found = {name: trainer.callback_metrics.get(name) for name in names}
+            figures = [f"{name} {value:.3f}" for name, value in found.items() if value is not None]
+            epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+            print(": ".join((epoch, ", ".join(figures))), file=sys.stderr, flush=True)
+
+
 def _set_up(options: Options) -> None:
     training = options.training
     if training.threads is not None:
         torch.set_num_threads(training.threads)
     lightning.seed_everything(training.seed, verbose=False)
+
+
+def _keep_rows(logger: CSVLogger, file: Path) -> None:
+    """Have a logger add to a file, which it would begin anew."""
+    if not file.exists():
+        return
+    rows = file.read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it deletes the file
+        writer = logger.experiment
+    file.write_bytes(rows)
+    writer.metrics_keys = rows.splitlines()[0].decode().split(",")
 
 
 def _keepers(output: Path, validated: bool) -> list[callbacks.ModelCheckpoint]:
@@ -159,22 +205,29 @@ def _keepers(output: Path, validated: bool) -> list[callbacks.ModelCheckpoint]:
 
 def _trainer(options: Options, **more: Any) -> lightning.Trainer:
     training = options.training
-    bars = [callbacks.RichProgressBar()] if training.progress else []
-    return lightning.Trainer(
-        max_epochs=training.epochs,
-        accelerator=training.accelerator,
-        devices=training.devices,
-        num_nodes=training.nodes,
-        precision=training.precision,
-        deterministic=training.deterministic,
-        gradient_clip_val=training.gradient_norm or None,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        enable_progress_bar=training.progress,
-        enable_model_summary=False,
-        **more | {"callbacks": [*bars, *more.get("callbacks", [])]},
-    )
+    bar = training.progress and sys.stdout.isatty()  # where the bar is drawn
+    shown = callbacks.RichProgressBar() if bar else _Lines()
+    try:
+        return lightning.Trainer(
+            max_epochs=training.epochs,
+            accelerator=training.accelerator,
+            devices=training.devices,
+            num_nodes=training.nodes,
+            precision=training.precision,
+            deterministic=training.deterministic,
+            gradient_clip_val=training.gradient_norm or None,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            enable_progress_bar=bar,
+            enable_model_summary=False,
+            **more | {"callbacks": [shown] * training.progress + more.get("callbacks", [])},
+        )
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ValueError(
+            f"accelerator, devices: wanted what this machine has, got {training.accelerator!r} and "
+            f"{training.devices!r}: {error}"
+        ) from error
 
 
 def _judge(

@@ -32,9 +32,7 @@ _LEFT_OUT, _TEST, _TRAIN = -1, 0, 1
 
 def save(collection: Collection, path: str | os.PathLike[str]) -> None:
     """What ``Collection.save`` does. A file of that name is replaced once the new one is whole."""
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise ValueError(f"path: wanted a name that ends in .npz, got {path}")
+    path = check_target(path)
     if LAYOUTS.get(collection.layout.name) != collection.layout:
         raise ValueError(
             f"layout: wanted one of {', '.join(LAYOUTS)}, got {collection.layout.name!r}"
@@ -64,6 +62,16 @@ def save(collection: Collection, path: str | os.PathLike[str]) -> None:
             sides=np.array(sides, np.int8).reshape(len(sides), len(recordings)),
         )
     os.replace(unfinished, path)
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """Whether a collection can be saved there, as far as that can be known without one."""
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise ValueError(f"path: wanted a name that ends in .npz, got {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: wanted a file in a folder that exists, got {path}")
+    return path
 
 
 def _side(chosen: bool | None) -> int:
