@@ -108,7 +108,7 @@ def _affordable(case: Case, backend: Backend) -> Case:
     return replace(case, groups=groups, shape=few)
 
 
-def _one_sample(inputs: Inputs, sample: int) -> Inputs:
+def one_sample(inputs: Inputs, sample: int) -> Inputs:
     batched = ("x", "frame_logits", "joint_logits")
     here = slice(sample, sample + 1)
     tensors = {
@@ -132,7 +132,7 @@ def test_a_sample_alone_and_in_a_batch(case: Case, fused: Backend) -> None:
         batch = _everything(inputs, fused)
         per_sample = [name for name in batch if "_head" not in name]
         for sample in (0, 1, case.shape[0] - 1):
-            alone = _everything(_one_sample(inputs, sample), fused)
+            alone = _everything(one_sample(inputs, sample), fused)
             here = slice(sample, sample + 1)
             _assert_same_bits(
                 {name: alone[name] for name in per_sample},

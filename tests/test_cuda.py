@@ -13,7 +13,8 @@ import torch
 from backends import EMULATED
 from cases import FEW_CASES, Case, named
 from contract import Tensors, check, run
-from inputs import make
+from inputs import Inputs, make
+from test_bitwise import one_sample
 from test_extremes import addresses, check_reading_far_away
 from test_on_gpu import CLUSTERS
 
@@ -81,9 +82,29 @@ def test_packs(case: Case, dtype: torch.dtype, adjust: Callable[..., None]) -> N
     check(case, dtype, EMULATED)
 
 
-def _bits(case: Case) -> Tensors:
-    results, gradients = run(make(case, torch.float32), "cuda-emulated")
+def _bits(inputs: Inputs) -> Tensors:
+    results, gradients = run(inputs, "cuda-emulated")
     return {**results, **{f"gradient of {name}": value for name, value in gradients.items()}}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("op", ["csta", "couple", "pool"])
+def test_a_sample_of_a_cluster_alone_and_in_a_batch(
+    op: str, layout: str, adjust: Callable[..., None]
+) -> None:
+    """Not even the plan depends on how many others there are, nor which cluster takes whom."""
+    adjust(shared_bytes=16_000, chunk_bytes=256)
+    case = Case("batch", (4, 12, 24, 17), op=op, layout=layout, upstream=layout, masks="lengths")
+    inputs = make(case, torch.float32)
+    with torch.no_grad():
+        inputs.call("cuda-emulated")
+    assert emulation.install().emulated_cluster() == 8
+    batch = _bits(inputs)
+    for sample in range(4):
+        for name, alone in _bits(one_sample(inputs, sample)).items():
+            if "_head" not in name:
+                assert alone.equal(batch[name][sample : sample + 1]), name
 
 
 @pytest.mark.quick
@@ -94,12 +115,12 @@ def test_the_same_bits_whoever_runs_first(
 ) -> None:
     settings = {key: value for key, value in PLANS[plan].items() if key != "order"}
     adjust(**settings)
-    wanted = _bits(named(name))
+    wanted = _bits(make(named(name), torch.float32))
     for order in emulation.ORDERS:
         for landing in emulation.LANDINGS:
             for seed in (1, 2) if "random" in (order, landing) else (1,):
                 adjust(**settings, order=order, landing=landing, seed=seed)
-                for key, value in _bits(named(name)).items():
+                for key, value in _bits(make(named(name), torch.float32)).items():
                     same = value.nan_to_num().equal(wanted[key].nan_to_num())
                     assert same, (key, order, landing, seed)
 
