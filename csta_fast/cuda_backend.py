@@ -7,13 +7,17 @@ calls. It is loaded there and nowhere else, whether or not there is a GPU.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from csta_fast.structures import ARITHMETIC_DTYPES
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 NAMESPACE = "csta_fast_cuda"
 LIBRARY = Path(__file__).parent / "_cuda.abi3.so"
@@ -48,7 +52,16 @@ def _load() -> str | None:
 FAILURE: str | None = _load()
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def constant_to_the_compiler(function: _Function) -> _Function:
+    """Mark as ``torch.compiler.assume_constant_result`` does, which would import the compiler.
+
+    That takes as long as importing the rest of PyTorch.
+    """
+    vars(function)["_dynamo_marked_constant"] = True
+    return function
+
+
+@constant_to_the_compiler
 def capability_refusal(device: torch.device) -> str | None:
     """Why an NVIDIA GPU serves no fused kernels of ours, or None; a constant to the compiler."""
     return _ask_capability(device)
@@ -66,7 +79,7 @@ def _ask_capability(device: torch.device) -> str | None:
     return f"wants a GPU of compute capability {wanted}, {device} has {has}"
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_to_the_compiler
 def _runtime_refusal(device: torch.device) -> str | None:
     """Why the library cannot run on a device: an old driver, say, or kernels for other devices."""
     reason = _ask_runtime(device.index)

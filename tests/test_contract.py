@@ -39,6 +39,7 @@ def _interpreted_dtypes(case: Case, backend: Backend) -> tuple[torch.dtype, ...]
     return (backend.dtypes[crc32(case.name.encode()) % len(backend.dtypes)],)
 
 
+# A bug shows in most dtypes: all cases in one of them come first.
 _CALLS = [
     pytest.param(
         case,
@@ -47,8 +48,8 @@ _CALLS = [
         id=f"{case}-{str(dtype).removeprefix('torch.')}-{backend}",
         marks=[pytest.mark.quick] if case in FEW_CASES else [],
     )
-    for case in CASES
     for dtype in BACKENDS[0].dtypes
+    for case in CASES
     for backend in BACKENDS
     if dtype in _dtypes(case, backend)
 ]

@@ -73,7 +73,8 @@ def test_jacobian(backend: Backend) -> None:
             x, HeadWeights(*heads[:4]), HeadWeights(*heads[4:]), return_attention=True,
             backend=backend.name,
         )  # fmt: skip
-        return attention.joints
+        # Each number is one more call: in an interpreter, fewer do.
+        return attention.joints[..., 1:3] if backend.interpreted else attention.joints
 
     ours = jacrev(attention)(x)
     theirs = torch.autograd.functional.jacobian(attention, x)

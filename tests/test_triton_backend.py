@@ -34,6 +34,18 @@ def test_importing_the_package_imports_no_kernel() -> None:
     assert loaded.strip() == "['csta_fast.kernels', 'csta_fast.kernels.plans']"
 
 
+def test_importing_the_package_imports_no_compiler() -> None:
+    code = "import sys, csta_fast; print('torch._dynamo' in sys.modules)"
+    assert run_python(code).stdout.strip() == "False"
+
+
+def test_constants_are_marked_as_pytorch_marks_them() -> None:
+    marked = cuda_backend.constant_to_the_compiler(lambda: None)
+    assert vars(marked) == vars(torch.compiler.assume_constant_result(lambda: None)) != {}
+    assert vars(cuda_backend.capability_refusal) == vars(cuda_backend._runtime_refusal)
+    assert vars(marked) == vars(cuda_backend.capability_refusal)
+
+
 def test_without_triton_the_next_backend_serves() -> None:
     code = """
 import importlib.util

@@ -5,27 +5,24 @@
 
 The operations run as they are, over tensors in ordinary memory, with a launch that only compiles.
 The target is an NVIDIA compute capability without the point, or AMD's gfx name. What ptxas says of
-registers and spills is read from its own report, AMD's from the assembly.
+registers and spills is read from the report that Triton has it write, AMD's from the assembly.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import triton
 from csta_fast.kernels import means, operations, pipeline, weights
 from triton.backends.compiler import GPUTarget
-from triton.backends.nvidia.compiler import get_ptxas
 
 from csta_fast.structures import ARITHMETIC_DTYPES
 
@@ -85,10 +82,14 @@ class OnlyCompiled:
 
     def __init__(self, kernel: Any) -> None:
         self.kernel, self.compiled = kernel, []
+        self.printed: dict[int, str] = {}  # while it was compiled, by identity
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
         def launch(*args: Any, **options: Any) -> None:
-            self.compiled.append(self.kernel.warmup(*args, grid=grid, **options))
+            with redirect_stdout(io.StringIO()) as printed:
+                compiled = self.kernel.warmup(*args, grid=grid, **options)
+            self.compiled.append(compiled)
+            self.printed.setdefault(id(compiled), printed.getvalue())
 
         return launch
 
@@ -98,6 +99,8 @@ def only_compile(target: str) -> dict[str, OnlyCompiled]:
     nvidia = target.isdigit()
     gpu = GPUTarget("cuda", int(target), 32) if nvidia else GPUTarget("hip", target, 64)
     triton.runtime.driver.set_active(_Driver(gpu))
+    triton.knobs.compilation.always_compile = True
+    triton.knobs.nvidia.dump_ptxas_log = True
     torch.version.hip = None if nvidia else "6"  # type: ignore[assignment]
     kernels = {}
     for module, name in _KERNELS:
@@ -129,24 +132,17 @@ def call_everything(this: Configuration) -> None:
     operations.pool_backward(*means, *masks, this.channels_last)
 
 
-def _nvidia_report(compiled: Any) -> dict[str, int]:
+def _nvidia_report(compiled: Any, printed: str) -> dict[str, int]:
     code = compiled.asm["ptx"]
-    target = re.search(r"\.target (\w+)", code)[1]  # type: ignore[index]
-    assembler = get_ptxas(int(re.sub(r"\D", "", target))).path
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "kernel.ptx")
-        source.write_text(code)
-        command = [assembler, "-v", f"--gpu-name={target}", source, "-o", os.devnull]
-        report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     vectors = re.findall(r"(?:ld|st)\.global[\w:.]*\.v[24]\.", code)
     return {
-        "registers": int(re.search(r"Used (\d+) registers", report)[1]),  # type: ignore[index]
-        "spilled": sum(map(int, re.findall(r"(\d+) bytes spill", report))),
+        "registers": int(re.search(r"Used (\d+) registers", printed)[1]),  # type: ignore[index]
+        "spilled": sum(map(int, re.findall(r"(\d+) bytes spill", printed))),
         "vectors": len(vectors),
     }
 
 
-def _amd_report(compiled: Any) -> dict[str, int]:
+def _amd_report(compiled: Any, _: str) -> dict[str, int]:
     code = compiled.asm["amdgcn"]
 
     def count(name: str) -> int:
@@ -159,13 +155,14 @@ def _amd_report(compiled: Any) -> dict[str, int]:
 
 def reports(target: str, names: list[str]) -> Iterator[dict[str, Any]]:
     kernels = only_compile(target)
+    report = _nvidia_report if target.isdigit() else _amd_report
     for name in names:
         call_everything(CONFIGURATIONS[name])
         for kernel, launches in kernels.items():
-            for compiled in {id(each): each for each in launches.compiled}.values():
-                report = _nvidia_report if target.isdigit() else _amd_report
+            for identity, compiled in {id(each): each for each in launches.compiled}.items():
                 yield {"target": target, "configuration": name, "kernel": kernel,
-                       "shared": compiled.metadata.shared, **report(compiled)}  # fmt: skip
+                       "shared": compiled.metadata.shared,
+                       **report(compiled, launches.printed[identity])}  # fmt: skip
             launches.compiled.clear()
 
 

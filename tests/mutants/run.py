@@ -15,23 +15,27 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import warm
 from mutant import Mutant
 from seeded import MUTANTS
 
 ROOT = Path(__file__).resolve().parents[2]
 _NEEDED = ("csta_fast", "csrc", "kernels", "tests", "setup.py", "pyproject.toml", "README.md")
 _ENVIRONMENT = {
-    **os.environ,
     "CXXFLAGS": "-O0 -w -include seeded.h",
     "CSTA_FAST_ISA": "portable",
     "CSTA_FAST_BACKEND": "",
     "CSTA_FAST_CUDA": "0",  # the CUDA kernels' bugs are for the emulator
     "CSTA_FAST_NATIVE": "",
+    "CUDA_VISIBLE_DEVICES": "",  # and Triton's for its interpreter
+    "TRITON_INTERPRET": "1",
     "MALLOC_PERTURB_": "85",  # an element that is never written must not be right by luck
     "OMP_WAIT_POLICY": "PASSIVE",
+    "OPENBLAS_NUM_THREADS": "1",
     "PYTHONPATH": "",
     "SEEDED_BUG": "0",
 }
@@ -43,27 +47,17 @@ _FILES = (
     "contract", "extremes", "bitwise", "messages", "layer", "training", "transforms", "operations",
     "triton", "cuda", "cuda_device",
 )  # fmt: skip
-_OPTIONS = ("-m", "quick", "-x", "-q", "--tb=line", "--show-capture=no")
+_OPTIONS = (
+    "-m", "quick", "-x", "-q", "--tb=line", "--show-capture=no", "-p", "no:cacheprovider",
+)  # fmt: skip
 _NATIVE, _TRITON, _CUDA = "not reference and not triton and not cuda", "triton", "cuda"
+#: All that is ever shown a bug, the longest first.
+_ALL = ((_FILES[:1], _TRITON), (_FILES[1:], _TRITON), (_FILES, _CUDA), (_FILES, _NATIVE))
 
 
-def _run(folder: Path, *command: str, bug: int = 0) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env={**_ENVIRONMENT, "SEEDED_BUG": str(bug)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-
-
-def _test(
-    folder: Path, files: tuple[str, ...], chosen: str, bug: int = 0
-) -> subprocess.CompletedProcess[str]:
-    command = ("-m", "pytest", "-p", "no:cacheprovider", "-k", chosen, *_OPTIONS)
-    return _run(folder, *command, *(f"tests/test_{name}.py" for name in files), bug=bug)
+def _test(folder: Path, files: Sequence[str], chosen: str, bug: int = 0) -> warm.Finished:
+    tests = [f"tests/test_{name}.py" for name in files]
+    return warm.run_pytest(folder, ["-k", chosen, *_OPTIONS, *tests], {"SEEDED_BUG": str(bug)})
 
 
 def _copy_repository(source: Path, folder: Path) -> None:
@@ -102,9 +96,10 @@ def _build(folder: Path) -> None:
         if mutant.in_library:
             file = folder / mutant.file
             file.write_text(_planted(file.read_text(), mutant, _choice(mutant)))
-    built = _run(folder, "setup.py", "-q", "build_ext", "--inplace")
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if built.returncode:
-        raise SystemExit(f"the copy does not build:\n{built.stdout[-5000:]}")
+        raise SystemExit(f"the copy does not build:\n{built.stdout}{built.stderr[-5000:]}")
 
 
 def _noticed(mutant: Mutant, folder: Path) -> tuple[bool, str]:
@@ -113,12 +108,11 @@ def _noticed(mutant: Mutant, folder: Path) -> tuple[bool, str]:
     chosen = _TRITON if mutant.in_triton else _CUDA if mutant.in_cuda else _NATIVE
     for files in ((mutant.tests,), tuple(name for name in _FILES if name != mutant.tests)):
         tested = _test(folder, files, chosen, bug)
-        lines = tested.stdout.strip().splitlines()
-        if tested.returncode == 1 or tested.returncode < 0:
-            failed = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
-            return True, (failed or lines)[0]
+        failed = [line for line in tested.lines if line.startswith(("FAILED ", "ERROR "))]
+        if (tested.returncode == 1 and failed) or tested.returncode < 0:
+            return True, (failed or tested.lines)[0]
         if tested.returncode != 0:
-            return False, f"pytest stopped with {tested.returncode}: {lines[-1]}"
+            return False, f"pytest stopped with {tested.returncode}: {tested.lines[-1]}"
     return False, "no test noticed it"
 
 
@@ -149,17 +143,18 @@ def main() -> int:
         parser.error(f"no such bug: {', '.join(sorted(unknown))}")
     chosen = [mutant for mutant in MUTANTS if not options.only or mutant.name in options.only]
     begin = time.perf_counter()
+    warm.prepare(_ENVIRONMENT)
     with tempfile.TemporaryDirectory(prefix="mutants_") as temporary:
         clean = Path(temporary)
         _copy_repository(ROOT, clean)
         _build(clean)
         print(f"built in {time.perf_counter() - begin:.0f} s", flush=True)
-        for kernels in (_NATIVE, _TRITON, _CUDA):
-            unharmed = _test(clean, _FILES, kernels)
-            if unharmed.returncode:
-                raise SystemExit(f"{unharmed.stdout[-3000:]}\nthe tests fail without a seeded bug")
-        print(f"the tests pass without a bug, {time.perf_counter() - begin:.0f} s", flush=True)
         with ThreadPoolExecutor(options.jobs) as pool:
+            for unharmed in pool.map(lambda tests: _test(clean, *tests), _ALL):
+                if unharmed.returncode:
+                    printed = "\n".join(unharmed.lines)
+                    raise SystemExit(f"{printed[-3000:]}\nthe tests fail without a seeded bug")
+            print(f"the tests pass without a bug, {time.perf_counter() - begin:.0f} s", flush=True)
             found = list(pool.map(lambda mutant: _outcome(mutant, clean), chosen))
     seconds = time.perf_counter() - begin
     print(f"{sum(found)} of {len(found)} seeded bugs noticed in {seconds:.0f} s")

@@ -97,7 +97,7 @@ CUDA = [
     Mutant("cuda_lengths_ignored", C_SAMPLE,
            "if (call.lengths == nullptr) return frames;", "return frames;"),
     Mutant("cuda_products_of_the_last_channels_only", C_PASSES,
-           "sums[k] += parts[k];", "sums[k] = parts[k];"),
+           "sums[k] += parts[k];", "sums[k] = parts[k];", "cuda"),
     Mutant("cuda_rest_of_a_sum_dropped", "csrc/cuda/numbers.h",
            "return total + rest;", "return total;"),
     Mutant("cuda_pairs_not_added", "csrc/cuda/numbers.h",
