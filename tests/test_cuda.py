@@ -12,7 +12,7 @@ import pytest
 import torch
 from backends import EMULATED
 from cases import FEW_CASES, Case, named
-from contract import Tensors, check, run
+from contract import Tensors, assert_like, check, run
 from inputs import Inputs, make
 from test_bitwise import one_sample
 from test_extremes import addresses, check_reading_far_away
@@ -80,6 +80,16 @@ def test_plans(case: Case, plan: str, adjust: Callable[..., None]) -> None:
 def test_packs(case: Case, dtype: torch.dtype, adjust: Callable[..., None]) -> None:
     adjust()
     check(case, dtype, EMULATED)
+
+
+@pytest.mark.quick
+def test_one_block_after_the_other_sample(adjust: Callable[..., None]) -> None:
+    """Masks too long for shared memory leave few blocks: each spreads several samples' gradients."""
+    adjust()
+    inputs = make(Case("long_masks", (6, 1, 2, 16_500), op="pool", masks="joints"), torch.float32)
+    _, ours = run(inputs, "cuda-emulated")
+    _, wanted = run(inputs, "reference")
+    assert_like(ours, wanted)
 
 
 def _bits(inputs: Inputs) -> Tensors:
