@@ -84,7 +84,7 @@ def test_packs(case: Case, dtype: torch.dtype, adjust: Callable[..., None]) -> N
 
 @pytest.mark.quick
 def test_one_block_after_the_other_sample(adjust: Callable[..., None]) -> None:
-    """Masks too long for shared memory leave few blocks: each spreads several samples' gradients."""
+    """Masks too long for shared memory leave few blocks: each spreads the gradients of several."""
     adjust()
     inputs = make(Case("long_masks", (6, 1, 2, 16_500), op="pool", masks="joints"), torch.float32)
     _, ours = run(inputs, "cuda-emulated")
