@@ -19,9 +19,10 @@ _HEAD_SHAPES = ("(H, C)", "(H,)", "(G, H)", "(G,)")
 
 def choices(gate: str, scale: str | float, residual: bool) -> tuple[int, float | None]:
     """Gate and scale as the operations take them."""
-    code = GATE_CODES.get(gate) if isinstance(gate, str) else None
-    if code is None:
-        raise ValueError(f"gate: wanted 'softmax' or 'sigmoid', got {gate!r}")
+    try:
+        code = GATE_CODES[gate]
+    except (KeyError, TypeError):
+        raise ValueError(f"gate: wanted 'softmax' or 'sigmoid', got {gate!r}") from None
     if residual is not True and residual is not False:  # a weight, say, would count as True
         raise TypeError(f"residual: wanted True or False, got {residual!r}")
     return code, _scale_factor(scale)
