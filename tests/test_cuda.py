@@ -36,13 +36,15 @@ _CASES = [case for case in FEW_CASES if torch.Size(case.shape).numel() <= _LARGE
 
 
 #: What is taken 16 bytes at a time: planes that lie alike, more than eight channels of them to a
-#: chunk, packs at the edge of padding, packs of more than one group.
+#: chunk, packs at the edge of padding, packs of more than one group, groups whose products of u and
+#: x take several rounds.
 _PACKED = [
     Case("packed", (2, 24, 8, 25)),
     Case("packed_lengths", (4, 24, 8, 25), masks="lengths", residual=True),
     Case("packed_lengths_zeroed", (4, 20, 8, 17), masks="lengths"),
     Case("packed_groups", (2, 24, 8, 25), groups=4),
     Case("packed_even", (2, 12, 6, 20), hidden=16),
+    Case("rounds_of_groups", (1, 64, 20, 25), groups=64),
     Case("packed_offset", (2, 12, 8, 25), layout="offset"),
     Case("packed_last", (4, 24, 5, 7), layout="channels_last", upstream="channels_last",
          masks="lengths"),
