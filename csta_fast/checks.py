@@ -6,6 +6,7 @@ for the native ones they run after a refusal, to say what was wrong.
 
 from __future__ import annotations
 
+from math import inf
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -35,9 +36,9 @@ def _scale_factor(scale: str | float) -> float | None:
             return None
         if scale == "sum":
             return 1.0
-    elif isinstance(scale, (int, float, Real)) and not isinstance(scale, bool):
+    elif isinstance(scale, (int, float, Real)) and not isinstance(scale, bool) and abs(scale) < inf:
         return float(scale)
-    raise ValueError(f"scale: wanted 'mean', 'sum' or a number, got {scale!r}")
+    raise ValueError(f"scale: wanted 'mean', 'sum' or a finite number, got {scale!r}")
 
 
 def count(name: str, value: int) -> int:

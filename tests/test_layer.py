@@ -138,7 +138,10 @@ def test_reset_parameters_restores_the_identity() -> None:
         ({"channels": 8, "groups": 3}, "groups: wanted a divisor of the 8 channels, got 3"),
         ({"channels": 8, "groups": 0}, "groups: wanted at least 1, got 0"),
         ({"channels": 8, "gate": "relu"}, "gate: wanted 'softmax' or 'sigmoid', got 'relu'"),
-        ({"channels": 8, "scale": "max"}, "scale: wanted 'mean', 'sum' or a number, got 'max'"),
+        (
+            {"channels": 8, "scale": "max"},
+            "scale: wanted 'mean', 'sum' or a finite number, got 'max'",
+        ),
     ],
 )
 def test_wrong_options(options: dict, message: str) -> None:

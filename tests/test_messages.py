@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -86,9 +87,11 @@ _OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"gate": "relu"}, ValueError, "gate: wanted 'softmax' or 'sigmoid', got 'relu'"),
     ({"gate": ["softmax"]}, ValueError, "gate: wanted 'softmax' or 'sigmoid', got ['softmax']"),
     ({"residual": 0.5}, TypeError, "residual: wanted True or False, got 0.5"),
-    ({"scale": "max"}, ValueError, "scale: wanted 'mean', 'sum' or a number, got 'max'"),
-    ({"scale": None}, ValueError, "scale: wanted 'mean', 'sum' or a number, got None"),
-    ({"scale": True}, ValueError, "scale: wanted 'mean', 'sum' or a number, got True"),
+    ({"scale": "max"}, ValueError, "scale: wanted 'mean', 'sum' or a finite number, got 'max'"),
+    ({"scale": None}, ValueError, "scale: wanted 'mean', 'sum' or a finite number, got None"),
+    ({"scale": True}, ValueError, "scale: wanted 'mean', 'sum' or a finite number, got True"),
+    ({"scale": math.nan}, ValueError, "scale: wanted 'mean', 'sum' or a finite number, got nan"),
+    ({"scale": -math.inf}, ValueError, "scale: wanted 'mean', 'sum' or a finite number, got -inf"),
     ({"backend": "gpu"}, ValueError,
      "backend: wanted one of cpu, cuda, triton, reference, got 'gpu'"),
     ({"backend": ["cpu"]}, ValueError, "triton, reference, got ['cpu']"),
