@@ -143,6 +143,7 @@ def _layout_cases() -> list[Case]:
         Case("last_three_channels", (2, 3, 64, 25), **last),
         *(Case(f"last_channels_{few}", (2, few, 10, 9), **last) for few in (2, 4, 7, 8)),
         Case("last_odd", (3, 5, 7, 17), **last),
+        Case("last_few_channels_large", (1, 2, 300, 700), hidden=4, **last),
         Case("last_residual_padding", (3, 6, 12, 17), masks="lengths", residual=True, **last),
         Case("last_65", (2, 65, 4, 18), groups=5, **last),
         Case("last_group_per_channel", (2, 9, 4, 18), groups=9, **last),

@@ -4,8 +4,13 @@
 
 #include "channels.h"
 #include "planar_passes.h"
+#include "worker.h"
 
 namespace csta::CSTA_ISA {
+
+// Of one sample. A thread has four of them, two samples with x and u each, and keeps them from call
+// to call (scratch.cpp).
+constexpr int64_t kMostPlanesBytes = int64_t{3} << 19;
 
 template <class ElementType>
 class FewChannelsPasses {
@@ -15,8 +20,10 @@ class FewChannelsPasses {
   static constexpr int lanes = kLanes<Scalar>;
   static constexpr bool kSplits = false;
 
+  // Samples whose planes would leave the caches, and grow the scratch, are walked where they lie.
   static bool fit(const Problem& problem) {
-    return problem.channels > 0 && problem.channels <= kFewChannels;
+    const int64_t bytes = sample_elements(problem) * static_cast<int64_t>(sizeof(Scalar));
+    return problem.channels > 0 && problem.channels <= kFewChannels && bytes <= kMostPlanesBytes;
   }
 
   // A sample is one part.
