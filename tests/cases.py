@@ -77,6 +77,7 @@ def _shape_cases() -> list[Case]:
         Case("one_frame_one_joint", (2, 6, 1, 1)),
         *(Case(f"joints_{joints}", (2, 5, 9, joints)) for joints in _JOINTS),
         *(Case(f"frames_{frames}", (2, 4, frames, 6)) for frames in _FRAMES),
+        Case("frames_8000", (1, 2, 8000, 3)),
         *(Case(f"channels_{channels}", (2, channels, 10, 9)) for channels in _CHANNELS),
         *(Case(f"hidden_{hidden}", (2, 7, 6, 5), hidden=hidden) for hidden in (1, 16, 17, 64)),
         *(Case(name, shape) for name, shape in _EMPTY.items()),
@@ -143,6 +144,7 @@ def _layout_cases() -> list[Case]:
         Case("last_three_channels", (2, 3, 64, 25), **last),
         *(Case(f"last_channels_{few}", (2, few, 10, 9), **last) for few in (2, 4, 7, 8)),
         Case("last_odd", (3, 5, 7, 17), **last),
+        *(Case(f"last_frames_8000_{some}", (1, some, 8000, 3), **last) for some in (2, 10, 16)),
         Case("last_few_channels_large", (1, 2, 300, 700), hidden=4, **last),
         Case("last_residual_padding", (3, 6, 12, 17), masks="lengths", residual=True, **last),
         Case("last_65", (2, 65, 4, 18), groups=5, **last),
@@ -177,7 +179,7 @@ _FEW = {
     "narrow_weights", "joints_33", "sigmoid", "frames_65", "masks_joints_residual_number",
     "masks_long_channels_last", "joints_7", "last_hcn", "sum", "masks_all_channels_last_odd",
     "last_65", "masks_lengths", "masks_lengths_residual_sigmoid_groups",
-    "last_residual_padding",
+    "last_residual_padding", "frames_8000",
 }  # fmt: skip
 
 #: One case of each sort, for tests that repeat much work on each.

@@ -94,6 +94,21 @@ def test_x_that_is_not_finite(
     )
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("channels", [2, 10, 16])
+def test_infinity_stays_through_many_frames(
+    channels: int, layout: torch.memory_format, backend: Backend
+) -> None:
+    """What rounding takes off a sum goes on to the next block of frames; infinity has none."""
+    x = torch.ones(1, channels, 200, 3).to(memory_format=layout)
+    x[0, 1, 5, 2] = torch.inf
+    _, joint_means = functional.pool(x, backend=backend.name)
+    wanted = torch.ones(1, channels, 3)
+    wanted[0, 1, 2] = torch.inf
+    assert torch.equal(joint_means, wanted)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_sums_of_16_bit_features_do_not_overflow(dtype: torch.dtype, backend: Backend) -> None:
     x = torch.full((1, 2, 40, 30), 6e4, dtype=dtype)

@@ -40,11 +40,11 @@ void softmax(const Axis& axis, Scalar* row) {
     largest = choose<Scalar>(value > largest, value, largest);
   }
   const Scalar top = largest_lane<Scalar>(largest);
-  Vector<Scalar> sum{};
+  Vector<Scalar> sum{}, lost{};
   for (int64_t i = 0; i < axis.stride; i += lanes) {
     const Vector<Scalar> value = exponential(load(row + i) - top);
     store(row + i, value);
-    sum += value;
+    add_compensated<Scalar>(value, sum, lost);
   }
   const Scalar total = sum_lanes<Scalar>(sum);
   for (int64_t i = 0; i < axis.stride; i += lanes) store(row + i, load(row + i) / total);
@@ -71,9 +71,11 @@ template <class Scalar>
 void gate_backward(Gate gate, const Axis& axis, const Scalar* attention, Scalar* row) {
   constexpr int lanes = kLanes<Scalar>;
   fill_unreal(axis, Scalar{0}, row);
-  Vector<Scalar> sum{};
+  Vector<Scalar> sum{}, lost{};
   if (gate == Gate::softmax) {
-    for (int64_t i = 0; i < axis.stride; i += lanes) sum += load(attention + i) * load(row + i);
+    for (int64_t i = 0; i < axis.stride; i += lanes) {
+      add_compensated<Scalar>(load(attention + i) * load(row + i), sum, lost);
+    }
   }
   const Scalar mean = sum_lanes<Scalar>(sum);
   for (int64_t i = 0; i < axis.stride; i += lanes) {

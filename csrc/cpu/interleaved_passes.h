@@ -33,8 +33,10 @@ class InterleavedPasses {
     real_lanes_ = carver.take<Mask<Scalar>>(problem.joint_mask == nullptr ? 0 : row / lanes);
     mean_columns_ = carver.take<Scalar>(row);
     block_mean_columns_ = carver.take<Scalar>(row);
+    lost_mean_columns_ = carver.take<Scalar>(row);
     product_columns_ = carver.take<Scalar>(row);
     block_product_columns_ = carver.take<Scalar>(row);
+    lost_product_columns_ = carver.take<Scalar>(row);
     joint_gains_ = carver.take<Scalar>(row);
     joint_mean_gradients_ = carver.take<Scalar>(row);
     phases_ = carver.take<Scalar>(period);
@@ -62,7 +64,10 @@ class InterleavedPasses {
 
   // Means of x, from its frames [begin, end), which are taken in order.
   void pool(const Element* x, Sample<Scalar>& sample, int64_t begin, int64_t end) {
-    if (begin == 0) clear(mean_columns_);
+    if (begin == 0) {
+      clear(mean_columns_);
+      clear(lost_mean_columns_);
+    }
     const Axis& frames = sample.frames.axis;
     const int64_t last = smaller(end, frames.end);
     const Scalar share = Scalar{1} / static_cast<Scalar>(larger(sample.joints.axis.real_count, 1));
@@ -74,7 +79,7 @@ class InterleavedPasses {
         clear_phases();
       }
       add_up_phases(t, problem_.channels, share, sample.frames.means, frames.stride);
-      if (ends_block(t, sample)) add(block_mean_columns_, mean_columns_);
+      if (ends_block(t, sample)) add(block_mean_columns_, mean_columns_, lost_mean_columns_);
     }
     if (end == problem_.frames) finish_means(sample);
   }
@@ -86,6 +91,7 @@ class InterleavedPasses {
     if (begin == 0) {
       spread_joints(sample);
       clear(product_columns_);
+      clear(lost_product_columns_);
     }
     if (pool_too) pool(x, sample, begin, end);
     const int64_t stride = sample.frames.axis.stride;
@@ -100,7 +106,8 @@ class InterleavedPasses {
         clear_phases();
       }
       add_up_phases(t, problem_.groups, Scalar{1}, sample.frames.scores, stride);
-      if (ends_block(t, sample)) add(block_product_columns_, product_columns_);
+      if (ends_block(t, sample))
+        add(block_product_columns_, product_columns_, lost_product_columns_);
     }
     if (end == problem_.frames) finish_joint_gradients(sample);
   }
@@ -226,8 +233,10 @@ class InterleavedPasses {
   void clear(Scalar* row) const {
     for (int64_t i = 0; i < rows_.row; i += lanes) store(row + i, Vector<Scalar>{});
   }
-  void add(const Scalar* from, Scalar* to) const {
-    for (int64_t i = 0; i < rows_.row; i += lanes) store(to + i, load(to + i) + load(from + i));
+  void add(const Scalar* block, Scalar* total, Scalar* lost) const {
+    for (int64_t i = 0; i < rows_.row; i += lanes) {
+      add_compensated<Scalar>(load(block + i), total + i, lost + i);
+    }
   }
 
   static constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
@@ -236,7 +245,8 @@ class InterleavedPasses {
   bool stream_;
   InterleavedRows<Element> rows_{};
   Mask<Scalar>* real_lanes_;
-  Scalar *mean_columns_, *block_mean_columns_, *product_columns_, *block_product_columns_;
+  Scalar *mean_columns_, *block_mean_columns_, *lost_mean_columns_;
+  Scalar *product_columns_, *block_product_columns_, *lost_product_columns_;
   Scalar *joint_gains_, *joint_mean_gradients_;
   Scalar *phases_, *frame_phases_, *mean_phases_, *channel_values_;
   char* buffer_;

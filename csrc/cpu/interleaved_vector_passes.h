@@ -45,6 +45,7 @@ class InterleavedVectorPasses {
     products_ = carver.take<Scalar>(problem.groups * plane_ + lanes);
     columns_ = carver.take<Scalar>(row_);
     block_columns_ = carver.take<Scalar>(row_);
+    lost_columns_ = carver.take<Scalar>(row_);
     by_frame_ = carver.take<Scalar>(frame_rows_ * problem.channels);
     by_joint_ = carver.take<Scalar>(joint_rows_ * problem.channels);
   }
@@ -62,7 +63,10 @@ class InterleavedVectorPasses {
 
   // Means of x, from its frames [begin, end), which are taken in order.
   void pool(const Element* x, Sample<Scalar>& sample, int64_t begin, int64_t end) {
-    if (begin == 0) clear(columns_);
+    if (begin == 0) {
+      clear(columns_);
+      clear(lost_columns_);
+    }
     const Axis& frames = sample.frames.axis;
     for (int64_t t = begin; t < smaller(end, frames.end);) {
       if (t % kInterleavedBlockRows == 0) clear(block_columns_);
@@ -75,7 +79,7 @@ class InterleavedVectorPasses {
         for (int64_t i = t; i < last; ++i) pool_one(x, sample, i);
       }
       t = last;
-      if (t % kInterleavedBlockRows == 0 || t == frames.end) add(block_columns_, columns_);
+      if (t % kInterleavedBlockRows == 0 || t == frames.end) add_block();
     }
     if (end == problem_.frames) finish_means(sample);
   }
@@ -192,8 +196,10 @@ class InterleavedVectorPasses {
   }
 
   void clear(Scalar* row) const { std::fill_n(row, row_, Scalar{0}); }
-  void add(const Scalar* from, Scalar* to) const {
-    for (int64_t i = 0; i < row_; i += lanes) store(to + i, load(to + i) + load(from + i));
+  void add_block() const {
+    for (int64_t i = 0; i < row_; i += lanes) {
+      add_compensated<Scalar>(load(block_columns_ + i), columns_ + i, lost_columns_ + i);
+    }
   }
 
   static constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
@@ -209,6 +215,7 @@ class InterleavedVectorPasses {
   int64_t real_count_ = 0;
   Scalar* products_;                  // [G] planes
   Scalar *columns_, *block_columns_;  // [V, C]: sums over frames, and over a block of them
+  Scalar* lost_columns_;              // [V, C]: what rounding took off the former
   Scalar *by_frame_, *by_joint_;      // [T, C], [V, C]: means or their gradients
 };
 

@@ -85,7 +85,11 @@ void contract_plane(const PlanarRows<Element>& rows, const Axis& frames, const S
                     Vector<Scalar>* columns, Scalar* grad_frames, Scalar* grad_joints) {
   constexpr int lanes = kLanes<Scalar>;
   const int64_t vectors = kVectors > 0 ? kVectors : rows.vectors;
-  for (int64_t k = 0; k < vectors; ++k) store(grad_joints + k * lanes, Vector<Scalar>{});
+  auto* lost = reinterpret_cast<Scalar*>(columns + vectors);
+  for (int64_t k = 0; k < vectors; ++k) {
+    store(grad_joints + k * lanes, Vector<Scalar>{});
+    store(lost + k * lanes, Vector<Scalar>{});
+  }
   for (int64_t block = 0; block < frames.end; block += kBlockRows) {
     for (int64_t k = 0; k < vectors; ++k) columns[k] = Vector<Scalar>{};
     const int64_t block_end = smaller(frames.end, block + kBlockRows);
@@ -106,7 +110,7 @@ void contract_plane(const PlanarRows<Element>& rows, const Axis& frames, const S
       store(grad_frames + t, sums);
     }
     for (int64_t k = 0; k < vectors; ++k) {
-      store(grad_joints + k * lanes, load(grad_joints + k * lanes) + columns[k] * kappa);
+      add_compensated<Scalar>(columns[k] * kappa, grad_joints + k * lanes, lost + k * lanes);
     }
   }
 }

@@ -33,7 +33,7 @@ class PlanarPasses {
     rows_.vectors = (problem.joints + lanes - 1) / lanes;
     const int64_t row_bytes = rows_.vectors * lanes * static_cast<int64_t>(sizeof(Element));
     real_lanes_ = carver.take<Mask<Scalar>>(rows_.vectors);
-    columns_ = carver.take<Vector<Scalar>>(2 * rows_.vectors);
+    columns_ = carver.take<Vector<Scalar>>(3 * rows_.vectors);
     gain_ = carver.take<Scalar>(plane_ + kLine + lanes);
     products_ = carver.take<Scalar>(plane_ + 2 * lanes);
     buffer_ = carver.take<char>(larger(row_bytes, LineWriter<Element>::kCapacity) +

@@ -98,7 +98,7 @@ template <class Element, class Scalar = Arithmetic<Element>>
 void pool_one_joint(const Axis& frames, const Axis& joints, const Element* plane,
                     Scalar* frame_means, Scalar* joint_means) {
   constexpr int lanes = kLanes<Scalar>;
-  Vector<Scalar> total{};
+  Vector<Scalar> total{}, lost{};
   for (int64_t block = 0; block < frames.end; block += kBlockRows) {
     const int64_t block_end = smaller(frames.end, block + kBlockRows);
     Vector<Scalar> sum{};
@@ -111,7 +111,7 @@ void pool_one_joint(const Axis& frames, const Axis& joints, const Element* plane
       store(frame_means + t, value);
       sum += value;
     }
-    total += sum;
+    add_compensated<Scalar>(sum, total, lost);
   }
   for (int64_t i = round_up(frames.end, lanes); i < frames.stride; ++i) frame_means[i] = 0;
   for (int64_t i = 1; i < joints.stride; ++i) joint_means[i] = 0;
@@ -119,7 +119,7 @@ void pool_one_joint(const Axis& frames, const Axis& joints, const Element* plane
 }
 
 // Means of one plane: frame_means [T padded] over joints, joint_means [V padded] over frames.
-// `columns` is scratch of 2 * rows.vectors vectors.
+// `columns` is scratch of 3 * rows.vectors vectors.
 template <int kVectors, class Element, class Scalar = Arithmetic<Element>>
 void pool_plane(const PlanarRows<Element>& rows, const Axis& frames, const Axis& joints,
                 const Element* plane, Vector<Scalar>* columns, Scalar* frame_means,
@@ -130,7 +130,11 @@ void pool_plane(const PlanarRows<Element>& rows, const Axis& frames, const Axis&
   const Scalar per_joint = Scalar{1} / static_cast<Scalar>(larger(joints.real_count, 1));
   const Scalar per_frame = Scalar{1} / static_cast<Scalar>(larger(frames.real_count, 1));
 
-  for (int64_t k = 0; k < vectors; ++k) store(joint_means + k * lanes, Vector<Scalar>{});
+  auto* lost = reinterpret_cast<Scalar*>(columns + 2 * vectors);
+  for (int64_t k = 0; k < vectors; ++k) {
+    store(joint_means + k * lanes, Vector<Scalar>{});
+    store(lost + k * lanes, Vector<Scalar>{});
+  }
   for (int64_t block = 0; block < frames.end; block += kBlockRows) {
     for (int64_t k = 0; k < vectors; ++k) columns[k] = Vector<Scalar>{};
     const int64_t block_end = smaller(frames.end, block + kBlockRows);
@@ -146,7 +150,7 @@ void pool_plane(const PlanarRows<Element>& rows, const Axis& frames, const Axis&
       store(frame_means + t, sums * per_joint);
     }
     for (int64_t k = 0; k < vectors; ++k) {
-      store(joint_means + k * lanes, load(joint_means + k * lanes) + columns[k]);
+      add_compensated<Scalar>(columns[k], joint_means + k * lanes, lost + k * lanes);
     }
   }
   for (int64_t k = 0; k < vectors; ++k) {

@@ -27,6 +27,24 @@ CSTA_INLINE V halves_of(V a, V b, std::integer_sequence<int, kLane...>) {
 #endif
 }
 
+// Adds `part` to `total`; what rounding takes off is in `lost` and goes into the next sum (Kahan).
+// A sum that is infinite or NaN loses nothing.
+template <class Scalar>
+CSTA_INLINE void add_compensated(Vector<Scalar> part, Vector<Scalar>& total, Vector<Scalar>& lost) {
+  const Vector<Scalar> wanted = part - lost, sum = total + wanted;
+  const Vector<Scalar> excess = (sum - total) - wanted;
+  lost = keep<Scalar>(excess - excess == Vector<Scalar>{}, excess);
+  total = sum;
+}
+// The same of vectors in memory.
+template <class Scalar>
+CSTA_INLINE void add_compensated(Vector<Scalar> part, Scalar* total, Scalar* lost) {
+  Vector<Scalar> sum = load(total), rest = load(lost);
+  add_compensated<Scalar>(part, sum, rest);
+  store(total, sum);
+  store(lost, rest);
+}
+
 template <class Scalar>
 struct VectorPair {
   Vector<Scalar> first, second;
