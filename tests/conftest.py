@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 # Threads that spin while they wait take the cores from the processes beside them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -14,6 +14,7 @@ import torch
 if not torch.cuda.is_available():  # Triton reads it when it is imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import emulation
 import pytest
 from backends import BACKENDS, Backend, require
 from hypothesis import HealthCheck, settings
@@ -77,3 +78,11 @@ def pipelined(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
     torch.manual_seed(20190922)
+
+
+@pytest.fixture
+def adjust() -> Iterator[Callable[..., None]]:
+    """Change how the emulated kernels run, until the test ends."""
+    library = emulation.install()
+    yield lambda **settings: emulation.adjust(library, **settings)
+    emulation.adjust(library)

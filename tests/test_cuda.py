@@ -1,10 +1,9 @@
-"""The CUDA kernels on the emulator: every plan, whatever order the threads run in, and traffic."""
+"""The CUDA kernels on the emulator: every plan, whatever order the threads run in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import emulation
@@ -16,9 +15,8 @@ from contract import Tensors, assert_like, check, run
 from inputs import Inputs, make
 from test_bitwise import one_sample
 from test_extremes import addresses, check_reading_far_away
-from test_on_gpu import CLUSTERS
 
-from csta_fast import CSTA, cuda_backend, functional, reference
+from csta_fast import cuda_backend, functional, reference
 
 #: Plans that the small cases do not come to by themselves.
 PLANS: dict[str, dict[str, Any]] = {
@@ -58,14 +56,6 @@ _PACKED = [
     Case("packed_last_masks", (4, 24, 5, 7), layout="channels_last", upstream="channels_last",
          masks="all", residual=True),
 ]  # fmt: skip
-
-
-@pytest.fixture
-def adjust() -> Iterator[Callable[..., None]]:
-    """Change how the emulated kernels run, until the test ends."""
-    library = emulation.install()
-    yield lambda **settings: emulation.adjust(library, **settings)
-    emulation.adjust(library)
 
 
 @pytest.mark.quick
@@ -135,109 +125,6 @@ def test_the_same_bits_whoever_runs_first(
                 for key, value in _bits(make(named(name), torch.float32)).items():
                     same = value.nan_to_num().equal(wanted[key].nan_to_num())
                     assert same, (key, order, landing, seed)
-
-
-def _bytes_of(call: Callable[[], Any]) -> int:
-    library = emulation.install()
-    before = library.emulated_bytes()
-    call()
-    return int(library.emulated_bytes() - before)
-
-
-@pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("shape", [(2, 64, 64, 25), (2, 64, 100, 25)])
-def test_what_fits_a_cluster_is_read_once(
-    shape: tuple[int, int, int, int], channels_last: bool, adjust: Callable[..., None]
-) -> None:
-    """x once in forward; x and u once each in backward."""
-    adjust()
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
-    layer = CSTA(64, hidden=16, backend="cuda-emulated")
-    results = []
-    size = 4 * x.numel()
-    assert _bytes_of(lambda: results.append(layer(x))) == size
-    upstream = torch.ones_like(x)
-    assert _bytes_of(lambda: results[0].backward(upstream)) == 2 * size
-    assert _bytes_of(lambda: functional.pool(x, backend="cuda-emulated")) == size
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("op", ["csta", "pool"])
-def test_pooling_starts_while_chunks_land(op: str, adjust: Callable[..., None]) -> None:
-    """Each block has four, which land one by one: after each but the last it has pooled."""
-    adjust()
-    inputs = make(Case("overlap", (2, 64, 64, 25), op=op, hidden=16), torch.float32)
-    library = emulation.install()
-    before = library.emulated_overlaps()
-    with torch.no_grad():
-        inputs.call("cuda-emulated")
-    blocks = 2 * library.emulated_cluster()
-    chunks = 64 // library.emulated_cluster() // 2  # of two planes
-    assert library.emulated_overlaps() - before == blocks * (chunks - 1)
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("plan", [{}, {"shared_bytes": 50_000, "clusters": False}])
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_couple_reads_once_what_fits_nowhere(
-    channels_last: bool, plan: dict[str, Any], adjust: Callable[..., None]
-) -> None:
-    """x once in forward, x and u once each in backward: nothing of a sample need stay."""
-    adjust(**plan)
-    shape = (1, 64, 64, 32)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
-    logits = [torch.randn(1, 1, length).requires_grad_() for length in shape[2:]]
-    results = []
-    size = 4 * x.numel()
-    couple = partial(functional.couple, x, *logits, backend="cuda-emulated")
-    assert _bytes_of(lambda: results.append(couple())) == size
-    assert _bytes_of(lambda: results[0].backward(torch.ones_like(x))) == 2 * size
-    assert emulation.install().emulated_cluster() == (1 if plan else 4)
-
-
-def test_what_does_not_fit_is_read_again_in_part(adjust: Callable[..., None]) -> None:
-    """The second pass finds in shared memory what the first one read last."""
-    adjust(shared_bytes=100_000, clusters=False)
-    x = torch.randn(2, 64, 64, 25)
-    layer = CSTA(64, hidden=16, backend="cuda-emulated")
-    with torch.no_grad():
-        read = _bytes_of(lambda: layer(x)) / (4 * x.numel())
-    assert 1.7 < read < 1.95  # of 400 KiB, 100,000 bytes less the means stay
-
-
-@pytest.mark.parametrize("blocks", CLUSTERS)
-def test_what_a_gpu_is_first_given_has_clusters_of_every_size(
-    blocks: str, adjust: Callable[..., None]
-) -> None:
-    """tests/test_on_gpu.py names shapes by the blocks of a cluster; here are their plans."""
-    adjust()
-    x = torch.randn(1, *CLUSTERS[blocks][1:])
-    layer = CSTA(x.shape[1], hidden=16, backend="cuda-emulated")
-    with torch.no_grad():
-        read = _bytes_of(lambda: layer(x)) / (4 * x.numel())
-    assert emulation.install().emulated_cluster() == int(blocks[0])
-    assert (read > 1) is ("streaming" in blocks)
-
-
-def test_padding_is_not_read(adjust: Callable[..., None]) -> None:
-    adjust()
-    x = torch.randn(2, 64, 64, 25)
-    lengths = torch.tensor([16, 32])
-    layer = CSTA(64, hidden=16, backend="cuda-emulated")
-    with torch.no_grad():
-        assert _bytes_of(lambda: layer(x, lengths=lengths)) == 4 * x[0].numel() * 48 // 64
-
-
-@pytest.mark.parametrize(("op", "launches"), [("csta", 4), ("couple", 2), ("pool", 2)])
-def test_one_launch_each_way(op: str, launches: int, adjust: Callable[..., None]) -> None:
-    """And two small ones for the gradients of the weights, a product and the sum of its runs."""
-    adjust()
-    library = emulation.install()
-    before = library.emulated_launches()
-    run(make(Case("launches", (3, 6, 9, 17), op=op), torch.float32), "cuda-emulated")
-    assert library.emulated_launches() - before == launches
 
 
 @pytest.mark.quick

@@ -24,9 +24,9 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch s
 
 _ON_GPU = [backend for backend in BACKENDS if backend.name in ("cuda", "triton")]
 
-#: Shapes by the blocks that a cluster has in forward, float32 on an H100; tests/test_cuda.py holds
-#: the plans to it. Those of "4, full" have a multiprocessor each, and of the last shape not even
-#: eight hold a sample: a part of it is read again.
+#: Shapes by the blocks that a cluster has in forward, float32 on an H100; test_cuda_traffic.py
+#: holds the plans to it. Those of "4, full" have a multiprocessor each, and of the last shape not
+#: even eight hold a sample: a part of it is read again.
 CLUSTERS = {
     "1": (3, 16, 48, 25),
     "2": (3, 32, 48, 25),

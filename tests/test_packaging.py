@@ -1,4 +1,4 @@
-"""The package as it is installed: built without torch, with and without a compiler, and checked.
+"""The package as it is installed: built without torch, with and without a compiler.
 
 Builds need the network (for setuptools) and up to a minute each, so they are marked slow.
 """
@@ -13,18 +13,13 @@ import subprocess
 import sys
 import venv
 import zipfile
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import csta_fast
-from csta_fast import __main__ as report
-from csta_fast import backends, cuda_backend, functional, library
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY, CUDA_LIBRARY = "csta_fast/_cpu.abi3.so", "csta_fast/_cuda.abi3.so"
@@ -227,76 +222,3 @@ def test_setup_is_short() -> None:
 
 def test_version() -> None:
     assert metadata.version("csta_fast") == csta_fast.__version__
-
-
-def test_report(capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.main([]) == 0
-    printed = capsys.readouterr().out
-    assert f"torch            {torch.__version__}" in printed
-    gpu = torch.cuda.is_available()
-    here = {"cpu": library.failure is None, "triton": gpu, "reference": True,
-            "cuda": gpu and cuda_backend.FAILURE is None}  # fmt: skip
-    for name in backends.BACKENDS:
-        if here[name]:
-            assert len(re.findall(rf"^{name} .* ok$", printed, re.MULTILINE)) == 4
-
-
-def test_report_without_self_test(capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.main(["--no-self-test"]) == 0
-    assert "error of y" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(
-    "harm",
-    [lambda y: y * 0, lambda y: y.roll(1, 3), lambda y: y * torch.nan, lambda y: y * 1.02],
-    ids=["zeros", "permuted", "nan", "scaled"],
-)
-def test_self_test_rejects(
-    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, harm: Callable[[Tensor], Tensor]
-) -> None:
-    right = functional.csta
-
-    def wrong(x: Tensor, *arguments: Any, backend: str, **options: Any) -> Any:
-        y = right(x, *arguments, backend="reference", **options)
-        return harm(y) if backend == "spoilt" else y
-
-    monkeypatch.setattr(functional, "csta", wrong)
-    assert report.self_test("reference", dtype, "cpu")[2]
-    assert not report.self_test("spoilt", dtype, "cpu")[2]
-
-
-def test_failed_self_test_is_the_exit_status(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(report, "self_test", lambda *_: (1.0, 1.0, False))
-    assert report.main([]) == 1
-    assert "WRONG" in capsys.readouterr().out
-
-
-def test_advice(monkeypatch: pytest.MonkeyPatch) -> None:
-    def advise() -> str:
-        return "\n".join(report.advice())
-
-    for name in ("THP_MEM_ALLOC_ENABLE", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(backends, "FORCED", None)
-    monkeypatch.setattr(library, "failure", None)
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert "THP_MEM_ALLOC_ENABLE=1" in advise()
-    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
-    assert advise() == ""
-    monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")
-    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "17179869184")
-    assert "unset one" in advise()
-    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE")
-    monkeypatch.setenv("CSTA_FAST_ISA", "avx3")
-    assert "CSTA_FAST_ISA: wanted one of portable, avx2, avx512, got 'avx3'" in advise()
-    monkeypatch.setenv("CSTA_FAST_ISA", "avx2")
-    assert "CSTA_FAST_ISA" not in advise()
-    monkeypatch.setattr(backends, "FORCED", "reference")
-    assert "CSTA_FAST_BACKEND=reference" in advise()
-    monkeypatch.setattr(library, "failure", "the reason")
-    assert "the reason" in advise()
-    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
-    assert "torch 2.9.1+cpu is too old" in advise()

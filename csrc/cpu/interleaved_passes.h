@@ -29,6 +29,7 @@ class InterleavedPasses {
     rows_.row = problem.channels * problem.joints;
     rows_.period = problem.channels;
     while (rows_.period % lanes != 0) rows_.period += problem.channels;
+    rows_.last_lanes = first_lanes<Scalar>(rows_.row % lanes);
     const int64_t row = round_up(rows_.row, lanes), period = rows_.period;
     real_lanes_ = carver.take<Mask<Scalar>>(problem.joint_mask == nullptr ? 0 : row / lanes);
     mean_columns_ = carver.take<Scalar>(row);
@@ -50,7 +51,6 @@ class InterleavedPasses {
 
   void begin(const Sample<Scalar>& sample, const Element* limit) {
     rows_.limit = limit;
-    rows_.last_lanes = first_lanes<Scalar>(rows_.row % lanes);
     rows_.real_lanes = nullptr;
     if (sample.joints.axis.real_count == problem_.joints) return;
     // Without a mask this is a sample of no real frame, whose rows are never computed.
