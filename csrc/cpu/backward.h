@@ -71,17 +71,23 @@ class Backward {
           score_backward(stage.sample, stage.n, false, soon);
           stage.passes.begin(stage.sample, u_limit_);
         },
-        [&](Stage<Passes>& stage, int64_t begin, int64_t end, const Stage<Passes>* next)
+        [&](Stage<Passes>& stage, int64_t begin, int64_t end)
+            CSTA_LAMBDA_INLINE { write(stage, begin, end, {}); },
+        [&](Stage<Passes>& stage, Stage<Passes>& next, int64_t begin, int64_t end)
             CSTA_LAMBDA_INLINE {
-              if (grad_x_ == nullptr) return;
-              const int64_t at = stage.n * elements_, then = at + elements_;
-              Ahead<Element> ahead;
-              if (next != nullptr) {
-                ahead = {x_ + then, u_ + then, next->sample.frames.axis.end};
-              }
-              stage.passes.reweight(u_ + at, stage.sample, stage.sample.frames.attention,
-                                    has_heads_, begin, end, ahead, grad_x_ + at);
+              const int64_t at = next.n * elements_;
+              write(stage, begin, end, {x_ + at, u_ + at, next.sample.frames.axis.end});
+              next.passes.correlate(x_ + at, u_ + at, next.sample, has_heads_, begin, end);
             });
+  }
+
+  // Part of a sample's gradient of x.
+  CSTA_INLINE void write(Stage<Passes>& stage, int64_t begin, int64_t end,
+                         Ahead<Element> ahead) const {
+    if (grad_x_ == nullptr) return;
+    const int64_t at = stage.n * elements_;
+    stage.passes.reweight(u_ + at, stage.sample, stage.sample.frames.attention, has_heads_, begin,
+                          end, ahead, grad_x_ + at);
   }
 
   void run_split() {

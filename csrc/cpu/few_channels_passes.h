@@ -19,6 +19,7 @@ class FewChannelsPasses {
   using Scalar = Arithmetic<Element>;
   static constexpr int lanes = kLanes<Scalar>;
   static constexpr bool kSplits = false;
+  static constexpr bool kJoins = false;
 
   // Samples whose planes would leave the caches, and grow the scratch, are walked where they lie.
   static bool fit(const Problem& problem) {

@@ -48,18 +48,34 @@ class Forward {
             if (more) soon = {x_ + (stage.n + 1) * elements_, nullptr, bytes_asked_for_};
             attend(stage.sample, stage.n, soon);
           },
-          [&](Stage<Passes>& stage, int64_t begin, int64_t end, const Stage<Passes>* next)
-              CSTA_LAMBDA_INLINE {
-                const Element* x = x_ + stage.n * elements_;
-                Ahead<Element> ahead;
-                if (next != nullptr) ahead = {x + elements_, nullptr, next->sample.frames.axis.end};
-                stage.passes.reweight(x, stage.sample, stage.sample.frames.scores, false, begin,
-                                      end, ahead, y_ + stage.n * elements_);
-              });
+          [&](Stage<Passes>& stage, int64_t begin, int64_t end) CSTA_LAMBDA_INLINE {
+            stage.passes.reweight(x_ + stage.n * elements_, stage.sample,
+                                  stage.sample.frames.scores, false, begin, end, {},
+                                  y_ + stage.n * elements_);
+          },
+          [&](Stage<Passes>& stage, Stage<Passes>& next, int64_t begin, int64_t end)
+              CSTA_LAMBDA_INLINE { write_and_read(stage, next, begin, end); });
     });
   }
 
  private:
+  // Part of a sample's results and the means of that part of the next.
+  CSTA_INLINE void write_and_read(Stage<Passes>& stage, Stage<Passes>& next, int64_t begin,
+                                  int64_t end) const {
+    const Element *x = x_ + stage.n * elements_, *next_x = x + elements_;
+    Element* y = y_ + stage.n * elements_;
+    const Scalar* frame_attention = stage.sample.frames.scores;
+    if constexpr (Passes::kJoins) {
+      if (has_heads_ && stage.passes.can_join(stage.sample, next.sample)) {
+        return stage.passes.reweight_and_pool(x, stage.sample, frame_attention, begin, end, y,
+                                              next_x, next.sample);
+      }
+    }
+    const Ahead<Element> ahead{next_x, nullptr, next.sample.frames.axis.end};
+    stage.passes.reweight(x, stage.sample, frame_attention, false, begin, end, ahead, y);
+    if (has_heads_) next.passes.pool(next_x, next.sample, begin, end);
+  }
+
   void attend(Sample<Scalar>& sample, int64_t n, Soon& soon) const {
     attend(sample.frames, n, true, soon);
     attend(sample.joints, n, false, soon);

@@ -14,6 +14,7 @@ class InterleavedPasses {
   using Scalar = Arithmetic<Element>;
   static constexpr int lanes = kLanes<Scalar>;
   static constexpr bool kSplits = false;  // a sample's channels lie too close to be split
+  static constexpr bool kJoins = false;
 
   // A sample's parts are its frames.
   static int64_t parts(const Problem& problem) { return problem.frames; }

@@ -16,6 +16,7 @@ class InterleavedVectorPasses {
   using Scalar = Arithmetic<Element>;
   static constexpr int lanes = kLanes<Scalar>;
   static constexpr bool kSplits = false;
+  static constexpr bool kJoins = false;
 
   static bool fit(const Problem& problem) {
     return problem.channels > 0 && problem.channels / problem.groups % lanes == 0;

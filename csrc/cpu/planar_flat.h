@@ -27,36 +27,67 @@ CSTA_INLINE void put(Element* to, Vector<Arithmetic<Element>> value) {
   }
 }
 
-// y[f] = x[f] gain[f mod plane] for f in [0, count). gain repeats for a line beyond the plane.
-template <bool kStream, class Element, class Scalar = Arithmetic<Element>>
-void reweight_flat(const Element* x, const Scalar* gain, int64_t plane, int64_t count,
-                   Ahead<Element> ahead, Element* y) {
-  constexpr int lanes = kLanes<Scalar>;
-  constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
-  const auto some = [&](int64_t from, int64_t to) {
+// y[f] = x[f] gain[f mod plane] for f in [0, count), in as many steps as the caller likes. gain
+// repeats for a line beyond the plane.
+template <bool kStream, class Element>
+class FlatProduct {
+  using Scalar = Arithmetic<Element>;
+  static constexpr int lanes = kLanes<Scalar>;
+  static constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
+
+ public:
+  FlatProduct(const Element* x, const Scalar* gain, int64_t plane, int64_t count,
+              Ahead<Element> ahead, Element* y)
+      : x_(x), gain_(gain), plane_(plane), count_(count), ahead_(ahead), y_(y) {
+    f_ = until_line(y, count);
+    edge(0, f_);
+    j_ = f_ % plane;
+  }
+
+  int64_t written() const { return f_; }
+
+  // The lines that end at `end` or before.
+  CSTA_INLINE void write_lines(int64_t end) {
+    int64_t f = f_, j = j_;
+    while (f + per_line <= end) {
+      const int64_t lines =
+          smaller((end - f) / per_line, (plane_ - j + per_line - 1) / per_line);
+      for (int64_t stop = f + lines * per_line; f < stop; f += per_line, j += per_line) {
+        ahead_.fetch(f);
+        CSTA_UNROLL
+        for (int64_t k = 0; k < per_line; k += lanes) {
+          put<kStream>(y_ + f + k, load(x_ + f + k) * load(gain_ + j + k));
+        }
+      }
+      if (j >= plane_) j %= plane_;
+    }
+    f_ = f;
+    j_ = j;
+  }
+
+  void finish() {
+    write_lines(count_);
+    edge(f_, count_);
+    f_ = count_;
+  }
+
+ private:
+  void edge(int64_t from, int64_t to) const {
     for (; from < to; from += lanes) {
       const int64_t part = smaller(lanes, to - from);
       Scalar factors[lanes];
-      for (int64_t i = 0; i < lanes; ++i) factors[i] = gain[(from + i) % plane];
-      store_some(y + from, load_some(x + from, part) * load(factors), part);
+      for (int64_t i = 0; i < lanes; ++i) factors[i] = gain_[(from + i) % plane_];
+      store_some(y_ + from, load_some(x_ + from, part) * load(factors), part);
     }
-  };
-  int64_t f = until_line(y, count);
-  some(0, f);
-  int64_t j = f % plane;
-  while (f + per_line <= count) {
-    const int64_t lines = smaller((count - f) / per_line, (plane - j + per_line - 1) / per_line);
-    for (int64_t end = f + lines * per_line; f < end; f += per_line, j += per_line) {
-      ahead.fetch(f);
-      CSTA_UNROLL
-      for (int64_t k = 0; k < per_line; k += lanes) {
-        put<kStream>(y + f + k, load(x + f + k) * load(gain + j + k));
-      }
-    }
-    if (j >= plane) j %= plane;
   }
-  some(f, count);
-}
+
+  const Element* x_;
+  const Scalar* gain_;
+  int64_t plane_, count_;
+  Ahead<Element> ahead_;
+  Element* y_;
+  int64_t f_, j_;  // how much is written, and where in the plane that is
+};
 
 // Padding: to[f] = from[f], or 0 without `from`, for f in [0, count).
 template <bool kStream, class Element>

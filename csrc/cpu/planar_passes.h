@@ -15,6 +15,7 @@ class PlanarPasses {
   using Scalar = Arithmetic<Element>;
   static constexpr int lanes = kLanes<Scalar>;
   static constexpr bool kSplits = true;  // channels of a sample can be given to several threads
+  static constexpr bool kJoins = true;   // writing one sample and pooling the next can go hand in hand
 
   // A sample's parts are its channels, taken in whole blocks of correlated ones.
   static int64_t parts(const Problem& problem) { return problem.channels; }
@@ -60,10 +61,7 @@ class PlanarPasses {
   void pool(const Element* x, Sample<Scalar>& sample, int64_t begin, int64_t end) {
     with_vectors(rows_, [&](auto vectors) {
       for (int64_t channel = begin; channel < end; ++channel) {
-        pool_plane<vectors.value>(rows_, sample.frames.axis, sample.joints.axis,
-                                  x + channel * plane_, columns_,
-                                  sample.frames.means + channel * sample.frames.axis.stride,
-                                  sample.joints.means + channel * sample.joints.axis.stride);
+        pool_channel<vectors.value>(x, sample, channel, [](int64_t) {});
       }
     });
   }
@@ -119,12 +117,7 @@ class PlanarPasses {
     for (int64_t channel = begin; channel < end;) {
       const int64_t group = channel / width;
       const int64_t group_end = smaller(end, (group + 1) * width);
-      if (group != gain_group_) {
-        build_gain(rows_, sample.frames.axis, frame_attention + group * sample.frames.axis.stride,
-                   sample.scaled_joints + group * sample.joints.axis.stride,
-                   problem_.residual ? Scalar{1} : Scalar{0}, gain_);
-        gain_group_ = group;
-      }
+      set_gain(sample, frame_attention, group);
       if (!flat) {
         reweight_planes(in, sample, with_means, channel, group_end, ahead, out);
       } else if (stream_) {
@@ -134,6 +127,37 @@ class PlanarPasses {
       }
       channel = group_end;
     }
+  }
+
+  // Both reweight(in, sample, ..., out) and pool(next_x, next), a few rows of the one after a few of
+  // the other, so that memory is written and read at the same time. Only where can_join.
+  void reweight_and_pool(const Element* in, const Sample<Scalar>& sample,
+                         const Scalar* frame_attention, int64_t begin, int64_t end, Element* out,
+                         const Element* next_x, Sample<Scalar>& next) {
+    const int64_t width = problem_.channels / problem_.groups;
+    for (int64_t channel = begin; channel < end;) {
+      const int64_t group = channel / width, first = channel * plane_;
+      const int64_t group_end = smaller(end, (group + 1) * width);
+      set_gain(sample, frame_attention, group);
+      Ahead<Element> ahead{next_x + first + kElementsAhead, nullptr, problem_.frames};
+      FlatProduct<true, Element> product(in + first, gain_, plane_, (group_end - channel) * plane_,
+                                         ahead, out + first);
+      with_vectors(rows_, [&](auto vectors) {
+        for (; channel < group_end; ++channel) {
+          pool_channel<vectors.value>(next_x, next, channel, [&](int64_t frames) CSTA_LAMBDA_INLINE {
+            const int64_t read = channel * plane_ + frames * problem_.joints - first;
+            if (read - product.written() >= kElementsAtOnce) product.write_lines(read);
+          });
+        }
+      });
+      product.finish();
+    }
+  }
+
+  // Whether a sample's results can be written while the next sample, whose passes are given, is
+  // pooled: without padding, nobody left out.
+  bool can_join(const Sample<Scalar>& sample, const Sample<Scalar>& next) const {
+    return stream_ && is_whole(sample) && is_whole(next);
   }
 
   // out = the gradients through the means alone, of channels [begin, end).
@@ -146,6 +170,32 @@ class PlanarPasses {
   }
 
  private:
+  // Bytes that are read and then written in turn, and how far ahead memory is asked for: together
+  // what the L1 cache holds easily, and as many lines as can be on their way at once.
+  static constexpr int64_t kElementsAtOnce = 1536 / static_cast<int64_t>(sizeof(Element));
+  static constexpr int64_t kElementsAhead = 2048 / static_cast<int64_t>(sizeof(Element));
+
+  bool is_whole(const Sample<Scalar>& sample) const {
+    return sample.frames.axis.is_prefix() && sample.frames.axis.end == problem_.frames &&
+           sample.joints.axis.real_count == problem_.joints;
+  }
+
+  template <int kVectors, class Between>
+  CSTA_INLINE void pool_channel(const Element* x, Sample<Scalar>& sample, int64_t channel,
+                                const Between& between) {
+    pool_plane<kVectors>(rows_, sample.frames.axis, sample.joints.axis, x + channel * plane_,
+                         columns_, sample.frames.means + channel * sample.frames.axis.stride,
+                         sample.joints.means + channel * sample.joints.axis.stride, between);
+  }
+
+  void set_gain(const Sample<Scalar>& sample, const Scalar* frame_attention, int64_t group) {
+    if (group == gain_group_) return;
+    build_gain(rows_, sample.frames.axis, frame_attention + group * sample.frames.axis.stride,
+               sample.scaled_joints + group * sample.joints.axis.stride,
+               problem_.residual ? Scalar{1} : Scalar{0}, gain_);
+    gain_group_ = group;
+  }
+
   void correlate_channels(const Element* x, const Element* u, int64_t channel, int64_t channel_end,
                           int64_t begin, int64_t end, Scalar* products, bool first) {
     x += channel * plane_;
@@ -203,7 +253,8 @@ class PlanarPasses {
                          int64_t begin, int64_t channels, int64_t plane, Ahead<Element> ahead,
                          Element* out) {
     if (!with_means) {
-      return reweight_flat<kStream>(in, gain_, plane, channels * plane, ahead, out);
+      FlatProduct<kStream, Element> product(in, gain_, plane, channels * plane, ahead, out);
+      return product.finish();
     }
     const int64_t frame_stride = sample.frames.axis.stride;
     const int64_t joint_stride = sample.joints.axis.stride;

@@ -54,21 +54,23 @@ CSTA_INLINE Vector<Scalar> pool_tile(const PlanarRows<Element>& rows, const Elem
 
 // Means over joints of frames [t, end), which are all real, as long as they may be overrun: returns
 // up to where. Sets `columns` to the sums of their columns.
-template <int kVectors, class Element, class Scalar = Arithmetic<Element>>
+template <int kVectors, class Element, class Between, class Scalar = Arithmetic<Element>>
 CSTA_INLINE int64_t pool_tiles(const PlanarRows<Element>& rows, const Element* plane, int64_t t,
                                int64_t end, Scalar per_joint, Vector<Scalar>* columns,
-                               Scalar* frame_means) {
+                               Scalar* frame_means, const Between& between) {
   constexpr int lanes = kLanes<Scalar>;
   Vector<Scalar> sums[kVectors] = {}, one = splat(Scalar{1});
   settle(one);
   for (; t + lanes <= end && rows.may_overrun(plane + t * rows.joints, lanes); t += lanes) {
     const auto means = pool_tile<kVectors, true>(rows, plane + t * rows.joints, lanes, one, sums);
     store(frame_means + t, means * per_joint);
+    between(t + lanes);
   }
   if (t < end && t + lanes > end && rows.may_overrun(plane + t * rows.joints, end - t)) {
     const auto means =
         pool_tile<kVectors, false>(rows, plane + t * rows.joints, end - t, one, sums);
     store(frame_means + t, means * per_joint);
+    between(end);
     t = end;
   }
   CSTA_UNROLL
@@ -119,11 +121,12 @@ void pool_one_joint(const Axis& frames, const Axis& joints, const Element* plane
 }
 
 // Means of one plane: frame_means [T padded] over joints, joint_means [V padded] over frames.
-// `columns` is scratch of 3 * rows.vectors vectors.
-template <int kVectors, class Element, class Scalar = Arithmetic<Element>>
-void pool_plane(const PlanarRows<Element>& rows, const Axis& frames, const Axis& joints,
-                const Element* plane, Vector<Scalar>* columns, Scalar* frame_means,
-                Scalar* joint_means) {
+// `columns` is scratch of 3 * rows.vectors vectors. After every few frames between(frames done) is
+// called.
+template <int kVectors, class Element, class Between, class Scalar = Arithmetic<Element>>
+CSTA_INLINE void pool_plane(const PlanarRows<Element>& rows, const Axis& frames, const Axis& joints,
+                            const Element* plane, Vector<Scalar>* columns, Scalar* frame_means,
+                            Scalar* joint_means, const Between& between) {
   if (rows.joints == 1) return pool_one_joint(frames, joints, plane, frame_means, joint_means);
   constexpr int lanes = kLanes<Scalar>;
   const int64_t vectors = kVectors > 0 ? kVectors : rows.vectors;
@@ -131,7 +134,8 @@ void pool_plane(const PlanarRows<Element>& rows, const Axis& frames, const Axis&
   const Scalar per_frame = Scalar{1} / static_cast<Scalar>(larger(frames.real_count, 1));
 
   auto* lost = reinterpret_cast<Scalar*>(columns + 2 * vectors);
-  for (int64_t k = 0; k < vectors; ++k) {
+  const bool blocks = frames.end > kBlockRows;
+  for (int64_t k = 0; k < vectors && (blocks || frames.end == 0); ++k) {
     store(joint_means + k * lanes, Vector<Scalar>{});
     store(lost + k * lanes, Vector<Scalar>{});
   }
@@ -141,20 +145,23 @@ void pool_plane(const PlanarRows<Element>& rows, const Axis& frames, const Axis&
     int64_t t = block;
     if constexpr (kVectors > 0) {
       if (frames.is_prefix()) {
-        t = pool_tiles<kVectors>(rows, plane, t, block_end, per_joint, columns, frame_means);
+        t = pool_tiles<kVectors>(rows, plane, t, block_end, per_joint, columns, frame_means,
+                                 between);
       }
     }
     for (; t < block_end; t += lanes) {
       const Vector<Scalar> sums = pool_any_tile(rows, frames, t, block_end, plane + t * rows.joints,
                                                 columns + vectors, columns);
       store(frame_means + t, sums * per_joint);
+      between(smaller(t + lanes, block_end));
     }
-    for (int64_t k = 0; k < vectors; ++k) {
+    for (int64_t k = 0; blocks && k < vectors; ++k) {
       add_compensated<Scalar>(columns[k], joint_means + k * lanes, lost + k * lanes);
     }
   }
   for (int64_t k = 0; k < vectors; ++k) {
-    store(joint_means + k * lanes, load(joint_means + k * lanes) * per_frame);
+    const Vector<Scalar> sum = blocks || frames.end == 0 ? load(joint_means + k * lanes) : columns[k];
+    store(joint_means + k * lanes, sum * per_frame);
   }
   for (int64_t i = vectors * lanes; i < joints.stride; ++i) joint_means[i] = 0;
   for (int64_t i = round_up(frames.end, lanes); i < frames.stride; ++i) frame_means[i] = 0;

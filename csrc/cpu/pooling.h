@@ -37,7 +37,7 @@ void pool(const Problem& problem, const void* x_data, void* frame_means, void* j
               put(stage.sample.frames, stage.n, frame_means);
               put(stage.sample.joints, stage.n, joint_means);
             },
-            [](Stage<Passes>&, int64_t, int64_t, const Stage<Passes>*) {});
+            [](Stage<Passes>&, int64_t, int64_t) {});
   });
 }
 
@@ -77,7 +77,7 @@ void pool_backward(const Problem& problem, const void* grad_frame_means,
               get(sample.frames, sample.joints.axis, stage.n, grad_frame_means);
               get(sample.joints, sample.frames.axis, stage.n, grad_joint_means);
             },
-            [&](Stage<Passes>& stage, int64_t begin, int64_t end, const Stage<Passes>*) {
+            [&](Stage<Passes>& stage, int64_t begin, int64_t end) {
               stage.passes.spread_means(stage.sample, begin, end, grad_x + stage.n * elements);
             });
   });

@@ -145,30 +145,42 @@ class Pipeline {
   }
 
   // Takes samples [first, last) through: start(stage) before anything is read, read(stage, begin,
-  // end) for all parts, turn(stage, more) between reading and writing, and write(stage, begin, end,
-  // next) for all parts, next being the stage that is read meanwhile, or null. more tells whether
-  // there is one.
+  // end) for all parts of the first sample, turn(stage, more) between reading and writing, more
+  // telling whether another sample follows, and write_and_read(stage, next stage, begin, end) for
+  // all parts, or write(stage, begin, end) of the last sample.
+  template <class Start, class Read, class Turn, class Write, class WriteAndRead>
+  void run(int64_t first, int64_t last, const Start& start, const Read& read, const Turn& turn,
+           const Write& write, const WriteAndRead& write_and_read) {
+    Stage<Passes>*now = &stages_[0], *next = &stages_[1];
+    const auto for_parts = [&](const auto& function) CSTA_LAMBDA_INLINE {
+      for (int64_t part = 0; is_part(part); part += step_) {
+        function(part, smaller(parts_, part + step_));
+      }
+    };
+    now->n = first;
+    start(*now);
+    for_parts([&](int64_t begin, int64_t end) CSTA_LAMBDA_INLINE { read(*now, begin, end); });
+    for (int64_t n = first; n + 1 < last; ++n) {
+      next->n = n + 1;
+      start(*next);
+      turn(*now, true);
+      for_parts([&](int64_t begin, int64_t end)
+                    CSTA_LAMBDA_INLINE { write_and_read(*now, *next, begin, end); });
+      std::swap(now, next);
+    }
+    turn(*now, false);
+    for_parts([&](int64_t begin, int64_t end) CSTA_LAMBDA_INLINE { write(*now, begin, end); });
+  }
+
+  // The same, where reading the next sample takes no heed of what is written.
   template <class Start, class Read, class Turn, class Write>
   void run(int64_t first, int64_t last, const Start& start, const Read& read, const Turn& turn,
            const Write& write) {
-    Stage<Passes>*now = &stages_[0], *next = &stages_[1];
-    now->n = first;
-    start(*now);
-    for (int64_t part = 0; is_part(part); part += step_) {
-      read(*now, part, smaller(parts_, part + step_));
-    }
-    for (int64_t n = first; n < last; ++n) {
-      const bool more = n + 1 < last;
-      next->n = n + 1;
-      if (more) start(*next);
-      turn(*now, more);
-      for (int64_t part = 0; is_part(part); part += step_) {
-        const int64_t end = smaller(parts_, part + step_);
-        write(*now, part, end, more ? next : nullptr);
-        if (more) read(*next, part, end);
-      }
-      std::swap(now, next);
-    }
+    run(first, last, start, read, turn, write,
+        [&](Stage<Passes>& stage, Stage<Passes>& next, int64_t begin, int64_t end) {
+          write(stage, begin, end);
+          read(next, begin, end);
+        });
   }
 
  private:
