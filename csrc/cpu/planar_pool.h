@@ -134,8 +134,8 @@ CSTA_INLINE void pool_plane(const PlanarRows<Element>& rows, const Axis& frames,
   const Scalar per_frame = Scalar{1} / static_cast<Scalar>(larger(frames.real_count, 1));
 
   auto* lost = reinterpret_cast<Scalar*>(columns + 2 * vectors);
-  const bool blocks = frames.end > kBlockRows;
-  for (int64_t k = 0; k < vectors && (blocks || frames.end == 0); ++k) {
+  const bool one_block = frames.end <= kBlockRows;
+  for (int64_t k = 0; k < vectors; ++k) {
     store(joint_means + k * lanes, Vector<Scalar>{});
     store(lost + k * lanes, Vector<Scalar>{});
   }
@@ -155,13 +155,16 @@ CSTA_INLINE void pool_plane(const PlanarRows<Element>& rows, const Axis& frames,
       store(frame_means + t, sums * per_joint);
       between(smaller(t + lanes, block_end));
     }
-    for (int64_t k = 0; blocks && k < vectors; ++k) {
-      add_compensated<Scalar>(columns[k], joint_means + k * lanes, lost + k * lanes);
+    for (int64_t k = 0; k < vectors; ++k) {
+      if (one_block) {
+        store(joint_means + k * lanes, columns[k]);  // no sum of blocks, whose steps take long
+      } else {
+        add_compensated<Scalar>(columns[k], joint_means + k * lanes, lost + k * lanes);
+      }
     }
   }
   for (int64_t k = 0; k < vectors; ++k) {
-    const Vector<Scalar> sum = blocks || frames.end == 0 ? load(joint_means + k * lanes) : columns[k];
-    store(joint_means + k * lanes, sum * per_frame);
+    store(joint_means + k * lanes, load(joint_means + k * lanes) * per_frame);
   }
   for (int64_t i = vectors * lanes; i < joints.stride; ++i) joint_means[i] = 0;
   for (int64_t i = round_up(frames.end, lanes); i < frames.stride; ++i) frame_means[i] = 0;
