@@ -71,7 +71,8 @@ class Forward {
                                               next_x, next.sample);
       }
     }
-    const Ahead<Element> ahead{next_x, nullptr, next.sample.frames.axis.end};
+    Ahead<Element> ahead;
+    if (has_heads_) ahead = {next_x, nullptr, next.sample.frames.axis.end};
     stage.passes.reweight(x, stage.sample, frame_attention, false, begin, end, ahead, y);
     if (has_heads_) next.passes.pool(next_x, next.sample, begin, end);
   }

@@ -77,6 +77,17 @@ void correlate_planes(const Element* x, const Element* u, int64_t plane, int64_t
   store(products + f, first ? sum : load(products + f) + sum);
 }
 
+template <class Element, class Scalar = Arithmetic<Element>>
+void correlate_planes(const Element* x, const Element* u, int64_t plane, int64_t channels,
+                      int64_t begin, int64_t end, Scalar* products, bool first) {
+  switch (channels) {
+    case 1: return correlate_planes<1>(x, u, plane, begin, end, products, first);
+    case 2: return correlate_planes<2>(x, u, plane, begin, end, products, first);
+    case 3: return correlate_planes<3>(x, u, plane, begin, end, products, first);
+    default: return correlate_planes<4>(x, u, plane, begin, end, products, first);
+  }
+}
+
 // grad_frames[t] = sum_v products[t, v] scaled_joints[v] and
 // grad_joints[v] = kappa sum_t products[t, v] attention_frames[t], over real positions.
 template <int kVectors, class Element, class Scalar = Arithmetic<Element>>
