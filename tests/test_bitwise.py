@@ -147,8 +147,9 @@ def _cache_bytes() -> int:
     return int(text.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(text[-1], 0)
 
 
-@pytest.mark.quick
-@pytest.mark.parametrize("masks", ["none", "all"])
+@pytest.mark.parametrize(
+    "masks", [*(pytest.param(each, marks=pytest.mark.quick) for each in ("none", "joints")), "all"]
+)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("shape", [(4, 6, 64, 25), (4, 5, 33, 17), (4, 24, 7, 5)])
 def test_large_results_are_those_of_small_ones(

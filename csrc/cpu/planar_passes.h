@@ -173,8 +173,8 @@ class PlanarPasses {
   }
 
  private:
-  // What is read and then written in turn, and how far ahead of that memory is asked for. Measured on
-  // a Zen 4: with twice or half as much of both, forward takes up to a tenth longer.
+  // What is read and then written in turn, and how far ahead of that memory is asked for. Measured
+  // on a Zen 4: with twice or half as much of both, forward takes up to a tenth longer.
   static constexpr int64_t kElementsAtOnce = 1536 / static_cast<int64_t>(sizeof(Element));
   static constexpr int64_t kElementsAhead = 2048 / static_cast<int64_t>(sizeof(Element));
 
