@@ -67,7 +67,6 @@ class FlatProduct {
   void finish() {
     write_lines(count_);
     edge(f_, count_);
-    f_ = count_;
   }
 
  private:

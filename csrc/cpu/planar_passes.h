@@ -131,8 +131,8 @@ class PlanarPasses {
     }
   }
 
-  // Whether a sample can be written a few rows at a time while the next one is pooled: nothing is
-  // padding or left out.
+  // Whether a sample can be written a few rows at a time while the next one is pooled: results go
+  // past the caches, and nothing is padding or left out.
   bool can_join(const Sample<Scalar>& sample, const Sample<Scalar>& next) const {
     return stream_ && is_whole(sample) && is_whole(next);
   }

@@ -122,7 +122,7 @@ void pool_one_joint(const Axis& frames, const Axis& joints, const Element* plane
 
 // Means of one plane: frame_means [T padded] over joints, joint_means [V padded] over frames.
 // `columns` is scratch of 3 * rows.vectors vectors. After every few frames between(frames done) is
-// called.
+// called, but not where they have one joint.
 template <int kVectors, class Element, class Between, class Scalar = Arithmetic<Element>>
 CSTA_INLINE void pool_plane(const PlanarRows<Element>& rows, const Axis& frames, const Axis& joints,
                             const Element* plane, Vector<Scalar>* columns, Scalar* frame_means,

@@ -144,10 +144,10 @@ class Pipeline {
     if (stream_) finish_streaming();
   }
 
-  // Takes samples [first, last) through: start(stage) before anything is read, read(stage, begin,
-  // end) for all parts of the first sample, turn(stage, more) between reading and writing, more
-  // telling whether another sample follows, and write_and_read(stage, next stage, begin, end) for
-  // all parts, or write(stage, begin, end) of the last sample.
+  // Takes samples [first, last) through: start(stage) before anything is read, turn(stage, more)
+  // between reading and writing, more telling whether another sample follows. read(stage, begin,
+  // end) is for parts of the first sample, write(stage, begin, end) for those of the last, and
+  // write_and_read(stage, next stage, begin, end) for those of every sample and the one after it.
   template <class Start, class Read, class Turn, class Write, class WriteAndRead>
   void run(int64_t first, int64_t last, const Start& start, const Read& read, const Turn& turn,
            const Write& write, const WriteAndRead& write_and_read) {
