@@ -1,6 +1,7 @@
 """The stages of the two heads, forward and backward; one item is a block of positions of one axis.
 
-Hidden values go through memory that the same program wrote, so that any width H will do.
+Hidden values go through memory that the same program wrote, so that any width H will do. Nothing is
+hoisted out of the loops: it would cost registers that the passes over x need.
 """
 
 import triton
@@ -41,7 +42,7 @@ def _score(
     BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, ARITHMETIC: tl.constexpr
 ):  # fmt: skip
     p = block * BLOCK_P + tl.arange(0, BLOCK_P)
-    for start in range(0, axis.width, BLOCK_H):
+    for start in tl.range(0, axis.width, BLOCK_H, disable_licm=True):
         h = start + tl.arange(0, BLOCK_H)
         hidden = _before_relu(axis, head, sizes, count, sample, h, p,
                               BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
@@ -53,11 +54,11 @@ def _score(
         g = start + tl.arange(0, BLOCK_K)
         logits = tl.load(head.b2 + g, mask=g < sizes.groups, other=0).to(ARITHMETIC)
         logits = logits[:, None] + tl.zeros([BLOCK_K, BLOCK_P], ARITHMETIC)
-        for other in range(0, axis.width, BLOCK_H):
+        for other in tl.range(0, axis.width, BLOCK_H, disable_licm=True):
             h = other + tl.arange(0, BLOCK_H)
             some_hidden = h < axis.width
-            w2 = tl.load(head.w2 + g[:, None] * axis.width + h[None, :],
-                         mask=(g < sizes.groups)[:, None] & some_hidden[None, :],
+            w2 = tl.load(head.w2 + g[None, :] * axis.width + h[:, None],
+                         mask=(g < sizes.groups)[None, :] & some_hidden[:, None],
                          other=0).to(ARITHMETIC)  # fmt: skip
             place = _rows(axis.hidden, sample, axis.width, h, p, axis.length)
             hidden = tl.load(place, mask=some_hidden[:, None] & (p < axis.length)[None, :], other=0)
@@ -81,10 +82,10 @@ def _before_relu(
     some_hidden = h < axis.width
     bias = tl.load(head.b1 + h, mask=some_hidden, other=0).to(ARITHMETIC)
     total = bias[:, None] + tl.zeros([h.shape[0], BLOCK_P], ARITHMETIC)
-    for start in range(0, sizes.channels, BLOCK_K):
+    for start in tl.range(0, sizes.channels, BLOCK_K, disable_licm=True):
         c = start + tl.arange(0, BLOCK_K)
-        w1 = tl.load(head.w1 + h[:, None] * sizes.channels + c[None, :],
-                     mask=some_hidden[:, None] & (c < sizes.channels)[None, :],
+        w1 = tl.load(head.w1 + h[None, :] * sizes.channels + c[:, None],
+                     mask=some_hidden[None, :] & (c < sizes.channels)[:, None],
                      other=0).to(ARITHMETIC)  # fmt: skip
         total = product(w1, means_of(axis, sizes, count, sample, c, p, BLOCK_P, ARITHMETIC), total)
     return total
@@ -139,7 +140,7 @@ def _score_backward(
     BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, ARITHMETIC: tl.constexpr
 ):  # fmt: skip
     p = block * BLOCK_P + tl.arange(0, BLOCK_P)
-    for start in range(0, axis.width, BLOCK_H):
+    for start in tl.range(0, axis.width, BLOCK_H, disable_licm=True):
         h = start + tl.arange(0, BLOCK_H)
         inside = (h < axis.width)[:, None] & (p < axis.length)[None, :]
         hidden = _before_relu(axis, head, sizes, count, sample, h, p,
@@ -151,15 +152,15 @@ def _score_backward(
         place = _rows(gradients.hidden, sample, axis.width, h, p, axis.length)
         tl.store(place, tl.where(hidden <= 0, 0, gradient), mask=inside)
     tl.debug_barrier()
-    for start in range(0, sizes.channels, BLOCK_K):
+    for start in tl.range(0, sizes.channels, BLOCK_K, disable_licm=True):
         c = start + tl.arange(0, BLOCK_K)
         inside = (c < sizes.channels)[:, None] & (p < axis.length)[None, :]
         total = tl.zeros([BLOCK_K, BLOCK_P], ARITHMETIC)
-        for other in range(0, axis.width, BLOCK_H):
+        for other in tl.range(0, axis.width, BLOCK_H, disable_licm=True):
             h = other + tl.arange(0, BLOCK_H)
             some_hidden = h < axis.width
-            w1 = tl.load(head.w1 + h[None, :] * sizes.channels + c[:, None],
-                         mask=some_hidden[None, :] & (c < sizes.channels)[:, None],
+            w1 = tl.load(head.w1 + h[:, None] * sizes.channels + c[None, :],
+                         mask=some_hidden[:, None] & (c < sizes.channels)[None, :],
                          other=0).to(ARITHMETIC)  # fmt: skip
             place = _rows(gradients.hidden, sample, axis.width, h, p, axis.length)
             hidden = tl.load(place, mask=some_hidden[:, None] & (p < axis.length)[None, :], other=0)
@@ -182,8 +183,8 @@ def _through_w2(
     total = tl.zeros([h.shape[0], BLOCK_P], ARITHMETIC)
     for start in range(0, sizes.groups, BLOCK_K):
         g = start + tl.arange(0, BLOCK_K)
-        w2 = tl.load(head.w2 + g[None, :] * axis.width + h[:, None],
-                     mask=(g < sizes.groups)[None, :] & (h < axis.width)[:, None],
+        w2 = tl.load(head.w2 + g[:, None] * axis.width + h[None, :],
+                     mask=(g < sizes.groups)[:, None] & (h < axis.width)[None, :],
                      other=0).to(ARITHMETIC)  # fmt: skip
         place = _rows(gradients.logits, sample, sizes.groups, g, p, axis.length)
         logits = tl.load(

@@ -194,7 +194,7 @@ def correlate_item(
         gradient_row = c
     some_row = gradient_row < slices.rows
     flat_row = sample.to(tl.int64) * slices.rows + gradient_row
-    for start in range(first, end, BLOCK_T):
+    for start in tl.range(first, end, BLOCK_T, disable_licm=True):  # hoisting would cost registers
         t = start + tl.arange(0, BLOCK_T)
         some_frame = real_frames(sizes, masks, sample, t, limit)
         inside = (some_channel[:, None, None] & some_frame[None, :, None]) & some_joint[

@@ -89,12 +89,14 @@ def scale_of(scale, frame_count, joint_count, MEAN: tl.constexpr, ARITHMETIC: tl
 
 @triton.jit
 def product(left, right, total):
-    """total + left @ right, for few columns of left.
+    """total + left^T @ right, for few rows of both.
 
     Not a tl.dot: on whole numbers of that precision it keeps both operands in registers, more than
-    the passes over x need, and all stages of a pipeline have the registers of the greediest.
+    the passes over x need, and all stages of a pipeline have the registers of the greediest. Nor
+    what Triton makes a dot of unasked, in TF32: the sum over the middle of [i, k, j]. That over the
+    first of [k, i, j] it leaves alone, and a thread has all of its terms.
     """
-    return total + tl.sum(left[:, :, None] * right[None, :, :], 1)
+    return total + tl.sum(left[:, :, None] * right[:, None, :], 0)
 
 
 @triton.jit

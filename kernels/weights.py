@@ -94,14 +94,14 @@ def _outer(
             column = columns.to(tl.int64) * sample + j
             for start in range(0, length, BLOCK_P):
                 p = start + tl.arange(0, BLOCK_P)
-                left = tl.load(outer.left + row[:, None] * length + p[None, :],
-                               mask=some_row[:, None] & (p < length)[None, :],
+                left = tl.load(outer.left + row[None, :] * length + p[:, None],
+                               mask=some_row[None, :] & (p < length)[:, None],
                                other=0)  # fmt: skip
                 right = tl.load(outer.right + column[None, :] * length + p[:, None],
                                 mask=some_column[None, :] & (p < length)[:, None],
                                 other=0)  # fmt: skip
                 total = product(left, right, total)
-                beside += tl.sum(left, 1)
+                beside += tl.sum(left, 0)
         place = outer.parts + (run.to(tl.int64) * rows + i) * (columns + 1)
         tl.store(place[:, None] + j[None, :], total, mask=some_row[:, None] & some_column[None, :])
         if item % across == 0:

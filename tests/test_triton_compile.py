@@ -63,6 +63,7 @@ def _check(lines: list[dict[str, Any]]) -> None:
     assert {line["kernel"] for line in lines} == set(_BUDGET)
     for line in lines:
         assert line["spilled"] == 0, line
+        assert line["dots"] == 0, f"products in TF32: {line}"
         registers, shared = _budget(line["configuration"])[line["kernel"]]
         if not line["target"].startswith("gfx"):  # AMD's threads have more registers, and waves 64
             assert line["registers"] <= registers, line

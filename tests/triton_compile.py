@@ -139,7 +139,13 @@ def _nvidia_report(compiled: Any, printed: str) -> dict[str, int]:
         "registers": int(re.search(r"Used (\d+) registers", printed)[1]),  # type: ignore[index]
         "spilled": sum(map(int, re.findall(r"(\d+) bytes spill", printed))),
         "vectors": len(vectors),
+        "dots": _dots(compiled) + len(re.findall(r"\b(?:wg|tcgen05\.)?mma\b", code)),
     }
+
+
+def _dots(compiled: Any) -> int:
+    """Products of matrices that the compiler makes, asked or not."""
+    return len(re.findall(r"\b(?:tt|ttng)\.\w*dot\w*", compiled.asm["ttgir"]))
 
 
 def _amd_report(compiled: Any, _: str) -> dict[str, int]:
@@ -150,7 +156,8 @@ def _amd_report(compiled: Any, _: str) -> dict[str, int]:
 
     # Scalar registers that spill go into lanes of vector registers, not to memory.
     spilled = count("vgpr_spill_count")
-    return {"registers": count("vgpr_count"), "spilled": spilled, "vectors": 0}
+    dots = _dots(compiled) + len(re.findall(r"\bv_\w*mfma\w*", code))
+    return {"registers": count("vgpr_count"), "spilled": spilled, "vectors": 0, "dots": dots}
 
 
 def reports(target: str, names: list[str]) -> Iterator[dict[str, Any]]:
