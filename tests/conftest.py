@@ -29,6 +29,8 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("local"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+# Plain PyTorch convolves in TF32 on a GPU unless told otherwise, though it multiplies in float32.
+torch.backends.cudnn.allow_tf32 = False
 if triton_backend.INTERPRETED and triton_backend.MISSING is None:
     import interpreted
 

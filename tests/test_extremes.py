@@ -16,19 +16,24 @@ from torch import Tensor
 from csta_fast import HeadWeights, functional, reference
 
 _ROW = (2, 6, 9, 17)
+
+
+def _at(logits: Tensor, place: int, value: float) -> Tensor:
+    """The logits with another number at one place of every row."""
+    return logits.index_fill(2, torch.tensor([place], device=logits.device), value)
+
+
 _LOGITS = {
     "huge": lambda logits: logits * 1e4,
     "hugely_negative": lambda logits: logits - 1e4,
     "equal": torch.zeros_like,
     "equal_and_huge": lambda logits: torch.full_like(logits, 1e4),
-    "one_hot": lambda logits: torch.zeros_like(logits).index_fill_(2, torch.tensor([2]), 1e4),
-    "one_minus_infinity": lambda logits: logits.index_fill(2, torch.tensor([1]), -torch.inf),
-    "one_plus_infinity": lambda logits: logits.index_fill(2, torch.tensor([1]), torch.inf),
+    "one_hot": lambda logits: _at(torch.zeros_like(logits), 2, 1e4),
+    "one_minus_infinity": lambda logits: _at(logits, 1, -torch.inf),
+    "one_plus_infinity": lambda logits: _at(logits, 1, torch.inf),
     "all_minus_infinity": lambda logits: torch.full_like(logits, -torch.inf),
-    "only_one_finite": lambda logits: torch.full_like(logits, -torch.inf).index_fill_(
-        2, torch.tensor([3]), 0.5
-    ),
-    "one_nan": lambda logits: logits.index_fill(2, torch.tensor([1]), torch.nan),
+    "only_one_finite": lambda logits: _at(torch.full_like(logits, -torch.inf), 3, 0.5),
+    "one_nan": lambda logits: _at(logits, 1, torch.nan),
 }
 
 
@@ -60,10 +65,11 @@ def test_logits(kind: str, masks: str, gate: str, backend: Backend) -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_softmax_of_huge_logits_is_finite(sign: int, backend: Backend) -> None:
-    x = torch.ones(1, 2, 5, 6)
-    frames, joints = sign * 1e4 * torch.eye(5)[None, :1], sign * 1e4 * torch.eye(6)[None, 2:3]
+    x = torch.ones(1, 2, 5, 6, device=backend.device)
+    frames = sign * 1e4 * torch.eye(5, device=x.device)[None, :1]
+    joints = sign * 1e4 * torch.eye(6, device=x.device)[None, 2:3]
     y, attention = functional.couple(x, frames, joints, return_attention=True, backend=backend.name)
-    wanted = torch.tensor([1.0, 0, 0, 0, 0] if sign > 0 else [0, 0.25, 0.25, 0.25, 0.25])
+    wanted = x.new_tensor([1.0, 0, 0, 0, 0] if sign > 0 else [0, 0.25, 0.25, 0.25, 0.25])
     torch.testing.assert_close(attention.frames[0, 0], wanted)
     assert y.isfinite().all()
 
@@ -101,17 +107,17 @@ def test_infinity_stays_through_many_frames(
     channels: int, layout: torch.memory_format, backend: Backend
 ) -> None:
     """What rounding takes off a sum goes on to the next block of frames; infinity has none."""
-    x = torch.ones(1, channels, 200, 3).to(memory_format=layout)
+    x = torch.ones(1, channels, 200, 3, device=backend.device).to(memory_format=layout)
     x[0, 1, 5, 2] = torch.inf
     _, joint_means = functional.pool(x, backend=backend.name)
-    wanted = torch.ones(1, channels, 3)
+    wanted = x.new_ones(1, channels, 3)
     wanted[0, 1, 2] = torch.inf
     assert torch.equal(joint_means, wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_sums_of_16_bit_features_do_not_overflow(dtype: torch.dtype, backend: Backend) -> None:
-    x = torch.full((1, 2, 40, 30), 6e4, dtype=dtype)
+    x = torch.full((1, 2, 40, 30), 6e4, dtype=dtype, device=backend.device)
     frame_means, joint_means = functional.pool(x, backend=backend.name)
     assert torch.equal(frame_means, x[..., 0])
     assert torch.equal(joint_means, x[:, :, 0])
@@ -119,8 +125,8 @@ def test_sums_of_16_bit_features_do_not_overflow(dtype: torch.dtype, backend: Ba
 
 @pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)
 def test_uniform_attention_is_the_identity(dtype: torch.dtype, backend: Backend) -> None:
-    x = torch.randn(2, 4, 8, 16).to(dtype)
-    zeros = torch.zeros(2, 1, 8), torch.zeros(2, 1, 16)
+    x = torch.randn(2, 4, 8, 16).to(backend.device, dtype)
+    zeros = (torch.zeros(2, 1, length, device=x.device) for length in (8, 16))
     assert torch.equal(functional.couple(x, *zeros, backend=backend.name), x)
 
 

@@ -14,16 +14,16 @@ from csta_fast import CSTA, HeadWeights, functional
 
 @pytest.mark.parametrize("groups", [1, 2, 8])
 def test_a_fresh_layer_is_the_identity(groups: int, backend: Backend) -> None:
-    x = torch.randn(3, 8, 9, 17)
-    layer = CSTA(8, groups=groups, backend=backend.name)
+    x = torch.randn(3, 8, 9, 17, device=backend.device)
+    layer = CSTA(8, groups=groups, backend=backend.name).to(x.device)
     torch.testing.assert_close(layer(x), x, rtol=1e-6, atol=0)
-    lengths = torch.tensor([9, 4, 0])
-    real = (torch.arange(9) < lengths[:, None])[:, None, :, None]
+    lengths = torch.tensor([9, 4, 0], device=x.device)
+    real = (torch.arange(9, device=x.device) < lengths[:, None])[:, None, :, None]
     torch.testing.assert_close(layer(x, lengths=lengths), x * real, rtol=1e-6, atol=0)
 
 
 def test_other_options_at_the_start(backend: Backend) -> None:
-    x = torch.randn(3, 8, 9, 17)
+    x = torch.randn(3, 8, 9, 17, device=backend.device)
     for options, factor in (
         ({"residual": True}, 2.0),
         ({"scale": "sum"}, 1 / (9 * 17)),
@@ -31,7 +31,7 @@ def test_other_options_at_the_start(backend: Backend) -> None:
         ({"gate": "sigmoid"}, 0.25),
         ({"gate": "sigmoid", "scale": 4}, 1.0),
     ):
-        y = CSTA(8, backend=backend.name, **options)(x)
+        y = CSTA(8, backend=backend.name, **options).to(x.device)(x)
         torch.testing.assert_close(y, factor * x, rtol=1e-6, atol=0)
 
 
@@ -40,11 +40,12 @@ def test_the_layer_calls_the_operation(backend: Backend) -> None:
     layer = CSTA(8, 5, groups=2, gate="sigmoid", scale=0.3, residual=True, backend=backend.name)
     for parameter in layer.parameters():
         nn.init.normal_(parameter)
-    x = torch.randn(3, 8, 9, 17)
+    layer.to(backend.device)
+    x = torch.randn(3, 8, 9, 17, device=backend.device)
     masks = {
-        "lengths": torch.tensor([9, 4, 0]),
-        "frame_mask": torch.rand(3, 9) < 0.7,
-        "joint_mask": torch.rand(17) < 0.7,
+        "lengths": torch.tensor([9, 4, 0], device=x.device),
+        "frame_mask": torch.rand(3, 9, device=x.device) < 0.7,
+        "joint_mask": torch.rand(17, device=x.device) < 0.7,
     }
     y, attention = layer(x, return_attention=True, **masks)
     frame_head, joint_head = (
@@ -77,9 +78,9 @@ class _Recorder(nn.Module):
 @pytest.mark.parametrize("which", [("frame_head",), ("joint_head",), ("frame_head", "joint_head")])
 def test_heads_of_the_users_own(which: tuple[str, ...], backend: Backend) -> None:
     heads = {name: _Recorder(2) for name in which}
-    layer = CSTA(8, groups=2, backend=backend.name, **heads)
-    x = torch.randn(3, 8, 9, 17, requires_grad=True)
-    lengths = torch.tensor([9, 4, 0])
+    layer = CSTA(8, groups=2, backend=backend.name, **heads).to(backend.device)
+    x = torch.randn(3, 8, 9, 17, device=backend.device, requires_grad=True)
+    lengths = torch.tensor([9, 4, 0], device=x.device)
     y, attention = layer(x, lengths=lengths, return_attention=True)
     frame_means, joint_means = functional.pool(x, lengths=lengths, backend="reference")
     for name, means in (("frame_head", frame_means), ("joint_head", joint_means)):

@@ -42,7 +42,8 @@ def test_poison_reaches_fresh_tensors() -> None:
 def _all_bytes(tensor: Tensor) -> Tensor:
     """Everything in the memory behind a tensor, between its elements too."""
     storage = tensor.detach().untyped_storage()
-    return torch.empty(0, dtype=torch.uint8).set_(storage)  # type: ignore[call-overload]
+    nothing = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+    return nothing.set_(storage)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if "model_" not in case.name], ids=str)

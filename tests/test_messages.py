@@ -212,18 +212,21 @@ def test_the_library_itself_looks_at_lengths() -> None:
 
 
 def test_16_bit_features_take_weights_of_either_dtype(backend: Backend) -> None:
-    wide, narrow = _head(), HeadWeights(*(each.half() for each in _head()))
+    x = X.to(backend.device, torch.float16)
+    wide = HeadWeights(*(each.to(x.device) for each in _head()))
+    narrow = HeadWeights(*(each.half() for each in wide))
     for frame_head, joint_head in ((wide, narrow), (narrow, wide), (wide, wide), (narrow, narrow)):
-        y = functional.csta(X.half(), frame_head, joint_head, backend=backend.name)
+        y = functional.csta(x, frame_head, joint_head, backend=backend.name)
         assert y.dtype is torch.float16
     with pytest.raises(TypeError, match=r"wanted torch.float16 or torch.float32 for x of"):
-        functional.csta(X.half(), HeadWeights(*(each.double() for each in _head())), wide)
+        functional.csta(x, HeadWeights(*(each.double() for each in wide)), wide)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_logits_of_any_floating_dtype(dtype: torch.dtype, backend: Backend) -> None:
-    logits = [torch.randn(2, 2, n).to(dtype).requires_grad_() for n in (7, 5)]
-    x = torch.randn(2, 6, 7, 5, requires_grad=True)
+    device = backend.device
+    logits = [torch.randn(2, 2, n).to(device, dtype).requires_grad_() for n in (7, 5)]
+    x = torch.randn(2, 6, 7, 5, device=device, requires_grad=True)
     gradients: list[tuple[Tensor, ...]] = []
     for which in (backend.name, "reference"):
         y = functional.couple(x, *logits, backend=which)

@@ -29,7 +29,11 @@ def _layer(backend: Backend, **options: Any) -> CSTA:
     layer = CSTA(8, hidden=5, backend=backend.name, **options)
     for parameter in layer.parameters():
         nn.init.normal_(parameter, std=0.5)
-    return layer
+    return layer.to(backend.device)
+
+
+def _features(backend: Backend) -> Tensor:
+    return torch.randn(3, 8, 9, 17, device=backend.device)
 
 
 def _gradients(y: Tensor, x: Tensor, layer: nn.Module) -> list[Tensor]:
@@ -50,7 +54,7 @@ def _saving(operation: Any) -> Callable[..., CheckpointPolicy]:
 
 
 def test_checkpoint(backend: Backend) -> None:
-    layer, x = _layer(backend), torch.randn(3, 8, 9, 17, requires_grad=True)
+    layer, x = _layer(backend), _features(backend).requires_grad_()
     plain = _gradients(layer(x), x, layer)
     _assert_equal(_gradients(checkpoint(layer, x, use_reentrant=False), x, layer), plain)
 
@@ -85,13 +89,13 @@ def test_selective_checkpoint_can_keep_the_operation(kept: bool) -> None:
 
 
 def test_autocast_keeps_x_in_its_dtype(backend: Backend) -> None:
-    layer, conv = _layer(backend), nn.Conv2d(3, 8, 1)
-    x = torch.randn(3, 3, 9, 17, requires_grad=True)
-    with torch.autocast("cpu", torch.bfloat16):
+    layer, conv = _layer(backend), nn.Conv2d(3, 8, 1).to(backend.device)
+    x = torch.randn(3, 3, 9, 17, device=backend.device, requires_grad=True)
+    with torch.autocast(backend.device, torch.bfloat16):
         features = conv(x)
         assert features.dtype is torch.bfloat16
         y, attention = layer(features, return_attention=True)
-        from_float = layer(torch.randn(3, 8, 9, 17))
+        from_float = layer(_features(backend))
     assert y.dtype is torch.bfloat16
     assert attention.frames.dtype is attention.joints.dtype is torch.float32
     assert from_float.dtype is torch.float32
@@ -112,8 +116,8 @@ def test_autocast_changes_no_number(backend: Backend) -> None:
 
 def test_own_heads_under_autocast(backend: Backend) -> None:
     layer = _layer(backend, frame_head=nn.Conv1d(8, 1, 3, padding=1))
-    x = torch.randn(3, 8, 9, 17, requires_grad=True)
-    with torch.autocast("cpu", torch.bfloat16):
+    x = _features(backend).requires_grad_()
+    with torch.autocast(backend.device, torch.bfloat16):
         y = layer(x)
     assert y.dtype is torch.float32
     y.sum().backward()
@@ -145,7 +149,8 @@ def test_only_some_gradients_are_wanted(name: str, backend: Backend) -> None:
                                   ("frame_attention", "joint_attention")])  # fmt: skip
 @pytest.mark.parametrize("op", ["csta", "couple"])
 def test_only_some_results_are_used(op: str, used: tuple[str, ...], backend: Backend) -> None:
-    inputs = make(Case("partly_used", (3, 6, 9, 17), op=op, groups=2), torch.float64)
+    case = Case("partly_used", (3, 6, 9, 17), op=op, groups=2)
+    inputs = make(case, torch.float64, backend.device)
     gradients = {}
     for which in (backend.name, "reference"):
         results = inputs.call(which)
@@ -165,8 +170,8 @@ def test_only_some_results_are_used(op: str, used: tuple[str, ...], backend: Bac
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradients(mode: Callable[[], Any], backend: Backend) -> None:
-    layer, x = _layer(backend), torch.randn(3, 8, 9, 17)
-    wanted, means = layer(x), make(named("pool_odd"), torch.float32)
+    layer, x = _layer(backend), _features(backend)
+    wanted, means = layer(x), make(named("pool_odd"), torch.float32, backend.device)
     with mode():
         y = layer(x)
         assert_like(means.call(backend.name), means.call("reference"))
@@ -180,32 +185,32 @@ def test_without_gradients(mode: Callable[[], Any], backend: Backend) -> None:
 ])  # fmt: skip
 def test_copies(clone: Callable[[CSTA], CSTA], backend: Backend) -> None:
     layer = _layer(backend, groups=2, gate="sigmoid", scale=0.5, residual=True)
-    other, x = clone(layer), torch.randn(3, 8, 9, 17)
+    other, x = clone(layer), _features(backend)
     assert repr(other) == repr(layer)
     assert torch.equal(other(x), layer(x))
 
 
 def test_state_dict_names_and_files(backend: Backend) -> None:
-    layer, fresh = _layer(backend), CSTA(8, hidden=5, backend=backend.name)
+    layer, fresh = _layer(backend), _layer(backend)
     assert tuple(layer.state_dict()) == WEIGHT_NAMES
     file = io.BytesIO()
     torch.save(layer.state_dict(), file)
     file.seek(0)
     fresh.load_state_dict(torch.load(file, weights_only=True))
-    x = torch.randn(3, 8, 9, 17)
+    x = _features(backend)
     assert torch.equal(fresh(x), layer(x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
 def test_layer_in_another_dtype(dtype: torch.dtype, backend: Backend) -> None:
     layer = _layer(backend).to(dtype)
-    x = torch.randn(3, 8, 9, 17).to(dtype).requires_grad_()
+    x = _features(backend).to(dtype).requires_grad_()
     gradients = _gradients(layer(x).double(), x, layer)
     assert all(each.dtype is dtype for each in gradients)
 
 
 def test_gradient_descent_approaches_a_teacher(backend: Backend) -> None:
-    layer, teacher, x = _layer(backend), _layer(backend), torch.randn(3, 8, 9, 17)
+    layer, teacher, x = _layer(backend), _layer(backend), _features(backend)
     target = teacher(x).detach()
     optimiser = torch.optim.Adam(layer.parameters(), lr=1e-2)
     losses = []

@@ -24,13 +24,14 @@ def _energy(x: Tensor, weights: dict[str, Tensor], backend: str) -> Tensor:
     return (y**3).sum() + attention.frames.square().sum()
 
 
-def _given(dtype: torch.dtype = torch.float64) -> tuple[Tensor, dict[str, Tensor]]:
-    tensors = {name: each.detach() for name, each in make(_CASE, dtype).tensors.items()}
+def _given(backend: Backend) -> tuple[Tensor, dict[str, Tensor]]:
+    inputs = make(_CASE, torch.float64, backend.device)
+    tensors = {name: each.detach() for name, each in inputs.tensors.items()}
     return tensors.pop("x"), tensors
 
 
 def test_grad_and_per_sample_grad(backend: Backend) -> None:
-    x, weights = _given()
+    x, weights = _given(backend)
 
     def of_weights(sample: Tensor) -> dict[str, Tensor]:
         return grad(lambda w: _energy(sample[None], w, backend.name))(weights)
@@ -48,8 +49,8 @@ def test_grad_and_per_sample_grad(backend: Backend) -> None:
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("op", ["csta", "couple", "pool"])
 def test_vmap_equals_a_loop(op: str, axis: int, backend: Backend) -> None:
-    inputs = make(Case("vmap", (3, 4, 5, 6), op=op, groups=2 if op != "pool" else 1),
-                  torch.float64)  # fmt: skip
+    case = Case("vmap", (3, 4, 5, 6), op=op, groups=2 if op != "pool" else 1)
+    inputs = make(case, torch.float64, backend.device)
     others = [tensor.detach() for tensor in list(inputs.tensors.values())[1:]]
 
     def call(x: Tensor) -> tuple[Tensor, ...]:
@@ -57,7 +58,7 @@ def test_vmap_equals_a_loop(op: str, axis: int, backend: Backend) -> None:
         return tuple(Inputs(inputs.case, given, inputs.masks, (), inputs.real)
                      .call(backend.name).values())  # fmt: skip
 
-    many = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64).movedim(0, axis)
+    many = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64, device=backend.device).movedim(0, axis)
     mapped = vmap(call, in_dims=axis)(many)
     looped = [call(x) for x in many.unbind(axis)]
     for ours, theirs in zip(mapped, zip(*looped, strict=True), strict=True):
@@ -65,7 +66,7 @@ def test_vmap_equals_a_loop(op: str, axis: int, backend: Backend) -> None:
 
 
 def test_jacobian(backend: Backend) -> None:
-    x, weights = _given()
+    x, weights = _given(backend)
 
     def attention(x: Tensor) -> Tensor:
         heads = [weights[name] for name in WEIGHT_NAMES]
@@ -83,7 +84,7 @@ def test_jacobian(backend: Backend) -> None:
 
 
 def test_hessian_vector_products(backend: Backend) -> None:
-    x, weights = _given()
+    x, weights = _given(backend)
     direction = torch.randn_like(x)
 
     def gradient(which: str) -> Tensor:
@@ -95,7 +96,7 @@ def test_hessian_vector_products(backend: Backend) -> None:
 
 
 def test_hessian_of_a_bias(backend: Backend) -> None:
-    x, weights = _given()
+    x, weights = _given(backend)
 
     def energy(bias: Tensor, which: str) -> Tensor:
         return _energy(x, {**weights, "frame_head.b1": bias}, which)
@@ -111,7 +112,7 @@ def test_hessian_of_a_bias(backend: Backend) -> None:
 @pytest.mark.parametrize("op", ["csta", "couple", "pool"])
 def test_double_backward_is_plain_pytorchs(op: str, masks: str, backend: Backend) -> None:
     case = Case("twice", (3, 4, 9, 6), op=op, masks=masks)
-    inputs = make(case, torch.float64)
+    inputs = make(case, torch.float64, backend.device)
     twice = {}
     for which in (backend.name, "reference"):
         given = inputs.requires_grad()
@@ -124,14 +125,14 @@ def test_double_backward_is_plain_pytorchs(op: str, masks: str, backend: Backend
         second = torch.autograd.grad(energy, [*tensors, *upstream], allow_unused=True)
         names = [*given.tensors, *(f"upstream {i}" for i in range(len(upstream)))]
         twice[which] = {
-            name: torch.zeros(()) if each is None else each
+            name: tensors[0].new_zeros(()) if each is None else each
             for name, each in zip(names, second, strict=True)
         }
     assert_like(twice[backend.name], twice["reference"])
 
 
 def test_third_derivative(backend: Backend) -> None:
-    x, weights = _given()
+    x, weights = _given(backend)
     leaf = x.clone().requires_grad_()
     value = _energy(leaf, weights, backend.name)
     plain = x.clone().requires_grad_()
@@ -143,10 +144,10 @@ def test_third_derivative(backend: Backend) -> None:
 
 
 def test_layer_under_functional_call(backend: Backend) -> None:
-    layer = CSTA(4, hidden=3, backend=backend.name).double()
-    x, _ = _given()
+    layer = CSTA(4, hidden=3, backend=backend.name).to(backend.device, torch.float64)
+    x, _ = _given(backend)
     stacked = {
-        name: torch.randn(2, *each.shape, dtype=torch.float64)
+        name: torch.randn(2, *each.shape, dtype=torch.float64, device=each.device)
         for name, each in layer.named_parameters()
     }
     ensemble = vmap(lambda parameters: functional_call(layer, parameters, (x,)))(stacked)

@@ -97,7 +97,7 @@ def test_fake_tensors(
     assert frame_means.dtype == joint_means.dtype == dtype
     assert _has_gradient_like(frame_means, x)
 
-    y = functional.couple(x, attention.frames, attention.joints, backend=name)
+    y = functional.couple(x, *(each.detach() for each in attention), backend=name)
     assert _has_form_of(y, x)
     assert _has_gradient_like(y, x)
 
