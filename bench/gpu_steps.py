@@ -24,6 +24,7 @@ _NEED_NO_GPU = (
 )  # fmt: skip
 _MOST_WORKERS = 12  # each has a context of its own on the GPU, of some hundred megabytes
 _FOUND_SOMETHING = 99  # the exit status of a sanitizer that did
+_LONGEST_TEST = 40  # seconds, compiling included: one that hangs is named before time is up
 _LONGEST_GROUP = 240  # seconds; two modes of torch.compile are part of it
 _UNBUFFERED = {"PYTHONUNBUFFERED": "1"}
 _SHARE_TO_START = 0.75  # of the benches' time; what began then may finish in the rest
@@ -89,6 +90,7 @@ def _watched_tests(backend: str, log: str, limit: float, *words: str) -> Command
     # A library for GPUs that is not there has its emulator take part under a similar name.
     command = [sys.executable, "-m", "bench.gpu_watch", *words]
     command += ["-k", f"{backend} and not emulated", "-v", "--no-summary", "-p", "no:cacheprovider"]
+    command += [f"--longest-test={_LONGEST_TEST}"]
     # Tests of the native library are not meant here, and it may well not have been built.
     return Command(tuple(command), log, limit, {"CSTA_FAST_NATIVE": "0", **_UNBUFFERED})
 

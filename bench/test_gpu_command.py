@@ -64,6 +64,8 @@ def test_smoke_gpu_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert "tests/test_on_gpu.py -k 'cuda and not emulated'" in printed
     assert "-k 'triton and not emulated'" in printed
     assert "--shard=1/" in printed
+    for line in printed.splitlines():
+        assert ("--longest-test=" in line) == ("gpu_watch" in line), line
     assert "python -m bench.gpu_calls --backend cuda" in printed
     assert "--device=cuda" in printed
     assert "-k '(-8x64x64x25-) and (step)'" in printed

@@ -40,7 +40,17 @@ def test_smoke_processes(tmp_path: Path) -> None:
     assert (slow.status, slow.last_line, slow.red) == (None, "", True)
 
 
-def test_smoke_shards_hold_every_test_once() -> None:
+class _Item:
+    """A test that has a number, of which the even ones are quick."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def get_closest_marker(self, name: str) -> str | None:
+        return name if self.number % 2 == 0 else None
+
+
+def test_smoke_shards_hold_every_test_once_and_the_quick_ones_first() -> None:
     class Hook:
         def pytest_deselected(self, items: list[Any]) -> None: ...
 
@@ -55,9 +65,12 @@ def test_smoke_shards_hold_every_test_once() -> None:
 
     kept = []
     for part in (1, 2, 3):
-        items: list[Any] = list(range(10))
+        items: list[Any] = [_Item(number) for number in range(10)]
         shard.pytest_collection_modifyitems(Config(f"{part}/3"), items)  # type: ignore[arg-type]
-        kept += items
+        numbers = [item.number for item in items]
+        assert numbers == sorted(numbers, key=lambda number: number % 2)
+        assert numbers[0] % 2 == 0
+        kept += numbers
     assert sorted(kept) == list(range(10))
     with pytest.raises(ValueError, match="4/3"):
         shard._part("4/3")
