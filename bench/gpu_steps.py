@@ -71,28 +71,35 @@ def first(choices: Choices) -> dict[str, list[Command]]:
 def contract(choices: Choices) -> dict[str, list[Command]]:
     """By backend: the tests whose name holds its name, in parts that run side by side."""
     names = device_backends()
-    workers = choices.workers or min(_MOST_WORKERS, os.cpu_count() or 1)
-    parts = max(1, workers // len(names))
+    processors = os.cpu_count() or 1
+    parts = max(1, (choices.workers or min(_MOST_WORKERS, processors)) // len(names))
+    # Else plain PyTorch has a thread on every processor in every process, and compilers wait.
+    threads = max(1, processors // (parts * len(names)))
     words = ["tests", *["-m", "quick"] * choices.quick, f"--ignore={_FIRST}"]
     words += [f"--ignore=tests/test_{name}.py" for name in _NEED_NO_GPU]
     return {
         name: [
             _watched_tests(name, f"contract-{name}-{part}.txt", choices.contract_limit, *words,
-                           "-p", "bench.shard", f"--shard={part}/{parts}")
+                           "-p", "bench.shard", f"--shard={part}/{parts}", threads=threads)
             for part in range(1, parts + 1)
         ]
         for name in names
     }  # fmt: skip
 
 
-def _watched_tests(backend: str, log: str, limit: float, *words: str) -> Command:
+def _watched_tests(
+    backend: str, log: str, limit: float, *words: str, threads: int | None = None
+) -> Command:
     """Tests of one backend, in a process that another backend's faults do not reach."""
     # A library for GPUs that is not there has its emulator take part under a similar name.
     command = [sys.executable, "-m", "bench.gpu_watch", *words]
     command += ["-k", f"{backend} and not emulated", "-v", "--no-summary", "-p", "no:cacheprovider"]
     command += [f"--longest-test={_LONGEST_TEST}"]
     # Tests of the native library are not meant here, and it may well not have been built.
-    return Command(tuple(command), log, limit, {"CSTA_FAST_NATIVE": "0", **_UNBUFFERED})
+    environment = {"CSTA_FAST_NATIVE": "0", **_UNBUFFERED}
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = f"{threads}"
+    return Command(tuple(command), log, limit, environment)
 
 
 def sanitizer(choices: Choices) -> dict[str, list[Command]]:

@@ -74,6 +74,16 @@ def test_smoke_gpu_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert not (tmp_path / "new").exists()
 
 
+def test_smoke_gpu_contract_has_a_thread_for_every_processor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    for workers, threads in ((0, "1"), (4, "4"), (16, "1")):
+        parts = gpu_steps.contract(Choices(tmp_path, workers=workers))
+        for command in (each for some in parts.values() for each in some):
+            assert command.environment["OMP_NUM_THREADS"] == threads
+
+
 def test_smoke_gpu_watches_with_every_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     tools = gpu_steps.sanitizer(Choices(tmp_path))
