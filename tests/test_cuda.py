@@ -96,7 +96,7 @@ def test_a_sample_of_a_cluster_alone_and_in_a_batch(
     op: str, layout: str, adjust: Callable[..., None]
 ) -> None:
     """Not even the plan depends on how many others there are, nor which cluster takes whom."""
-    adjust(shared_bytes=16_000, chunk_bytes=256)
+    adjust(shared_bytes=26_000, chunk_bytes=256)
     case = Case("batch", (4, 12, 24, 17), op=op, layout=layout, upstream=layout, masks="lengths")
     inputs = make(case, torch.float32)
     with torch.no_grad():

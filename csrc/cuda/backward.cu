@@ -1,8 +1,8 @@
 // Backward: one cluster takes a sample through all steps. The gradients of the heads' weights are
 // sums over samples, and left to weights.cu.
+#include "correlation.h"
 #include "dispatch.h"
 #include "gates.h"
-#include "heads.h"
 #include "reweight.h"
 
 namespace csta::cuda {
@@ -34,12 +34,19 @@ class Backward {
     auto* grad_x = call_.out == nullptr ? nullptr : static_cast<Element*>(call_.out) + offset;
     first_pass(real, kappa, call_.has_heads ? nullptr : grad_x);
     cluster_arrive();
+    // Nothing is read while heads are computed: a time for what the next cluster here will want.
+    if (call_.has_heads && call_.lengths == nullptr && n + call_.plan.at_once < call_.samples) {
+      const int64_t ahead = call_.plan.at_once * int64_t{call_.channels} * frames * joints;
+      fetch_slice_ahead(call_, block_.slice, u_ + ahead);
+      fetch_slice_ahead(call_, block_.slice, x_ + ahead);
+    }
     cluster_wait();
     gate_gradients(block_, n, real);
     if (call_.has_heads) heads(n, real);
     cluster_arrive();  // a peer may still need what this block has
     if (call_.has_heads && grad_x != nullptr) last_pass(real, grad_x);
     cluster_wait();
+    block_barrier();
   }
 
  private:
@@ -60,10 +67,11 @@ class Backward {
       block_.clear(room.sums[kFrames], room.staged[kFrames] - room.sums[kFrames]);
     block_.clear(room.gradients[kFrames], room.products - room.gradients[kFrames]);
     block_barrier();
+    Turns turns;
 #pragma unroll 1
-    for (int axis = kFrames; axis <= kJoints; ++axis) recall_attention(block_, axis, n, real);
-    block_barrier();
-    scale_joints(block_, kappa);
+    for (int axis = kFrames; axis <= kJoints; ++axis) {
+      recall_attention(block_, axis, n, real, kappa, turns);
+    }
     block_barrier();
   }
 
@@ -74,6 +82,9 @@ class Backward {
     const Coupling<Scalar> coupling = this->coupling();
     const Table<Scalar> none{};
     const Reweight<Element> reweight(call_, real, coupling, false, none, none);
+    Correlation<Element> correlation(call_, real, coupling, block_.room + room.products, kappa,
+                                     block_.own_group_rows(kFrames, room.gradients[kFrames]),
+                                     block_.own_group_rows(kJoints, room.gradients[kJoints]));
     const int chunks = block_.slice.chunks;
     for (int j = 0; j < chunks; ++j) {
       const Chunk chunk = block_.slice.chunk(call_, j);
@@ -84,49 +95,68 @@ class Backward {
         pool(call_, chunk, x, real, block_.own_sums(kFrames), block_.own_sums(kJoints));
       }
       if (grad_x != nullptr) reweight.run(chunk, u, grad_x);
-      correlate(call_, chunk, x, u, real, coupling, block_.room + room.products, kappa,
-                block_.own_group_rows(kFrames, room.gradients[kFrames]),
-                block_.own_group_rows(kJoints, room.gradients[kJoints]));
-      block_barrier();
+      correlation.add(chunk, x, u);
+      if (j + 1 < chunks) block_barrier();
       if (j + x_ring_.slots() < chunks) load_x(j + x_ring_.slots());
       if (j + u_ring_.slots() < chunks) load_u(j + u_ring_.slots());
     }
+    correlation.finish();
   }
 
   // Steps 2 and 1, at this block's own positions. The peers' gradients of the logits are in memory.
   CSTA_DEVICE void heads(int64_t n, const Real& real) {
     const Room& room = call_.plan.room;
+    Turns for_means, for_hidden, for_slopes, for_shares, for_fetching;
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
-      gather_means(block_, axis, real, means(n, axis));
+      const Table<Scalar> kept = means(n, axis), own = means(axis);
+      gather_means(block_, axis, real, for_means,
+                   [&](int c, int l, Scalar mean) { kept.at(c, l) = own.at(c, l) = mean; });
     }
     block_barrier();
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
-      hidden_values(block_, axis, means(n, axis), hidden(n, axis));
+      const Table<Scalar> kept = hidden(n, axis), own = hidden(axis);
+      hidden_values(block_, axis, means(axis), for_hidden,
+                    [&](int h, int l, Scalar value) { kept.at(h, l) = own.at(h, l) = value; });
     }
     cluster_arrive();
     cluster_wait();
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
       const AxisCall& the = call_.axes[axis];
+      const Table<Scalar> kept = slopes(n, axis), own = slopes(axis);
       hidden_gradients(block_, axis, block_.tensor(the.score_gradients, n, call_.groups, axis),
-                       hidden(n, axis), gradients(n, axis));
+                       hidden(axis), for_slopes,
+                       [&](int h, int l, Scalar slope) { kept.at(h, l) = own.at(h, l) = slope; });
     }
     if (call_.out == nullptr) return;
     block_barrier();
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
-      mean_gradients(block_, axis, real, gradients(n, axis),
-                     block_.own_rows(axis, room.staged[axis]));
+      mean_gradients(block_, axis, real, slopes(axis), block_.own_rows(axis, room.staged[axis]),
+                     for_shares);
     }
     cluster_arrive();
     cluster_wait();
 #pragma unroll 1
-    for (int axis = kFrames; axis <= kJoints; ++axis) fetch_mean_gradients(block_, axis);
+    for (int axis = kFrames; axis <= kJoints; ++axis) {
+      fetch_mean_gradients(block_, axis, for_fetching);
+    }
     block_barrier();
   }
 
+  // At the block's own positions, in shared memory.
+  CSTA_DEVICE Table<Scalar> means(int axis) const {
+    return block_.own_columns(axis, call_.plan.room.staged[axis], call_.channels);
+  }
+  CSTA_DEVICE Table<Scalar> hidden(int axis) const {
+    return block_.own_columns(axis, call_.plan.room.hidden[axis], call_.axes[axis].hidden);
+  }
+  CSTA_DEVICE Table<Scalar> slopes(int axis) const {
+    return block_.own_fours(axis, call_.plan.room.slopes[axis]);
+  }
+  // In memory, for the gradients of the weights.
   CSTA_DEVICE Table<Scalar> means(int64_t n, int axis) const {
     return block_.tensor(call_.axes[axis].means, n, call_.channels, axis);
   }
@@ -134,7 +164,7 @@ class Backward {
     const AxisCall& the = call_.axes[axis];
     return block_.tensor(the.hidden_values, n, the.hidden, axis);
   }
-  CSTA_DEVICE Table<Scalar> gradients(int64_t n, int axis) const {
+  CSTA_DEVICE Table<Scalar> slopes(int64_t n, int axis) const {
     const AxisCall& the = call_.axes[axis];
     return block_.tensor(the.hidden_gradients, n, the.hidden, axis);
   }
@@ -149,8 +179,9 @@ class Backward {
       const Chunk chunk = block_.slice.chunk(call_, j);
       if (j < chunks - slots) u_ring_.wait_for(j);
       reweight.run(chunk, u_ring_.data(u_, chunk, j), grad_x);
+      if (j - slots < 0) continue;
       block_barrier();
-      if (j - slots >= 0) load_u(j - slots);
+      load_u(j - slots);
     }
   }
 

@@ -72,6 +72,17 @@ struct Block {
     return rows_at(axis, other, of(other, offset));
   }
 
+  // Numbers at the block's own positions, those of a position together.
+  CSTA_DEVICE Table<Scalar> own_columns(int axis, int64_t offset, int rows) const {
+    const int stride = column_stride(rows);
+    return {room + offset - int64_t{rank} * call.plan.share[axis] * stride, 1, stride};
+  }
+  // Rows of numbers at the block's own positions, each of whole fours.
+  CSTA_DEVICE Table<Scalar> own_fours(int axis, int64_t offset) const {
+    const int share = call.plan.share[axis];
+    return {room + offset - int64_t{rank} * share, (share + 3) / 4 * 4, 1};
+  }
+
   // Rows of whole axes, one for each of the groups of the slice.
   CSTA_DEVICE Table<Scalar> group_rows(int axis, int64_t offset, int other) const {
     const int length = call.axes[axis].length;

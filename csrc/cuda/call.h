@@ -8,12 +8,17 @@ namespace csta::cuda {
 
 constexpr int kFrames = 0, kJoints = 1;  // the two axes
 
+// Numbers from one position to the next, where those of a position lie together: whole fours, and
+// four more, so that neighbouring positions begin in banks of their own.
+CSTA_ANYWHERE int column_stride(int rows) { return (rows + 3) / 4 * 4 + 4; }
+
 // Where the numbers of a sample that are not x's lie in a block's room, in scalars from its start.
 struct Room {
   int64_t sums[2];       // of x: [own channels][T] and [V], or [own frames][C] and [V][C]
-  int64_t staged[2];     // means (forward) or their gradients (backward): [C][own positions]
-  int64_t hidden[2];     // forward: [H][own positions]
-  int64_t scores[2];     // logits: [G][own positions]
+  int64_t staged[2];     // means by own position; in backward then their gradients: [C][share]
+  int64_t hidden[2];     // hidden values by own position
+  int64_t scores[2];     // forward: logits, [G][share]
+  int64_t slopes[2];     // backward: gradients of the hidden values, [H][share in fours]
   int64_t attention[2];  // of own groups: [groups][T] and [V]
   int64_t scaled;        // kappa times the joints' attention: [groups][V + kWrap]
   int64_t gradients[2];  // of the attention, this block's part: [groups][T] and [V]
@@ -27,6 +32,7 @@ struct Plan {
   int cluster = 1;   // blocks
   int threads = 0;   // of a block
   int clusters = 0;  // at most; each takes one sample after the other
+  int at_once = 0;   // clusters that the device runs at the same time, or nearly so many
 
   int own;       // channels of a block; in channels-last memory, frames
   int share[2];  // positions of each axis whose heads a block computes
@@ -44,17 +50,17 @@ struct Plan {
 };
 
 struct AxisCall {
-  int length;                     // T or V
-  int hidden;                     // H
-  const void *w1, *b1, *w2, *b2;  // [H, C], [H], [G, H], [G] in the arithmetic type
-  const void* logits;             // [N, G, length] in the arithmetic type, where there is no head
-  void* attention;                // [N, G, length]: out in forward, in in backward
-  const void* upstream;           // its gradient, or null
-  void* score_gradients;          // [N, G, length]: of the logits
-  void* means;                    // [N, C, length]: for the gradients of the weights
-  void* hidden_values;            // [N, H, length]
-  void* hidden_gradients;         // [N, H, length]
-  void* pooled;  // [N, C, length] in x's type: `pool`'s results, or their gradients
+  int length;              // T or V
+  int hidden;              // H
+  Weight w1, b1, w2, b2;   // [H, C], [H], [G, H], [G], in x's type or the arithmetic's
+  const void* logits;      // [N, G, length] in the arithmetic type, where there is no head
+  void* attention;         // [N, G, length]: out in forward, in in backward
+  const void* upstream;    // its gradient, or null
+  void* score_gradients;   // [N, G, length]: of the logits
+  void* means;             // [N, C, length]: for the gradients of the weights
+  void* hidden_values;     // [N, H, length]
+  void* hidden_gradients;  // [N, H, length]
+  void* pooled;            // [N, C, length] in x's type: `pool`'s results, or their gradients
 };
 
 struct Call {
@@ -77,6 +83,7 @@ struct Call {
   void* rooms;    // of all blocks, where they are not in shared memory
   Plan plan;
   Divisor by_channels, by_joints, by_plane, by_width;  // width: channels of a group
+  Divisor by_own, by_share[2], by_length[2];
 };
 
 }  // namespace csta::cuda

@@ -1,7 +1,6 @@
 // Forward: one cluster takes a sample through all steps.
 #include "dispatch.h"
 #include "gates.h"
-#include "heads.h"
 #include "reweight.h"
 
 namespace csta::cuda {
@@ -18,29 +17,32 @@ class Forward {
   }
 
   CSTA_DEVICE void run(int64_t n) {
-    x_ = static_cast<const Element*>(call_.x) +
-         n * call_.channels * call_.axes[kFrames].length * call_.axes[kJoints].length;
+    x_ = static_cast<const Element*>(call_.x) + n * sample_size();
     read_end_ = (call_.residual ? call_.axes[kFrames].length : length_of(call_, n)) *
                 call_.axes[kJoints].length;
     const int chunks = block_.slice.chunks, slots = ring_.slots();
     const int first = call_.has_heads ? 0 : larger(chunks - slots, 0);
     for (int j = first; j < smaller(chunks, first + slots); ++j) load(j);
     const Real real = find_real(call_, n, block_.flags(), block_.scratch());
-    if (call_.has_heads) score(real);
+    if (call_.has_heads) score(n, real);
     attend_to(n, real);
     // A peer may still need this block's logits: it may leave, or begin another sample, when all
     // have theirs.
     if (call_.has_heads) cluster_arrive();
-    reweight(real, static_cast<Element*>(call_.out) + (x_ - static_cast<const Element*>(call_.x)));
+    reweight(real, static_cast<Element*>(call_.out) + n * sample_size());
     if (call_.has_heads) cluster_wait();
+    block_barrier();
   }
 
  private:
+  CSTA_DEVICE int64_t sample_size() const {
+    return int64_t{call_.channels} * call_.axes[kFrames].length * call_.axes[kJoints].length;
+  }
   CSTA_DEVICE void load(int number) {
     ring_.load(x_, block_.slice.chunk(call_, number), number, read_end_);
   }
 
-  CSTA_DEVICE void score(const Real& real) {
+  CSTA_DEVICE void score(int64_t n, const Real& real) {
     const Room& room = call_.plan.room;
     block_.clear(room.sums[kFrames], room.staged[kFrames] - room.sums[kFrames]);
     block_barrier();
@@ -50,38 +52,51 @@ class Forward {
       ring_.wait_for(j);
       pool(call_, chunk, ring_.data(x_, chunk, j), real, block_.own_sums(kFrames),
            block_.own_sums(kJoints));
-      block_barrier();
+      if (j + 1 < chunks) block_barrier();
       if (j + slots < chunks) load(j + slots);
     }
     cluster_arrive();
+    // Nothing is read while heads are computed: a time for what the next cluster here will want.
+    if (call_.lengths == nullptr && n + call_.plan.at_once < call_.samples) {
+      fetch_slice_ahead(call_, block_.slice, x_ + call_.plan.at_once * sample_size());
+    }
     cluster_wait();
+    Turns for_means, for_hidden, for_logits;
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
-      gather_means(block_, axis, real, block_.own_rows(axis, room.staged[axis]));
+      const Table<Scalar> means = this->means(axis);
+      gather_means(block_, axis, real, for_means,
+                   [&](int c, int l, Scalar mean) { means.at(c, l) = mean; });
     }
     block_barrier();
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
-      hidden_values(block_, axis, block_.own_rows(axis, room.staged[axis]),
-                    block_.own_rows(axis, room.hidden[axis]));
+      const Table<Scalar> hidden = this->hidden(axis);
+      hidden_values(block_, axis, means(axis), for_hidden,
+                    [&](int h, int l, Scalar value) { hidden.at(h, l) = value; });
     }
     block_barrier();
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
-      logits(block_, axis, block_.own_rows(axis, room.hidden[axis]),
-             block_.own_rows(axis, room.scores[axis]));
+      logits(block_, axis, hidden(axis), block_.own_rows(axis, room.scores[axis]), for_logits);
     }
     cluster_arrive();
     cluster_wait();
   }
 
+  CSTA_DEVICE Table<Scalar> means(int axis) const {
+    return block_.own_columns(axis, call_.plan.room.staged[axis], call_.channels);
+  }
+  CSTA_DEVICE Table<Scalar> hidden(int axis) const {
+    return block_.own_columns(axis, call_.plan.room.hidden[axis], call_.axes[axis].hidden);
+  }
+
   CSTA_DEVICE void attend_to(int64_t n, const Real& real) {
-    block_barrier();
-    attend(block_, n, real);
-    block_barrier();
+    Turns turns;
 #pragma unroll 1
-    for (int axis = kFrames; axis <= kJoints; ++axis) write_attention(block_, axis, n);
-    scale_joints(block_, scale<Element>(call_, real));
+    for (int axis = kFrames; axis <= kJoints; ++axis) gather_logits(block_, axis, n, turns);
+    block_barrier();
+    attend(block_, n, real, scale<Element>(call_, real));
     block_barrier();
   }
 
@@ -97,8 +112,9 @@ class Forward {
       const Chunk chunk = block_.slice.chunk(call_, j);
       if (!call_.has_heads || j < chunks - slots) ring_.wait_for(j);
       reweight.run(chunk, ring_.data(x_, chunk, j), y);
+      if (j - slots < 0) continue;
       block_barrier();
-      if (j - slots >= 0) load(j - slots);
+      load(j - slots);
     }
   }
 
@@ -110,7 +126,7 @@ class Forward {
 };
 
 template <class Element>
-CSTA_KERNEL CSTA_BOUNDS(kMostThreads, 2) forward_kernel(CSTA_PARAMETER Call call) {
+CSTA_KERNEL CSTA_BOUNDS(kMostThreads, 3) forward_kernel(CSTA_PARAMETER Call call) {
   Forward<Element> forward(call);
   const int64_t step = blocks() / cluster_size();
   for (int64_t n = block() / cluster_size(); n < call.samples; n += step) forward.run(n);

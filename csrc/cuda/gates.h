@@ -1,7 +1,7 @@
 // Step 3 and its gradient: one warp for a row of logits.
 #pragma once
 
-#include "block.h"
+#include "heads.h"
 
 namespace csta::cuda {
 
@@ -19,48 +19,23 @@ CSTA_DEVICE Scalar largest_of_warp(Scalar value) {
   return value;
 }
 
-// From the logits that the cluster's blocks, or a tensor, have to the attention of the slice's
-// groups, 0 where not real: a warp for a row of either axis. For all threads.
+// The logits that the cluster's blocks, or a tensor, have for the slice's groups. For all threads.
 template <class Element>
-CSTA_DEVICE void attend(const Block<Element>& block, int64_t n, const Real& real) {
+CSTA_DEVICE void gather_logits(const Block<Element>& block, int axis, int64_t n, Turns& turns) {
   using Scalar = Arithmetic<Element>;
   const Call& call = block.call;
-  const int lane = thread() % 32, warps = threads() / 32;
-  for (int i = thread() / 32; i < 2 * block.groups(); i += warps) {
-    const int axis = i % 2, g = block.first_group + i / 2;
-    const AxisCall& the = call.axes[axis];
-    const Table<Scalar> row = block.own_group_rows(axis, call.plan.room.attention[axis]);
-    const auto logit = [&](int l) {
-      if (!call.has_heads) {
-        return static_cast<const Scalar*>(the.logits)[(n * call.groups + g) * the.length + l];
-      }
-      return block.rows(axis, l / call.plan.share[axis], call.plan.room.scores[axis]).at(g, l);
-    };
-    Scalar largest = -static_cast<Scalar>(INFINITY);
-    for (int l = lane; l < the.length; l += 32) {
-      if (!real.of_axis(axis, l)) continue;
-      const Scalar value = logit(l);
-      row.at(g, l) = value;
-      largest = value > largest ? value : largest;
-    }
-    largest = largest_of_warp(largest);
-    Scalar sum = 0;
-    for (int l = lane; l < the.length; l += 32) {
-      if (!real.of_axis(axis, l)) {
-        row.at(g, l) = 0;
-      } else if (call.gate == Gate::softmax) {
-        row.at(g, l) = exponential(row.at(g, l) - largest);
-        sum += row.at(g, l);
-      } else {
-        const Scalar value = row.at(g, l);
-        const Scalar e = exponential(value < 0 ? value : -value);
-        row.at(g, l) = (value < 0 ? e : Scalar{1}) / (e + Scalar{1});
-      }
-    }
-    if (call.gate != Gate::softmax) continue;
-    sum = sum_over_warp(sum);
-    for (int l = lane; l < the.length; l += 32) {
-      if (real.of_axis(axis, l)) row.at(g, l) /= sum;
+  const AxisCall& the = call.axes[axis];
+  const Table<Scalar> rows = block.own_group_rows(axis, call.plan.room.attention[axis]);
+  const int items = block.groups() * the.length;
+  for (int i = turns.first(items); i < items; i += threads()) {
+    const int row = call.by_length[axis].quotient(i), g = block.first_group + row;
+    const int l = i - row * the.length;
+    if (call.has_heads) {
+      const int other = call.by_share[axis].quotient(l);
+      rows.at(g, l) = block.rows(axis, other, call.plan.room.scores[axis]).at(g, l);
+    } else {
+      rows.at(g, l) =
+          static_cast<const Scalar*>(the.logits)[(n * call.groups + g) * the.length + l];
     }
   }
 }
@@ -70,34 +45,79 @@ template <class Element>
 CSTA_DEVICE bool writes(const Block<Element>& block, int g) {
   const Call& call = block.call;
   if (call.channels_last) return g % cluster_size() == block.rank;
-  return g * (call.channels / call.groups) / call.plan.own == block.rank;
+  return call.by_own.quotient(g * (call.channels / call.groups)) == block.rank;
 }
 
+// kappa times a joint's attention, where the last pass reads it. A row goes on with its first
+// numbers, for those who read several at once.
 template <class Element>
-CSTA_DEVICE void write_attention(const Block<Element>& block, int axis, int64_t n) {
+CSTA_DEVICE void scale_joint(const Block<Element>& block, int g, int v,
+                             Arithmetic<Element> scaled) {
+  const int joints = block.call.axes[kJoints].length;
+  for (; v < joints + kWrap; v += joints) block.scaled_joints().at(g, v) = scaled;
+}
+
+// From the logits of the slice's groups to their attention, 0 where not real: a warp for a row of
+// either axis. For all threads.
+template <class Element>
+CSTA_DEVICE void attend(const Block<Element>& block, int64_t n, const Real& real,
+                        Arithmetic<Element> kappa) {
   using Scalar = Arithmetic<Element>;
   const Call& call = block.call;
-  const int length = call.axes[axis].length;
-  const Table<Scalar> rows = block.own_group_rows(axis, call.plan.room.attention[axis]);
-  const Table<Scalar> out = block.tensor(call.axes[axis].attention, n, call.groups, axis);
-  for (int i = thread(); i < block.groups() * length; i += threads()) {
-    const int g = block.first_group + i / length;
-    if (writes(block, g)) out.at(g, i % length) = rows.at(g, i % length);
+  const int lane = thread() % 32, warps = threads() / 32;
+  for (int i = thread() / 32; i < 2 * block.groups(); i += warps) {
+    const int axis = i % 2, g = block.first_group + i / 2;
+    const int length = call.axes[axis].length;
+    const Table<Scalar> row = block.own_group_rows(axis, call.plan.room.attention[axis]);
+    const Table<Scalar> out = block.tensor(call.axes[axis].attention, n, call.groups, axis);
+    const bool softmax = call.gate == Gate::softmax;
+    Scalar largest = -static_cast<Scalar>(INFINITY);
+    for (int l = lane; softmax && l < length; l += 32) {
+      if (!real.of_axis(axis, l)) continue;
+      const Scalar value = row.at(g, l);
+      largest = value > largest ? value : largest;
+    }
+    if (softmax) largest = largest_of_warp(largest);
+    Scalar sum = 0;
+    for (int l = lane; l < length; l += 32) {
+      const Scalar value = row.at(g, l);
+      if (!real.of_axis(axis, l)) {
+        row.at(g, l) = 0;
+      } else if (softmax) {
+        row.at(g, l) = exponential(value - largest);
+        sum += row.at(g, l);
+      } else {
+        const Scalar e = exponential(value < 0 ? value : -value);
+        row.at(g, l) = (value < 0 ? e : Scalar{1}) / (e + Scalar{1});
+      }
+    }
+    if (softmax) sum = sum_over_warp(sum);
+    const bool written = writes(block, g);
+    for (int l = lane; l < length; l += 32) {
+      const Scalar attention = softmax && real.of_axis(axis, l) ? row.at(g, l) / sum : row.at(g, l);
+      row.at(g, l) = attention;
+      if (written) out.at(g, l) = attention;
+      if (axis == kJoints) scale_joint(block, g, l, kappa * attention);
+    }
   }
 }
 
-// The kept attention of the slice's groups, 0 where not real.
+// The kept attention of the slice's groups, 0 where not real. For all threads.
 template <class Element>
 CSTA_DEVICE void recall_attention(const Block<Element>& block, int axis, int64_t n,
-                                  const Real& real) {
+                                  const Real& real, Arithmetic<Element> kappa, Turns& turns) {
   using Scalar = Arithmetic<Element>;
   const Call& call = block.call;
   const int length = call.axes[axis].length;
   const Table<Scalar> rows = block.own_group_rows(axis, call.plan.room.attention[axis]);
   const Table<Scalar> kept = block.tensor(call.axes[axis].attention, n, call.groups, axis);
-  for (int i = thread(); i < block.groups() * length; i += threads()) {
-    const int g = block.first_group + i / length, l = i % length;
-    rows.at(g, l) = real.of_axis(axis, l) ? kept.at(g, l) : Scalar{0};
+  const int items = block.groups() * length;
+  for (int i = turns.first(items); i < items; i += threads()) {
+    const int row = call.by_length[axis].quotient(i), g = block.first_group + row;
+    const int l = i - row * length;
+    const Scalar attention = real.of_axis(axis, l) ? kept.at(g, l) : Scalar{0};
+    rows.at(g, l) = attention;
+    if (axis == kJoints) scale_joint(block, g, l, kappa * attention);
   }
 }
 
@@ -109,45 +129,32 @@ CSTA_DEVICE Arithmetic<Element> scale(const Call& call, const Real& real) {
   return static_cast<Scalar>(int64_t{real.count[kFrames]} * real.count[kJoints]);
 }
 
-// kappa times the joints' attention of the slice's groups. A row goes on with its first numbers,
-// for those who read several at once.
-template <class Element>
-CSTA_DEVICE void scale_joints(const Block<Element>& block, Arithmetic<Element> kappa) {
-  using Scalar = Arithmetic<Element>;
-  const int joints = block.call.axes[kJoints].length, stride = joints + kWrap;
-  if (joints == 0) return;
-  const Table<Scalar> attention =
-      block.own_group_rows(kJoints, block.call.plan.room.attention[kJoints]);
-  const Table<Scalar> scaled = block.scaled_joints();
-  for (int i = thread(); i < block.groups() * stride; i += threads()) {
-    const int g = block.first_group + i / stride, v = i % stride;
-    scaled.at(g, v) = kappa * attention.at(g, v % joints);
-  }
-}
-
 // From the gradient of the attention, whose parts the cluster's blocks have, to that of the logits.
 // Each block takes some groups, a warp of it a row of either axis. For all threads.
 template <class Element>
 CSTA_DEVICE void gate_gradients(const Block<Element>& block, int64_t n, const Real& real) {
   using Scalar = Arithmetic<Element>;
   const Call& call = block.call;
-  const int lane = thread() % 32, warps = threads() / 32, size = cluster_size();
-  const int width = call.channels / call.groups, own = call.plan.own;
-  for (int i = thread() / 32; block.rank + i / 2 * size < call.groups; i += warps) {
-    const int axis = i % 2, g = block.rank + i / 2 * size;
+  const int size = cluster_size(), width = call.channels / call.groups;
+  const int rows = block.rank < call.groups ? (call.groups - 1 - block.rank) / size + 1 : 0;
+  Turns turns;
+#pragma unroll 1
+  for (int axis = kFrames; axis <= kJoints; ++axis) {
     const AxisCall& the = call.axes[axis];
-    const Table<Scalar> kept = block.tensor(the.attention, n, call.groups, axis);
     const Table<Scalar> out = block.tensor(the.score_gradients, n, call.groups, axis);
-    // The blocks that have channels of the group, or frames.
-    const int whole = call.channels_last ? call.axes[kFrames].length : call.channels;
-    const int first = call.channels_last ? 0 : g * width / own;
-    const int end = call.channels_last ? (whole + own - 1) / own
-                    : width > 0        ? ((g + 1) * width - 1) / own + 1
-                                       : 0;
-    Scalar dot = 0;
-    for (int l = lane; l < the.length; l += 32) {
+    const int items = rows * the.length;
+    for (int i = turns.first(items); i < items; i += threads()) {
+      const int row = call.by_length[axis].quotient(i), l = i - row * the.length;
+      const int g = block.rank + row * size;
       if (!real.of_axis(axis, l)) continue;
+      // The blocks that have channels of the group, or frames.
+      const int whole = call.channels_last ? call.axes[kFrames].length : (g + 1) * width;
+      const int first = call.channels_last ? 0 : call.by_own.quotient(g * width);
+      const int end = whole > 0 && (call.channels_last || width > 0)
+                          ? call.by_own.quotient(whole - 1) + 1
+                          : first;
       Scalar sum = 0;
+#pragma unroll 4
       for (int other = first; other < end; ++other) {
         sum += block.group_rows(axis, call.plan.room.gradients[axis], other).at(g, l);
       }
@@ -155,7 +162,18 @@ CSTA_DEVICE void gate_gradients(const Block<Element>& block, int64_t n, const Re
         sum += static_cast<const Scalar*>(the.upstream)[(n * call.groups + g) * the.length + l];
       }
       out.at(g, l) = sum;
-      dot += kept.at(g, l) * sum;
+    }
+  }
+  block_barrier();
+  const int lane = thread() % 32, warps = threads() / 32;
+  for (int i = thread() / 32; i < 2 * rows; i += warps) {
+    const int axis = i % 2, g = block.rank + i / 2 * size;
+    const AxisCall& the = call.axes[axis];
+    const Table<Scalar> kept = block.tensor(the.attention, n, call.groups, axis);
+    const Table<Scalar> out = block.tensor(the.score_gradients, n, call.groups, axis);
+    Scalar dot = 0;
+    for (int l = lane; l < the.length; l += 32) {
+      if (real.of_axis(axis, l)) dot += kept.at(g, l) * out.at(g, l);
     }
     dot = sum_over_warp(dot);
     for (int l = lane; l < the.length; l += 32) {

@@ -6,24 +6,42 @@
 
 namespace csta::cuda {
 
-// The means that the cluster's blocks have the sums of, at this block's own positions: 0 where not
-// real.
-template <class Element>
-CSTA_DEVICE void gather_means(const Block<Element>& block, int axis, const Real& real,
-                              const Table<Arithmetic<Element>>& means) {
+// Which item of a job a thread begins with. Jobs between two barriers begin at different threads:
+// most are too small for all of them.
+class Turns {
+ public:
+  CSTA_DEVICE int first(int items) {
+    const int behind = thread() - next_;
+    next_ = (next_ + items) % threads();
+    return behind < 0 ? behind + threads() : behind;
+  }
+
+ private:
+  int next_ = 0;
+};
+
+// Hands on the means that the cluster's blocks have the sums of, at this block's own positions: 0
+// where not real.
+template <class Element, class Store>
+CSTA_DEVICE void gather_means(const Block<Element>& block, int axis, const Real& real, Turns& turns,
+                              const Store& store) {
   using Scalar = Arithmetic<Element>;
   const Call& call = block.call;
+  const bool last = call.channels_last;
   const Own own(call, axis, block.rank);
+  const int share = call.plan.share[axis], items = call.channels * share;
   const auto count = static_cast<Scalar>(larger(real.count[1 - axis], 1));
-  for (int i = thread(); i < call.channels * own.count(); i += threads()) {
-    const Item item(i, call.channels, own.count(), call.channels_last);
-    const int c = item.row, l = own.begin + item.column;
+  for (int i = turns.first(items); i < items; i += threads()) {
+    const int row = last ? call.by_channels.quotient(i) : call.by_share[axis].quotient(i);
+    const int c = last ? i - row * call.channels : row;
+    const int l = own.begin + (last ? row : i - row * share);
+    if (l >= own.end) continue;
     Scalar sum = 0;
     if (real.of_axis(axis, l)) {
-      if (!call.channels_last) {
-        sum = block.sums(axis, c / call.plan.own).at(c, l);
+      if (!last) {
+        sum = block.sums(axis, call.by_own.quotient(c)).at(c, l);
       } else if (axis == kFrames) {
-        sum = block.sums(axis, l / call.plan.own).at(c, l);
+        sum = block.sums(axis, call.by_own.quotient(l)).at(c, l);
       } else {
         const int frames = call.axes[kFrames].length;
         for (int other = 0; other * call.plan.own < frames; ++other) {
@@ -31,132 +49,197 @@ CSTA_DEVICE void gather_means(const Block<Element>& block, int axis, const Real&
         }
       }
     }
-    means.at(c, l) = sum / count;
+    store(c, l, sum / count);
   }
 }
 
-// A sum of products over `terms`, of four rows at once: the rows' other factor is read once. Eight
-// terms are on their way together, because few threads have one and all wait for it.
-template <class Scalar, class Weight, class Value>
-CSTA_DEVICE void add_products(int terms, Scalar (&sums)[4], const Weight& weight,
-                              const Value& value) {
-  int term = 0;
-#pragma unroll 1
-  for (; term + 8 <= terms; term += 8) {
-    Scalar parts[4] = {0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const Scalar factor = value(term + i);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) parts[k] += weight(k, term + i) * factor;
-    }
-#pragma unroll
-    for (int k = 0; k < 4; ++k) sums[k] += parts[k];
+// A weight tensor's numbers have x's type or that of the arithmetic.
+template <class Element, class Function>
+CSTA_DEVICE void with_numbers(const Weight& weight, const Function& function) {
+  using Scalar = Arithmetic<Element>;
+  if constexpr (!std::is_same_v<Element, Scalar>) {
+    if (weight.dtype != Dtype::float32) return function(static_cast<const Element*>(weight.data));
   }
-#pragma unroll 1
-  for (; term < terms; ++term) {
-    const Scalar factor = value(term);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) sums[k] += weight(k, term) * factor;
-  }
+  function(static_cast<const Scalar*>(weight.data));
+}
+template <class Element>
+CSTA_DEVICE Arithmetic<Element> number(const Weight& weight, int i) {
+  Arithmetic<Element> found = 0;
+  with_numbers<Element>(weight, [&](const auto* numbers) {
+    found = static_cast<Arithmetic<Element>>(widen(numbers[i]));
+  });
+  return found;
 }
 
-// out[row, l] = finish(row, l, sum over terms of weight(row, term) in[term, l]) at own positions.
-template <class Scalar, class Weight, class Finish>
-CSTA_DEVICE void product(const Own& own, int rows, int terms, const Weight& weight,
-                         const Table<Scalar>& in, const Table<Scalar>& out, const Finish& finish) {
-  const int tiles = (rows + 3) / 4;
-  for (int i = thread(); i < tiles * own.count(); i += threads()) {
-    const int row = i / own.count() * 4, l = own.begin + i % own.count();
+// One of `split` parts of a sum of products: every so manieth four terms, of which sixteen are on
+// their way together, because few threads have a sum and all wait for it.
+template <class Scalar, class Number>
+CSTA_DEVICE Scalar dot(const Number* weights, bool aligned, const Scalar* values, int terms,
+                       int part, int split) {
+  Scalar total = 0;
+  int term = 4 * part;
+#pragma unroll 1
+  while (term + 4 <= terms) {
     Scalar sums[4] = {0, 0, 0, 0};
-    add_products(
-        terms, sums, [&](int k, int term) { return weight(smaller(row + k, rows - 1), term); },
-        [&](int term) { return in.at(term, l); });
+#pragma unroll
+    for (int i = 0; i < 4; ++i, term += 4 * split) {
+      if (term + 4 > terms) continue;
+      const Four<Number> a = Four<Number>::at(weights + term, aligned);
+      const Four<Scalar> b = Four<Scalar>::at(values + term, true);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        sums[k] += static_cast<Scalar>(widen(a.numbers[k])) * b.numbers[k];
+      }
+    }
+    total += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  }
+  for (term = terms / 4 * 4 + part; term < terms; term += split) {
+    total += static_cast<Scalar>(widen(weights[term])) * values[term];
+  }
+  return total;
+}
+
+// finish(row, l, sum over terms of weights[row, term] in[term, l]) for own positions l, whose terms
+// lie together. Long sums are shared by neighbouring threads.
+template <class Number, class Scalar, class Finish>
+CSTA_DEVICE void rows_times(const Own& own, int rows, int terms, const Number* weights,
+                            const Table<Scalar>& in, Turns& turns, const Finish& finish) {
+  const int split = terms < 128 ? 1 : terms < 256 ? 2 : 4, count = own.count();
+  const bool aligned = terms % 4 == 0 && Four<Number>::is_aligned(weights);
+  const int items = (rows * count * split + 31) / 32 * 32;  // whole warps, for their shuffles
+  for (int i = turns.first(items); i < items; i += threads()) {
+    const int output = i / split, part = i % split;
+    const int row = output / count, l = own.begin + output - row * count;
+    const int there = smaller(row, rows - 1);
+    Scalar sum = dot(weights + there * terms, aligned, &in.at(0, l), terms, part, split);
+    for (int step = 1; step < split; step *= 2) sum += shuffle_xor(sum, step);
+    if (row < rows && part == 0) finish(row, l, sum);
+  }
+}
+
+// finish(row, l, sum over terms of weights[term, row] in(term, l)) for own positions l: four of
+// them, which in(term, l, Scalar[4]) gives, at a time.
+template <class Number, class Scalar, class In, class Finish>
+CSTA_DEVICE void columns_times(const Own& own, int rows, int terms, const Number* weights,
+                               const In& in, Turns& turns, const Finish& finish) {
+  const int items = rows * ((own.count() + 3) / 4);
+  for (int i = turns.first(items); i < items; i += threads()) {
+    const int tile = i / rows, row = i - tile * rows, first = own.begin + 4 * tile;
+    Scalar sums[4] = {0, 0, 0, 0};
+#pragma unroll 1
+    for (int term = 0; term < terms; term += 8) {
+      Scalar parts[4] = {0, 0, 0, 0};
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        if (term + i >= terms) continue;
+        const auto weight = static_cast<Scalar>(widen(weights[(term + i) * rows + row]));
+        Scalar values[4];
+        in(term + i, first, values);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) parts[k] += weight * values[k];
+      }
+#pragma unroll
+      for (int k = 0; k < 4; ++k) sums[k] += parts[k];
+    }
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      if (row + k < rows) out.at(row + k, l) = finish(row + k, l, sums[k]);
+      if (first + k < own.end) finish(row, first + k, sums[k]);
     }
   }
 }
 
-// h = relu(W1 p + b1), which lets NaN through.
-template <class Element>
+// Hands on h = relu(W1 p + b1), which lets NaN through.
+template <class Element, class Store>
 CSTA_DEVICE void hidden_values(const Block<Element>& block, int axis,
-                               const Table<Arithmetic<Element>>& means,
-                               const Table<Arithmetic<Element>>& hidden) {
+                               const Table<Arithmetic<Element>>& means, Turns& turns,
+                               const Store& store) {
   using Scalar = Arithmetic<Element>;
   const AxisCall& head = block.call.axes[axis];
-  const int channels = block.call.channels;
-  const auto *w1 = static_cast<const Scalar*>(head.w1), *b1 = static_cast<const Scalar*>(head.b1);
-  product<Scalar>(
-      Own(block.call, axis, block.rank), head.hidden, channels,
-      [&](int h, int c) { return w1[h * channels + c]; }, means, hidden,
-      [&](int h, int, Scalar sum) {
-        const Scalar value = sum + b1[h];
-        return value <= 0 ? Scalar{0} : value;
-      });
+  with_numbers<Element>(head.w1, [&](const auto* w1) {
+    rows_times(Own(block.call, axis, block.rank), head.hidden, block.call.channels, w1, means,
+               turns, [&](int h, int l, Scalar sum) {
+                 const Scalar value = sum + number<Element>(head.b1, h);
+                 store(h, l, value <= 0 ? Scalar{0} : value);
+               });
+  });
 }
 
 // s = W2 h + b2.
 template <class Element>
 CSTA_DEVICE void logits(const Block<Element>& block, int axis,
                         const Table<Arithmetic<Element>>& hidden,
-                        const Table<Arithmetic<Element>>& scores) {
+                        const Table<Arithmetic<Element>>& scores, Turns& turns) {
   using Scalar = Arithmetic<Element>;
   const AxisCall& head = block.call.axes[axis];
-  const auto *w2 = static_cast<const Scalar*>(head.w2), *b2 = static_cast<const Scalar*>(head.b2);
-  product<Scalar>(
-      Own(block.call, axis, block.rank), block.call.groups, head.hidden,
-      [&](int g, int h) { return w2[g * head.hidden + h]; }, hidden, scores,
-      [&](int g, int, Scalar sum) { return sum + b2[g]; });
+  with_numbers<Element>(head.w2, [&](const auto* w2) {
+    rows_times(
+        Own(block.call, axis, block.rank), block.call.groups, head.hidden, w2, hidden, turns,
+        [&](int g, int l, Scalar sum) { scores.at(g, l) = sum + number<Element>(head.b2, g); });
+  });
 }
 
-// dz = W2' ds where h > 0, else 0.
-template <class Element>
+// Hands on dz = W2' ds where h > 0, else 0.
+template <class Element, class Store>
 CSTA_DEVICE void hidden_gradients(const Block<Element>& block, int axis,
                                   const Table<Arithmetic<Element>>& score_gradients,
-                                  const Table<Arithmetic<Element>>& hidden,
-                                  const Table<Arithmetic<Element>>& gradients) {
+                                  const Table<Arithmetic<Element>>& hidden, Turns& turns,
+                                  const Store& store) {
   using Scalar = Arithmetic<Element>;
   const AxisCall& head = block.call.axes[axis];
-  const auto* w2 = static_cast<const Scalar*>(head.w2);
-  product<Scalar>(
-      Own(block.call, axis, block.rank), head.hidden, block.call.groups,
-      [&](int h, int g) { return w2[g * head.hidden + h]; }, score_gradients, gradients,
-      [&](int h, int l, Scalar sum) { return hidden.at(h, l) <= 0 ? Scalar{0} : sum; });
+  const Own own(block.call, axis, block.rank);
+  with_numbers<Element>(head.w2, [&](const auto* w2) {
+    using Number = std::decay_t<decltype(*w2)>;
+    columns_times<Number, Scalar>(
+        own, head.hidden, block.call.groups, w2,
+        [&](int g, int l, Scalar(&values)[4]) {
+#pragma unroll
+          for (int k = 0; k < 4; ++k) {
+            values[k] = score_gradients.at(g, smaller(l + k, own.end - 1));
+          }
+        },
+        turns,
+        [&](int h, int l, Scalar sum) { store(h, l, hidden.at(h, l) <= 0 ? Scalar{0} : sum); });
+  });
 }
 
 // What a position of x gets for its mean: dp = W1' dz, over the number of positions of the mean.
 template <class Element>
 CSTA_DEVICE void mean_gradients(const Block<Element>& block, int axis, const Real& real,
                                 const Table<Arithmetic<Element>>& hidden_gradients,
-                                const Table<Arithmetic<Element>>& gradients) {
+                                const Table<Arithmetic<Element>>& gradients, Turns& turns) {
   using Scalar = Arithmetic<Element>;
   const AxisCall& head = block.call.axes[axis];
-  const int channels = block.call.channels;
-  const auto* w1 = static_cast<const Scalar*>(head.w1);
   const auto count = static_cast<Scalar>(larger(real.count[1 - axis], 1));
-  product<Scalar>(
-      Own(block.call, axis, block.rank), channels, head.hidden,
-      [&](int c, int h) { return w1[h * channels + c]; }, hidden_gradients, gradients,
-      [&](int, int, Scalar sum) { return sum / count; });
+  with_numbers<Element>(head.w1, [&](const auto* w1) {
+    using Number = std::decay_t<decltype(*w1)>;
+    columns_times<Number, Scalar>(
+        Own(block.call, axis, block.rank), block.call.channels, head.hidden, w1,
+        [&](int h, int l, Scalar(&values)[4]) {
+          const auto four = Four<Scalar>::at(&hidden_gradients.at(h, l), true);
+#pragma unroll
+          for (int k = 0; k < 4; ++k) values[k] = four.numbers[k];
+        },
+        turns, [&](int c, int l, Scalar sum) { gradients.at(c, l) = sum / count; });
+  });
 }
 
 // Brings the gradients of the slice's means, which the cluster's blocks have, to where its sums
 // were.
 template <class Element>
-CSTA_DEVICE void fetch_mean_gradients(const Block<Element>& block, int axis) {
+CSTA_DEVICE void fetch_mean_gradients(const Block<Element>& block, int axis, Turns& turns) {
   const Call& call = block.call;
   const Slice& slice = block.slice;
-  const bool by_frame = call.channels_last && axis == kFrames;
+  const bool last = call.channels_last, by_frame = last && axis == kFrames;
   const int begin = by_frame ? slice.frame_begin : 0;
   const int end = by_frame ? slice.frame_end : call.axes[axis].length;
   const auto to = block.own_sums(axis);
-  const int channels = slice.channel_end - slice.channel_begin;
-  for (int i = thread(); i < channels * (end - begin); i += threads()) {
-    const Item item(i, channels, end - begin, call.channels_last);
-    const int c = slice.channel_begin + item.row, l = begin + item.column;
-    to.at(c, l) = block.rows(axis, l / call.plan.share[axis], call.plan.room.staged[axis]).at(c, l);
+  const int channels = slice.channel_end - slice.channel_begin, items = channels * (end - begin);
+  for (int i = turns.first(items); i < items; i += threads()) {
+    const int row = last ? call.by_channels.quotient(i) : call.by_length[axis].quotient(i);
+    const int c = slice.channel_begin + (last ? i - row * channels : row);
+    const int l = begin + (last ? row : i - row * (end - begin));
+    const int other = call.by_share[axis].quotient(l);
+    to.at(c, l) = block.rows(axis, other, call.plan.room.staged[axis]).at(c, l);
   }
 }
 

@@ -86,28 +86,6 @@ class Here {
   OnDevice on_device_;
 };
 
-// A head's weights in the arithmetic type, under the types that their gradients have.
-struct WideHead {
-  HeadTensors given;
-  Tensor w1, b1, w2, b2;
-  Head head;
-
-  WideHead(HeadTensors&& tensors, const Problem& problem)
-      : given(std::move(tensors)), head(given.view(problem)) {
-    const int32_t dtype = arithmetic_dtype(problem.dtype);
-    const auto widen = [&](const Tensor& from, Tensor& copy, Weight& weight) {
-      if (from.torch_dtype() == dtype) return;
-      copy = Tensor::empty(from.dim(), from.sizes(), dtype, false, from.place());
-      copy.copy_from(from);
-      weight.data = copy.data();
-    };
-    widen(given.w1, w1, head.w1);
-    widen(given.b1, b1, head.b1);
-    widen(given.w2, w2, head.w2);
-    widen(given.b2, b2, head.b2);
-  }
-};
-
 inline void* writable(const void* data) { return const_cast<void*>(data); }
 
 }  // namespace csta::cuda

@@ -5,17 +5,17 @@
 namespace csta::cuda {
 namespace {
 
-constexpr int64_t kMostRuns = 64;  // of samples whose gradients of weights are summed together
+constexpr int64_t kMostRuns = 128;  // of samples whose gradients of weights are summed together
 
 AxisCall axis_call(int64_t length, const Head* head) {
   AxisCall axis{};
   axis.length = static_cast<int>(length);
   if (head == nullptr) return axis;
   axis.hidden = static_cast<int>(head->hidden);
-  axis.w1 = head->w1.data;
-  axis.b1 = head->b1.data;
-  axis.w2 = head->w2.data;
-  axis.b2 = head->b2.data;
+  axis.w1 = head->w1;
+  axis.b1 = head->b1;
+  axis.w2 = head->w2;
+  axis.b2 = head->b2;
   return axis;
 }
 
@@ -74,14 +74,16 @@ void Job::set_tensors(const Tensors& tensors) {
     the.upstream = tensors.upstream[axis];
     the.score_gradients = tensors.logit_gradients[axis];
     the.pooled = tensors.pooled[axis];
-    WeightSum* sums = weights_.sums + 4 * axis;
+    WeightSum* sums = weights_.sums + 2 * axis;
     const HeadGradients& gradients = tensors.weights[axis];
-    void* outputs[] = {gradients.w1, gradients.b1, gradients.w2, gradients.b2};
-    for (int i = 0; i < 4; ++i) sums[i].out = outputs[i];
+    sums[0].out.data = gradients.w1;
+    sums[0].bias.data = gradients.b1;
+    sums[1].out.data = gradients.w2;
+    sums[1].bias.data = gradients.b2;
   }
 }
 
-// w1, b1, w2 and b2 of both heads: their shapes, types and runs.
+// w1 with b1, and w2 with b2, of both heads: their shapes, types and runs.
 void Job::sum_weights(const Head* heads[2]) {
   weights_.samples = call_.samples;
   weights_.samples_of_a_run = std::max<int64_t>(1, (call_.samples + kMostRuns - 1) / kMostRuns);
@@ -90,13 +92,20 @@ void Job::sum_weights(const Head* heads[2]) {
   for (int axis : {kFrames, kJoints}) {
     const AxisCall& the = call_.axes[axis];
     const Head& head = *heads[axis];
-    const int rows[] = {the.hidden, the.hidden, call_.groups, call_.groups};
-    const int columns[] = {call_.channels, 1, the.hidden, 1};
-    const Dtype dtypes[] = {head.w1.dtype, head.b1.dtype, head.w2.dtype, head.b2.dtype};
-    for (int i = 0; i < 4; ++i) {
-      weights_.sums[4 * axis + i] = {nullptr,    nullptr, rows[i],  columns[i],
-                                     the.length, nullptr, dtypes[i]};
-    }
+    weights_.sums[2 * axis] = {nullptr,
+                               nullptr,
+                               the.hidden,
+                               call_.channels,
+                               the.length,
+                               {nullptr, head.w1.dtype},
+                               {nullptr, head.b1.dtype}};
+    weights_.sums[2 * axis + 1] = {nullptr,
+                                   nullptr,
+                                   call_.groups,
+                                   the.hidden,
+                                   the.length,
+                                   {nullptr, head.w2.dtype},
+                                   {nullptr, head.b2.dtype}};
   }
 }
 
@@ -121,14 +130,14 @@ void Job::take_memory(unsigned char* memory) {
       the.hidden_values = take(row * the.hidden);
       the.hidden_gradients = take(row * the.hidden);
       the.score_gradients = take(row * call_.groups);
-      WeightSum* sums = weights_.sums + 4 * axis;
-      sums[0].left = sums[1].left = the.hidden_gradients;
+      WeightSum* sums = weights_.sums + 2 * axis;
+      sums[0].left = the.hidden_gradients;
       sums[0].right = the.means;
-      sums[2].left = sums[3].left = the.score_gradients;
-      sums[2].right = the.hidden_values;
+      sums[1].left = the.score_gradients;
+      sums[1].right = the.hidden_values;
     }
     int64_t all = 0;
-    for (const WeightSum& sum : weights_.sums) all += int64_t{sum.rows} * sum.columns;
+    for (const WeightSum& sum : weights_.sums) all += int64_t{sum.rows} * (sum.columns + 1);
     weights_.parts = take(weights_.runs * all * scalar_bytes);
   }
   working_bytes_ = end;

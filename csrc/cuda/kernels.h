@@ -22,17 +22,17 @@ int launch_pool_backward(const Call& call, Dtype dtype, void* stream);
 // Gradients of a head's weights, sums over samples and positions of what backward has left.
 struct WeightSum {
   const void* left;   // [N, rows, length]
-  const void* right;  // [N, columns, length], or null: ones, and one column
+  const void* right;  // [N, columns, length]
   int rows, columns, length;
-  void* out;    // [rows, columns]
-  Dtype dtype;  // of out
+  Weight out;   // [rows, columns]: left times right
+  Weight bias;  // [rows]: left alone
 };
-constexpr int kWeightSums = 8;
+constexpr int kWeightSums = 4;
 struct WeightCall {
   WeightSum sums[kWeightSums];
   int64_t samples, samples_of_a_run;
   int runs;
-  void* parts;  // [runs][all rows and columns]
+  void* parts;  // [runs][all rows and columns, and a bias behind every row]
 };
 int launch_weight_sums(const WeightCall& call, Dtype arithmetic, void* stream);
 

@@ -60,6 +60,39 @@ struct alignas(16) Pack {
   }
 };
 
+// Four numbers that follow each other; a rest of fewer than four is not read by them.
+template <class Number>
+struct Four {
+  Number numbers[4];
+
+  static CSTA_DEVICE bool is_aligned(const Number* address) {
+    return reinterpret_cast<uintptr_t>(address) % sizeof(Aligned) == 0;
+  }
+  static CSTA_DEVICE Four at(const Number* address, bool aligned) {
+    Four four;
+    if (aligned) {
+      constexpr int kParts = sizeof(Four) / sizeof(Aligned);
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        const Aligned some = reinterpret_cast<const Aligned*>(address)[part];
+#pragma unroll
+        for (int k = 0; k < 4 / kParts; ++k)
+          four.numbers[part * (4 / kParts) + k] = some.numbers[k];
+      }
+    } else {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) four.numbers[k] = address[k];
+    }
+    return four;
+  }
+
+ private:
+  static constexpr int kBytes = sizeof(Number) < 4 ? 8 : 16;  // of one load
+  struct alignas(kBytes) Aligned {
+    Number numbers[kBytes / sizeof(Number)];
+  };
+};
+
 // A sum of term(0) to term(count - 1), which keeps its rounding error small: pairs, pairs of pairs
 // and so on in pieces of 8 terms, then the pieces. No term of a piece waits for another one.
 template <class Scalar, class Term>

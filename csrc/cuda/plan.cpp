@@ -29,14 +29,23 @@ class Planner {
         channels_(call.channels),
         frames_(call.axes[kFrames].length),
         joints_(call.axes[kJoints].length),
-        limit_(std::min(device.shared_of_block, tuning().most_shared)) {}
+        limit_(std::min(device.shared_of_block, tuning().most_shared)),
+        part_(std::min(limit_, device.shared_of_processor / parts() - 1024)) {}
 
-  // The smallest cluster that holds a sample twice over, so that one sample can be read while
-  // another is written; else the smallest that holds it once; else the largest there is. Where no
-  // sample is held, the largest whose blocks each fill their slots twice: few samples are then
-  // spread over the device, too.
+  // The smallest cluster that holds a sample so often that one can be read while another's heads
+  // are computed, or it is written; else the smallest that holds it once; else the largest there
+  // is. Where no sample is held, the largest whose blocks each fill their slots twice: few samples
+  // are then spread over the device, too.
   bool choose(Plan& best) const {
-    const int64_t half = std::min(limit_, device_.shared_of_processor / 2 - 1024);
+    if (!find(best)) return false;
+    const int64_t blocks = device_.shared_of_processor / (best.shared_bytes + 1024);
+    best.at_once = static_cast<int>(device_.multiprocessors *
+                                    std::clamp<int64_t>(blocks, 1, parts()) / best.cluster);
+    return true;
+  }
+
+ private:
+  bool find(Plan& best) const {
     const int64_t parts = call_.channels_last ? frames_ : channels_;
     bool found = false, holds = false;
     const int most = std::min(device_.most_cluster, tuning().most_blocks);
@@ -51,16 +60,20 @@ class Planner {
         continue;
       }
       const int64_t whole = bytes_if_all_stays(plan);
-      if (holds && whole > half) continue;
+      if (holds && whole > part_) continue;
       best = plan;
       found = true;
-      if (whole <= half) break;
+      if (whole <= part_) break;
       holds = whole <= limit_;
     }
     return found;
   }
 
- private:
+  // Blocks that share a multiprocessor.
+  int parts() const {
+    return task_ == Task::backward ? tuning().blocks_of_backward : tuning().blocks_of_forward;
+  }
+
   bool fill(Plan& plan, int blocks) const {
     plan.cluster = blocks;
     plan.threads = tuning().threads;
@@ -76,7 +89,7 @@ class Planner {
             ? call_.groups
             : static_cast<int>(std::min<int64_t>(call_.groups, (plan.own - 1) / width + 2));
     cut(plan);
-    plan.products = std::max(plan.positions_of_chunk, 1024);
+    plan.products = std::max(plan.positions_of_chunk, 1024) + kWrap;
     lay_out(plan);
     return distribute(plan);
   }
@@ -84,7 +97,11 @@ class Planner {
   // Chunks of about the wanted size: whole planes, or whole frames, where they are that small.
   void cut(Plan& plan) const {
     const int64_t plane = std::max<int64_t>(1, frames_ * joints_);
-    const int64_t wanted = std::max<int64_t>(1, tuning().chunk_bytes / element_bytes_);
+    const int64_t slice = plan.own * (call_.channels_last ? channels_ * joints_ : plane);
+    const bool whole = task_ == Task::forward && keeps_a_tensor() &&
+                       slice * element_bytes_ <= tuning().whole_bytes;
+    const int64_t wanted =
+        std::max<int64_t>(1, whole ? slice : tuning().chunk_bytes / element_bytes_);
     int64_t channels = channels_, positions = 0;
     plan.pieces = 1;
     if (call_.channels_last) {
@@ -122,17 +139,21 @@ class Planner {
     };
     const bool backward = task_ == Task::backward, pools = task_ == Task::pool;
     const bool means = call_.has_heads || pools, gates = task_ == Task::forward || backward;
-    const bool scores = call_.has_heads && task_ == Task::forward;
+    const bool heads = call_.has_heads;
     const int64_t of_frames = call_.channels_last ? channels_ : frames_;
     const int64_t of_joints = (call_.channels_last ? channels_ : plan.own) * joints_;
     room.sums[kFrames] = take(means, plan.own * of_frames);
     room.sums[kJoints] = take(means, of_joints);
     for (int axis : {kFrames, kJoints}) {
-      room.staged[axis] = take(means, channels_ * plan.share[axis]);
+      const int64_t share = plan.share[axis];
+      room.staged[axis] = take(means, column_stride(call_.channels) * share);
     }
     for (int axis : {kFrames, kJoints}) {
-      room.hidden[axis] = take(scores, int64_t{call_.axes[axis].hidden} * plan.share[axis]);
-      room.scores[axis] = take(scores, int64_t{call_.groups} * plan.share[axis]);
+      const int64_t share = plan.share[axis];
+      const int hidden = call_.axes[axis].hidden;
+      room.hidden[axis] = take(heads, column_stride(hidden) * share);
+      room.scores[axis] = take(heads && !backward, call_.groups * share);
+      room.slopes[axis] = take(heads && backward, hidden * rounded(share, 4));
     }
     for (int axis : {kFrames, kJoints}) {
       room.attention[axis] = take(gates, int64_t{plan.groups} * call_.axes[axis].length);
@@ -149,9 +170,14 @@ class Planner {
   int64_t room_bytes(const Plan& plan) const {
     return rounded(plan.room.scalars * scalar_bytes_, 128);
   }
-  // Slots of what is read once: x in backward, everything where logits are given.
+  // Slots of what is read once: x in backward, everything where logits are given. Fewer where u
+  // then stays and leaves room for another block.
   int64_t slots_of_stream(const Plan& plan) const {
-    return std::min<int64_t>(chunks(plan), tuning().slots_of_stream);
+    int64_t slots = std::min<int64_t>(chunks(plan), tuning().slots_of_stream);
+    if (task_ != Task::backward || !keeps_a_tensor()) return slots;
+    const int64_t rest = part_ - kPrefixBytes - room_bytes(plan) - chunks(plan) * plan.slot_bytes;
+    if (rest >= 2 * plan.slot_bytes) slots = std::min(slots, rest / plan.slot_bytes);
+    return slots;
   }
   bool keeps_a_tensor() const {
     return call_.has_heads && (task_ == Task::forward || task_ == Task::backward);
@@ -191,7 +217,8 @@ class Planner {
   const Call& call_;
   Task task_;
   const Device& device_;
-  int64_t element_bytes_, scalar_bytes_, channels_, frames_, joints_, limit_;
+  int64_t element_bytes_, scalar_bytes_, channels_, frames_, joints_;
+  int64_t limit_, part_;  // bytes of shared memory: what a block may have, and should
 };
 
 }  // namespace
@@ -204,7 +231,8 @@ Tuning& tuning() {
 bool make_plan(Call& call, Dtype dtype, Task task, const Device& device) {
   const int64_t frames = call.axes[kFrames].length, joints = call.axes[kJoints].length;
   int64_t rows = std::max(call.channels, call.groups);
-  for (const AxisCall& axis : call.axes) rows = std::max<int64_t>(rows, axis.hidden + 4);
+  for (const AxisCall& axis : call.axes) rows = std::max<int64_t>(rows, axis.hidden);
+  rows += 8;  // see column_stride
   constexpr int64_t kMost = int64_t{1} << 30;
   if (frames * joints > kMost || rows * (frames + joints) > kMost) return false;
   for (const AxisCall& axis : call.axes) {
@@ -215,6 +243,11 @@ bool make_plan(Call& call, Dtype dtype, Task task, const Device& device) {
   call.by_plane = Divisor(frames * joints);
   call.by_width = Divisor(call.channels / call.groups);
   if (!Planner(call, dtype, task, device).choose(call.plan)) return false;
+  call.by_own = Divisor(call.plan.own);
+  for (int axis : {kFrames, kJoints}) {
+    call.by_share[axis] = Divisor(call.plan.share[axis]);
+    call.by_length[axis] = Divisor(call.axes[axis].length);
+  }
   const int64_t most = call.plan.room_is_shared ? kMost : 2 * int64_t{device.multiprocessors};
   call.plan.clusters =
       static_cast<int>(std::min(call.samples, std::max<int64_t>(1, most / call.plan.cluster)));

@@ -19,8 +19,13 @@ struct Tuning {
   // A chunk is long enough to keep the memory busy with few requests, and short enough that the
   // first pass begins early and that a block has several.
   int64_t chunk_bytes = 16384;
+  // What a block of forward holds of a sample is one chunk up to this: other blocks on the
+  // multiprocessor have something to do meanwhile.
+  int64_t whole_bytes = 65536;
   int threads = 256;
   int most_blocks = 8;  // of a cluster; a device may have fewer
+  // Blocks that share a multiprocessor, as many as their registers allow.
+  int blocks_of_forward = 3, blocks_of_backward = 2;
   // Chunks of a tensor that is read once: one is worked on, the others are on their way.
   int slots_of_stream = 4;
   int64_t most_shared = INT64_MAX;  // of a block; less than the device has

@@ -37,29 +37,20 @@ class Pool {
     }
     cluster_arrive();
     cluster_wait();
+    Turns turns;
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
-      gather_means(block_, axis, real, block_.own_rows(axis, room.staged[axis]));
+      const AxisCall& the = call_.axes[axis];
+      auto* out = static_cast<Element*>(the.pooled) + n * call_.channels * the.length;
+      gather_means(block_, axis, real, turns, [&](int c, int l, Scalar mean) {
+        out[int64_t{c} * the.length + l] = narrow<Element>(mean);
+      });
     }
-    cluster_arrive();
+    cluster_arrive();  // a peer may still need this block's sums
     cluster_wait();
-#pragma unroll 1
-    for (int axis = kFrames; axis <= kJoints; ++axis) write(n, axis);
-    block_barrier();
   }
 
  private:
-  CSTA_DEVICE void write(int64_t n, int axis) const {
-    const AxisCall& the = call_.axes[axis];
-    const Own own(call_, axis, block_.rank);
-    const Table<Scalar> means = block_.own_rows(axis, call_.plan.room.staged[axis]);
-    auto* out = static_cast<Element*>(the.pooled) + n * call_.channels * the.length;
-    for (int i = thread(); i < call_.channels * own.count(); i += threads()) {
-      const int c = i / own.count(), l = own.begin + i % own.count();
-      out[int64_t{c} * the.length + l] = narrow<Element>(means.at(c, l));
-    }
-  }
-
   const Call& call_;
   Block<Element> block_;
   Ring<Element> ring_;

@@ -30,17 +30,15 @@ void forward(StackValue* stack, const Here& here, const Problem& problem, Tensor
 void csta(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
   Tensor x = arguments.tensor();
-  HeadTensors frame_tensors(arguments), joint_tensors(arguments);
+  const HeadTensors frame_tensors(arguments), joint_tensors(arguments);
   const Masks masks(arguments);
   const Choices choices(arguments);
 
   const Here here(arguments);
   Problem problem = here.problem(x, frame_tensors.groups(), masks);
   choices.apply(problem);
-  const WideHead frames(std::move(frame_tensors), problem);
-  const WideHead joints(std::move(joint_tensors), problem);
-  forward(stack, here, problem, std::move(x),
-          here.job(Task::forward, problem, &frames.head, &joints.head));
+  const Head frames = frame_tensors.view(problem), joints = joint_tensors.view(problem);
+  forward(stack, here, problem, std::move(x), here.job(Task::forward, problem, &frames, &joints));
 }
 
 void couple(StackValue* stack, uint64_t, uint64_t) {
@@ -88,7 +86,7 @@ struct Backward {
 void csta_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
   Backward backward{Upstream(arguments), arguments.tensor(), {}, {}, {}};
-  HeadTensors frame_tensors(arguments), joint_tensors(arguments);
+  const HeadTensors frame_tensors(arguments), joint_tensors(arguments);
   backward.frame_attention = arguments.tensor().in_layout(false);
   backward.joint_attention = arguments.tensor().in_layout(false);
   const Masks masks(arguments);
@@ -99,13 +97,12 @@ void csta_backward(StackValue* stack, uint64_t, uint64_t) {
   Problem problem = here.problem(backward.x, frame_tensors.groups(), masks);
   choices.apply(problem);
   HeadGradientTensors frame_gradients(frame_tensors), joint_gradients(joint_tensors);
-  const WideHead frames(std::move(frame_tensors), problem);
-  const WideHead joints(std::move(joint_tensors), problem);
+  const Head frames = frame_tensors.view(problem), joints = joint_tensors.view(problem);
   Tensors tensors{};
   tensors.weights[kFrames] = frame_gradients.view();
   tensors.weights[kJoints] = joint_gradients.view();
-  backward.run(here, problem, here.job(Task::backward, problem, &frames.head, &joints.head),
-               tensors, input_gradient);
+  backward.run(here, problem, here.job(Task::backward, problem, &frames, &joints), tensors,
+               input_gradient);
   stack[0] = result(backward.grad_x);
   int index = 1;
   for (HeadGradientTensors* head : {&frame_gradients, &joint_gradients}) {

@@ -1,85 +1,114 @@
 // Gradients of the heads' weights: sums over samples and positions, in an order that the shapes
 // decide. The samples fall into runs; a block sums one tile of a gradient over one run, and a
 // second kernel adds the runs in order.
+#include "divisor.h"
 #include "kernels.h"
 #include "numbers.h"
 
 namespace csta::cuda {
 namespace {
 
-constexpr int kTile = 16, kSteps = 32;  // rows and columns of a tile; positions at once
-constexpr int kThreads = kTile * kTile;
-constexpr int kLoads = kTile * kSteps / kThreads;  // of a thread, of either factor at once
+constexpr int kThreads = 256;
+constexpr int kRows = 16, kColumns = 64, kSteps = 32;           // of a tile; positions at once
+constexpr int kOutputs = kRows * kColumns / kThreads;           // of a thread
+constexpr int kAcross = kColumns / kOutputs;                    // threads of a row
+constexpr int kLoads = (kRows + kColumns) * kSteps / kThreads;  // of a thread, of both factors
+constexpr int kStride = kSteps + 1;
+constexpr int kAtOnce = 32, kSegments = kThreads / kAtOnce;  // elements of a block; of their runs
 
-// All gradients' elements, one gradient after the other: where sum number s begins.
+// All gradients' elements, one gradient after the other, a row's bias behind it: where sum number s
+// begins.
 CSTA_DEVICE int64_t first_element(const WeightCall& call, int s) {
   int64_t first = 0;
-  for (int i = 0; i < s; ++i) first += int64_t{call.sums[i].rows} * call.sums[i].columns;
+  for (int i = 0; i < s; ++i) first += int64_t{call.sums[i].rows} * (call.sums[i].columns + 1);
   return first;
 }
-CSTA_DEVICE int tiles(int length) { return (length + kTile - 1) / kTile; }
+CSTA_ANYWHERE int pieces(int length, int piece) { return (length + piece - 1) / piece; }
+// A row has a tile for its bias even where it has no columns.
+CSTA_ANYWHERE int tiles_across(const WeightSum& sum) {
+  return sum.columns > 0 ? pieces(sum.columns, kColumns) : 1;
+}
+CSTA_ANYWHERE int tiles(const WeightSum& sum) {
+  return pieces(sum.rows, kRows) * tiles_across(sum);
+}
 
-// Block b takes tile b % tiles of run b / tiles.
+// Block b takes run b % runs of tile b / runs.
 template <class Scalar>
-CSTA_KERNEL CSTA_BOUNDS(kThreads, 4) run_kernel(CSTA_PARAMETER WeightCall call) {
-  auto* left = reinterpret_cast<Scalar*>(shared_memory());
-  Scalar* right = left + kTile * (kSteps + 1);
-  int64_t tile = block() / call.runs;
-  const int64_t run = block() % call.runs;
-  int s = 0;
-  while (tile >= tiles(call.sums[s].rows) * tiles(call.sums[s].columns)) {
-    tile -= tiles(call.sums[s].rows) * tiles(call.sums[s].columns);
-    ++s;
-  }
+CSTA_KERNEL CSTA_BOUNDS(kThreads, 2) run_kernel(CSTA_PARAMETER WeightCall call) {
+  auto* factors = reinterpret_cast<Scalar*>(shared_memory());  // [rows, then columns][steps]
+  const int run = static_cast<int>(block() % call.runs);
+  int tile = static_cast<int>(block() / call.runs), s = 0;
+  while (tile >= tiles(call.sums[s])) tile -= tiles(call.sums[s++]);
   const WeightSum& sum = call.sums[s];
-  const int row_begin = static_cast<int>(tile) / tiles(sum.columns) * kTile;
-  const int column_begin = static_cast<int>(tile) % tiles(sum.columns) * kTile;
-  const int row = thread() / kTile, column = thread() % kTile;
-  const int64_t begin = run * call.samples_of_a_run;
-  const int64_t end =
-      begin + call.samples_of_a_run < call.samples ? begin + call.samples_of_a_run : call.samples;
-  Scalar total = 0;
-  for (int64_t n = begin; n < end; ++n) {
-    Scalar of_sample = 0;
-    for (int l = 0; l < sum.length; l += kSteps) {
-      const auto factor = [&](const void* from, int rows, int first, int load) {
-        const int i = thread() + load * kThreads, step = i % kSteps, index = i / kSteps;
-        if (l + step >= sum.length || first + index >= rows) return Scalar{0};
-        if (from == nullptr) return Scalar{1};
-        return static_cast<const Scalar*>(from)[(n * rows + first + index) * sum.length + l + step];
-      };
-      Scalar a[kLoads], b[kLoads];  // all on their way before the first is wanted
+  const int across = tiles_across(sum);
+  const int row_begin = tile / across * kRows, column_begin = tile % across * kColumns;
+  const int row = thread() / kAcross, column = thread() % kAcross;
+
+  // Sample after sample, steps of positions after steps; the next are on their way meanwhile.
+  const int64_t begin = run * call.samples_of_a_run, rest = call.samples - begin;
+  const int samples = static_cast<int>(rest < call.samples_of_a_run ? rest : call.samples_of_a_run);
+  const int rounds = pieces(sum.length, kSteps);
+  Scalar ahead[kLoads];
+  const auto load = [&](int64_t n, int l) {
 #pragma unroll
-      for (int load = 0; load < kLoads; ++load) {
-        a[load] = factor(sum.left, sum.rows, row_begin, load);
-        b[load] = factor(sum.right, sum.columns, column_begin, load);
-      }
-      block_barrier();
-#pragma unroll
-      for (int load = 0; load < kLoads; ++load) {
-        const int i = thread() + load * kThreads, at = i / kSteps * (kSteps + 1) + i % kSteps;
-        left[at] = a[load];
-        right[at] = b[load];
-      }
-      block_barrier();
-      Scalar part = 0;
-      for (int step = 0; step < smaller(kSteps, sum.length - l); ++step) {
-        part += left[row * (kSteps + 1) + step] * right[column * (kSteps + 1) + step];
-      }
-      of_sample += part;
+    for (int k = 0; k < kLoads; ++k) {
+      const int i = thread() + k * kThreads, index = i / kSteps, step = l + i % kSteps;
+      const bool left = index < kRows;
+      const int line = left ? row_begin + index : column_begin + index - kRows;
+      const int lines = left ? sum.rows : sum.columns;
+      const auto* from = static_cast<const Scalar*>(left ? sum.left : sum.right);
+      const bool there = line < lines && step < sum.length;
+      ahead[k] = there ? from[(n * lines + line) * sum.length + step] : Scalar{0};
     }
-    total += of_sample;
+  };
+  Scalar totals[kOutputs] = {}, of_sample[kOutputs] = {}, bias = 0, bias_of_sample = 0;
+  if (samples > 0) load(begin, 0);
+  for (int i = 0; i < samples * rounds; ++i) {
+    const int n = i / rounds, round = i - n * rounds;
+    block_barrier();
+#pragma unroll
+    for (int k = 0; k < kLoads; ++k) {
+      const int item = thread() + k * kThreads;
+      factors[item / kSteps * kStride + item % kSteps] = ahead[k];
+    }
+    block_barrier();
+    const bool ends = round + 1 == rounds;
+    if (i + 1 < samples * rounds) load(begin + n + ends, ends ? 0 : (round + 1) * kSteps);
+    Scalar parts[kOutputs] = {}, bias_part = 0;
+#pragma unroll 8
+    for (int step = 0; step < kSteps; ++step) {
+      const Scalar left = factors[row * kStride + step];
+      bias_part += left;
+#pragma unroll
+      for (int k = 0; k < kOutputs; ++k) {
+        parts[k] += left * factors[(kRows + column + k * kAcross) * kStride + step];
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kOutputs; ++k) {
+      of_sample[k] += parts[k];
+      if (ends) totals[k] += of_sample[k];
+      if (ends) of_sample[k] = 0;
+    }
+    bias_of_sample += bias_part;
+    if (ends) bias += bias_of_sample;
+    if (ends) bias_of_sample = 0;
   }
-  if (row_begin + row >= sum.rows || column_begin + column >= sum.columns) return;
-  const int64_t all = first_element(call, kWeightSums);
-  static_cast<Scalar*>(call.parts)[run * all + first_element(call, s) +
-                                   int64_t{row_begin + row} * sum.columns + column_begin + column] =
-      total;
+  if (row_begin + row >= sum.rows) return;
+  auto* out = static_cast<Scalar*>(call.parts) + run * first_element(call, kWeightSums) +
+              first_element(call, s) + int64_t{row_begin + row} * (sum.columns + 1);
+#pragma unroll
+  for (int k = 0; k < kOutputs; ++k) {
+    const int there = column_begin + column + k * kAcross;
+    if (there < sum.columns) out[there] = totals[k];
+  }
+  if (column_begin == 0 && column == 0) out[sum.columns] = bias;
 }
 
 template <class Scalar>
-CSTA_DEVICE void write(void* out, Dtype dtype, int64_t i, Scalar value) {
-  switch (dtype) {
+CSTA_DEVICE void write(const Weight& to, int64_t i, Scalar value) {
+  void* out = const_cast<void*>(to.data);
+  switch (to.dtype) {
     case Dtype::float32: static_cast<float*>(out)[i] = static_cast<float>(value); break;
     case Dtype::float64: static_cast<double*>(out)[i] = value; break;
     case Dtype::float16:
@@ -91,37 +120,56 @@ CSTA_DEVICE void write(void* out, Dtype dtype, int64_t i, Scalar value) {
   }
 }
 
+// A block adds the runs of some neighbouring elements: segments of them at the same time, then the
+// segments in order.
 template <class Scalar>
 CSTA_KERNEL CSTA_BOUNDS(kThreads, 4) add_runs_kernel(CSTA_PARAMETER WeightCall call) {
+  auto* sums = reinterpret_cast<Scalar*>(shared_memory());  // [segments][elements]
   const int64_t all = first_element(call, kWeightSums);
-  for (int64_t i = block() * threads() + thread(); i < all; i += blocks() * threads()) {
-    const Scalar* part = static_cast<const Scalar*>(call.parts) + i;
-    Scalar total = 0;
+  const int at = thread() % kAtOnce, segment = thread() / kAtOnce;
+  const int64_t i = block() * kAtOnce + at;
+  const int each = pieces(call.runs, kSegments);
+  Scalar part = 0;
+  if (i < all) {
+    const Scalar* of_run = static_cast<const Scalar*>(call.parts) + i;
 #pragma unroll 8
-    for (int run = 0; run < call.runs; ++run) total += part[run * all];
-    int s = 0;
-    while (i >= first_element(call, s + 1)) ++s;
-    write(call.sums[s].out, call.sums[s].dtype, i - first_element(call, s), total);
+    for (int run = segment * each; run < smaller(call.runs, (segment + 1) * each); ++run) {
+      part += of_run[run * all];
+    }
+  }
+  sums[thread()] = part;
+  block_barrier();
+  if (segment > 0 || i >= all) return;
+  Scalar total = 0;
+#pragma unroll
+  for (int k = 0; k < kSegments; ++k) total += sums[k * kAtOnce + at];
+  int s = 0;
+  while (i >= first_element(call, s + 1)) ++s;
+  const WeightSum& sum = call.sums[s];
+  const int64_t local = i - first_element(call, s), row = local / (sum.columns + 1);
+  const int64_t column = local - row * (sum.columns + 1);
+  if (column < sum.columns) {
+    write(sum.out, row * sum.columns + column, total);
+  } else {
+    write(sum.bias, row, total);
   }
 }
 
 template <class Scalar>
 int launch_of(const WeightCall& call, void* stream) {
-  int64_t all = 0, whole = 0;
+  int64_t all = 0, blocks = 0;
   for (const WeightSum& sum : call.sums) {
-    all += int64_t{sum.rows} * sum.columns;
-    whole += int64_t{(sum.rows + kTile - 1) / kTile} * ((sum.columns + kTile - 1) / kTile);
+    all += int64_t{sum.rows} * (sum.columns + 1);
+    blocks += int64_t{tiles(sum)} * call.runs;
   }
-  if (all == 0) return 0;
-  constexpr int64_t kBytes = 2 * kTile * (kSteps + 1) * sizeof(Scalar);
-  if (call.runs > 0) {
-    const int error =
-        launch(&run_kernel<Scalar>, {whole * call.runs, kThreads, 1, kBytes}, call, stream);
+  if (blocks > 0) {
+    constexpr int64_t kBytes = (kRows + kColumns) * kStride * sizeof(Scalar);
+    const int error = launch(&run_kernel<Scalar>, {blocks, kThreads, 1, kBytes}, call, stream);
     if (error != 0) return error;
   }
-  const int64_t blocks = (all + kThreads - 1) / kThreads;
-  return launch(&add_runs_kernel<Scalar>, {blocks < 1024 ? blocks : 1024, kThreads, 1, 0}, call,
-                stream);
+  constexpr int64_t kBytes = kThreads * sizeof(Scalar);
+  return launch(&add_runs_kernel<Scalar>, {(all + kAtOnce - 1) / kAtOnce, kThreads, 1, kBytes},
+                call, stream);
 }
 
 }  // namespace

@@ -27,15 +27,14 @@ void emulate(int order, int landing, unsigned seed, bool bulk_copies, bool clust
              int64_t shared_bytes, int64_t chunk_bytes, int threads, int most_blocks,
              bool host_sees_values, int refused) {
   emulator::settings() = {static_cast<emulator::Order>(order),
-                          static_cast<emulator::Landing>(landing),
-                          seed,
-                          bulk_copies,
-                          static_cast<size_t>(shared_bytes),
-                          &no_stream,
+                          static_cast<emulator::Landing>(landing), seed, bulk_copies,
+                          // The gradients of the weights have a plan of their own.
+                          static_cast<size_t>(std::max<int64_t>(shared_bytes, 22'000)), &no_stream,
                           refused};
   the_host_sees_values = host_sees_values;
   the_device = {2, clusters ? 8 : 1, shared_bytes, shared_bytes + 1024};
   csta::cuda::tuning().chunk_bytes = chunk_bytes;
+  csta::cuda::tuning().whole_bytes = 4 * chunk_bytes;
   csta::cuda::tuning().threads = threads;
   csta::cuda::tuning().most_blocks = most_blocks;
 }

@@ -37,6 +37,7 @@ void choose(const Problem& problem) {
   settings.most_shared = static_cast<size_t>(kDevice.shared_of_block);
   cuda::tuning().threads = 64;
   cuda::tuning().chunk_bytes = 1024;
+  cuda::tuning().whole_bytes = 4096;
 }
 
 // Working memory of exactly its size, full of NaN.
@@ -46,7 +47,7 @@ std::unique_ptr<char, decltype(&std::free)> allocate(int64_t bytes) {
   return {memory, &std::free};
 }
 
-// Tensors in the arithmetic type, which is what the kernels take weights and logits in.
+// Tensors in the arithmetic type, which is what the kernels take logits in.
 class Widened {
  public:
   explicit Widened(Dtype dtype) : dtype_(dtype == Dtype::float64 ? dtype : Dtype::float32) {}
@@ -64,15 +65,6 @@ class Widened {
                   static_cast<size_t>(size));
     }
     return {to, dtype_};
-  }
-  // The weights widened, under the types that their gradients have.
-  Head head(const Head& from, const Problem& problem) {
-    const int64_t hidden = from.hidden;
-    const auto typed = [&](Weight given, int64_t count) {
-      return Weight{weight(given, count).data, given.dtype};
-    };
-    return {hidden, typed(from.w1, hidden * problem.channels), typed(from.b1, hidden),
-            typed(from.w2, hidden * problem.groups), typed(from.b2, problem.groups)};
   }
 
  private:
@@ -99,8 +91,8 @@ void run(cuda::Task task, const Problem& problem, const Scores& scores,
   const bool has_heads = scores.frame_head != nullptr;
   Head heads[2];
   if (has_heads) {
-    heads[0] = widened.head(*scores.frame_head, problem);
-    heads[1] = widened.head(*scores.joint_head, problem);
+    heads[0] = *scores.frame_head;
+    heads[1] = *scores.joint_head;
   }
   std::optional<cuda::Job> job = cuda::Job::make(task, problem, has_heads ? heads : nullptr,
                                                  has_heads ? heads + 1 : nullptr, kDevice);
