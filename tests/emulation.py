@@ -28,7 +28,10 @@ FOLDER = ROOT / "tests" / "cuda"
 MACHINE = tuple(FOLDER / f"{name}.cpp" for name in ("emulator", "machine", "fibers"))
 KERNELS = tuple(
     ROOT / "csrc" / "cuda" / name
-    for name in ("forward.cu", "backward.cu", "pooling.cu", "weights.cu", "plan.cpp", "job.cpp")
+    for name in (
+        "forward.cu", "backward.cu", "planes_forward.cu", "planes_backward.cu", "pooling.cu",
+        "weights.cu", "plan.cpp", "planes_plan.cpp", "job.cpp",
+    )  # fmt: skip
 )
 _LIBRARY = (*KERNELS, ROOT / "csrc" / "cuda" / "register.cpp", FOLDER / "emulated_device.cpp")
 _NAMESPACE = "csta_fast_emulated"

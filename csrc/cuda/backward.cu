@@ -117,8 +117,10 @@ class Backward {
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
       const Table<Scalar> kept = hidden(n, axis), own = hidden(axis);
-      hidden_values(block_, axis, means(axis), for_hidden,
-                    [&](int h, int l, Scalar value) { kept.at(h, l) = own.at(h, l) = value; });
+      hidden_values<Element>(
+          call_.axes[axis], call_.axes[axis].w1, Own(call_, axis, block_.rank), call_.channels,
+          means(axis), for_hidden,
+          [&](int h, int l, Scalar value) { kept.at(h, l) = own.at(h, l) = value; });
     }
     cluster_arrive();
     cluster_wait();
@@ -126,16 +128,18 @@ class Backward {
     for (int axis = kFrames; axis <= kJoints; ++axis) {
       const AxisCall& the = call_.axes[axis];
       const Table<Scalar> kept = slopes(n, axis), own = slopes(axis);
-      hidden_gradients(block_, axis, block_.tensor(the.score_gradients, n, call_.groups, axis),
-                       hidden(axis), for_slopes,
-                       [&](int h, int l, Scalar slope) { kept.at(h, l) = own.at(h, l) = slope; });
+      hidden_gradients<Element>(
+          the, Own(call_, axis, block_.rank), call_.groups,
+          block_.tensor(the.score_gradients, n, call_.groups, axis), hidden(axis), for_slopes,
+          [&](int h, int l, Scalar slope) { kept.at(h, l) = own.at(h, l) = slope; });
     }
     if (call_.out == nullptr) return;
     block_barrier();
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
-      mean_gradients(block_, axis, real, slopes(axis), block_.own_rows(axis, room.staged[axis]),
-                     for_shares);
+      mean_gradients<Element>(call_.axes[axis], call_.axes[axis].w1, Own(call_, axis, block_.rank),
+                              call_.channels, real.count[1 - axis], slopes(axis),
+                              block_.own_rows(axis, room.staged[axis]), for_shares);
     }
     cluster_arrive();
     cluster_wait();

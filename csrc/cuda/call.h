@@ -22,6 +22,7 @@ struct Room {
   int64_t attention[2];  // of own groups: [groups][T] and [V]
   int64_t scaled;        // kappa times the joints' attention: [groups][V + kWrap]
   int64_t gradients[2];  // of the attention, this block's part: [groups][T] and [V]
+  int64_t weights[2];    // in planes.h: w1, as it is given
   int64_t products;      // sums of u * x over a group's channels: [groups][positions]
   int64_t real;          // one byte for every frame and joint
   int64_t scalars;       // in all
@@ -29,6 +30,11 @@ struct Room {
 
 // How a sample is spread over the blocks of a cluster, and a block's part over chunks.
 struct Plan {
+  bool planes = false;    // the kernels of planes.h
+  int weight_bytes[2]{};  // there: of each head's w1, if it is brought to shared memory
+  int held_bytes = 0;     // there: of x, or of u in backward
+  bool products_in_x = false;
+
   int cluster = 1;   // blocks
   int threads = 0;   // of a block
   int clusters = 0;  // at most; each takes one sample after the other

@@ -28,6 +28,13 @@ cudaError_t allow_shared_memory(const void* kernel) {
   // Plans count on two blocks that share a multiprocessor; L1 has nothing to do.
   error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                cudaSharedmemCarveoutMaxShared);
+  int clusters = 0;
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&clusters, cudaDevAttrClusterLaunch, device);
+  }
+  if (error == cudaSuccess && clusters != 0) {
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  }
   if (error == cudaSuccess) allowed.emplace(kernel, device);
   return error;
 }
@@ -57,12 +64,12 @@ bool know_clusters() {
   return attributes.ptxVersion >= 90;
 }
 
-// Eight blocks, which every whole device with clusters places; fewer on too small a part of one.
-// Where there is no answer, a launch will have it.
+// Sixteen blocks where a device places them, eight on every whole device with clusters; fewer on
+// too small a part of one. Where there is no answer, a launch will have it.
 int most_cluster(int index) {
   if (attribute(cudaDevAttrClusterLaunch, index) == 0 || !know_clusters()) return 1;
   check(allow_shared_memory(reinterpret_cast<const void*>(probe)));
-  int size = 8;
+  int size = 16;
   for (; size > 1; size /= 2) {
     cudaLaunchAttribute cluster{};
     cluster.id = cudaLaunchAttributeClusterDimension;

@@ -72,13 +72,16 @@ class Forward {
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
       const Table<Scalar> hidden = this->hidden(axis);
-      hidden_values(block_, axis, means(axis), for_hidden,
-                    [&](int h, int l, Scalar value) { hidden.at(h, l) = value; });
+      hidden_values<Element>(call_.axes[axis], call_.axes[axis].w1, Own(call_, axis, block_.rank),
+                             call_.channels, means(axis), for_hidden,
+                             [&](int h, int l, Scalar value) { hidden.at(h, l) = value; });
     }
     block_barrier();
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
-      logits(block_, axis, hidden(axis), block_.own_rows(axis, room.scores[axis]), for_logits);
+      const Table<Scalar> scores = block_.own_rows(axis, room.scores[axis]);
+      logits<Element>(call_.axes[axis], Own(call_, axis, block_.rank), call_.groups, hidden(axis),
+                      for_logits, [&](int g, int l, Scalar score) { scores.at(g, l) = score; });
     }
     cluster_arrive();
     cluster_wait();
@@ -126,7 +129,7 @@ class Forward {
 };
 
 template <class Element>
-CSTA_KERNEL CSTA_BOUNDS(kMostThreads, 3) forward_kernel(CSTA_PARAMETER Call call) {
+CSTA_KERNEL CSTA_BOUNDS(kMostThreads, 2) forward_kernel(CSTA_PARAMETER Call call) {
   Forward<Element> forward(call);
   const int64_t step = blocks() / cluster_size();
   for (int64_t n = block() / cluster_size(); n < call.samples; n += step) forward.run(n);

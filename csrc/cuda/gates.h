@@ -154,7 +154,7 @@ CSTA_DEVICE void gate_gradients(const Block<Element>& block, int64_t n, const Re
                           ? call.by_own.quotient(whole - 1) + 1
                           : first;
       Scalar sum = 0;
-#pragma unroll 4
+#pragma unroll 2
       for (int other = first; other < end; ++other) {
         sum += block.group_rows(axis, call.plan.room.gradients[axis], other).at(g, l);
       }

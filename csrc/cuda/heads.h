@@ -10,6 +10,7 @@ namespace csta::cuda {
 // most are too small for all of them.
 class Turns {
  public:
+  CSTA_DEVICE explicit Turns(int next = 0) : next_(next % threads()) {}
   CSTA_DEVICE int first(int items) {
     const int behind = thread() - next_;
     next_ = (next_ + items) % threads();
@@ -17,7 +18,7 @@ class Turns {
   }
 
  private:
-  int next_ = 0;
+  int next_;
 };
 
 // Hands on the means that the cluster's blocks have the sums of, at this block's own positions: 0
@@ -71,30 +72,40 @@ CSTA_DEVICE Arithmetic<Element> number(const Weight& weight, int i) {
   return found;
 }
 
-// One of `split` parts of a sum of products: every so manieth four terms, of which sixteen are on
-// their way together, because few threads have a sum and all wait for it.
+// One of `split` parts of a sum of products: some fours of terms after each other, of which four
+// are on their way together, because few threads have a sum and all wait for it.
 template <class Scalar, class Number>
 CSTA_DEVICE Scalar dot(const Number* weights, bool aligned, const Scalar* values, int terms,
                        int part, int split) {
+  constexpr int kAtOnce = 16 / static_cast<int>(sizeof(Scalar));
+  const int each = (terms / 4 + split - 1) / split, end = smaller((part + 1) * each, terms / 4);
   Scalar total = 0;
-  int term = 4 * part;
+  const auto add = [&](int four, Scalar(&sums)[4]) {
+    const Four<Number> a = Four<Number>::at(weights + 4 * four, aligned);
+    const Four<Scalar> b = Four<Scalar>::at(values + 4 * four, true);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      sums[k] += static_cast<Scalar>(widen(a.numbers[k])) * b.numbers[k];
+    }
+  };
+  int four = part * each;
 #pragma unroll 1
-  while (term + 4 <= terms) {
+  for (; four + kAtOnce <= end; four += kAtOnce) {
     Scalar sums[4] = {0, 0, 0, 0};
 #pragma unroll
-    for (int i = 0; i < 4; ++i, term += 4 * split) {
-      if (term + 4 > terms) continue;
-      const Four<Number> a = Four<Number>::at(weights + term, aligned);
-      const Four<Scalar> b = Four<Scalar>::at(values + term, true);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        sums[k] += static_cast<Scalar>(widen(a.numbers[k])) * b.numbers[k];
-      }
-    }
+    for (int i = 0; i < kAtOnce; ++i) add(four + i, sums);
     total += (sums[0] + sums[1]) + (sums[2] + sums[3]);
   }
-  for (term = terms / 4 * 4 + part; term < terms; term += split) {
-    total += static_cast<Scalar>(widen(weights[term])) * values[term];
+#pragma unroll 1
+  for (; four < end; ++four) {
+    Scalar sums[4] = {0, 0, 0, 0};
+    add(four, sums);
+    total += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  }
+  if (part == split - 1) {
+    for (int term = terms / 4 * 4; term < terms; ++term) {
+      total += static_cast<Scalar>(widen(weights[term])) * values[term];
+    }
   }
   return total;
 }
@@ -150,47 +161,41 @@ CSTA_DEVICE void columns_times(const Own& own, int rows, int terms, const Number
 
 // Hands on h = relu(W1 p + b1), which lets NaN through.
 template <class Element, class Store>
-CSTA_DEVICE void hidden_values(const Block<Element>& block, int axis,
+CSTA_DEVICE void hidden_values(const AxisCall& head, const Weight& w1, const Own& own, int channels,
                                const Table<Arithmetic<Element>>& means, Turns& turns,
                                const Store& store) {
   using Scalar = Arithmetic<Element>;
-  const AxisCall& head = block.call.axes[axis];
-  with_numbers<Element>(head.w1, [&](const auto* w1) {
-    rows_times(Own(block.call, axis, block.rank), head.hidden, block.call.channels, w1, means,
-               turns, [&](int h, int l, Scalar sum) {
-                 const Scalar value = sum + number<Element>(head.b1, h);
-                 store(h, l, value <= 0 ? Scalar{0} : value);
-               });
+  with_numbers<Element>(w1, [&](const auto* w1) {
+    rows_times(own, head.hidden, channels, w1, means, turns, [&](int h, int l, Scalar sum) {
+      const Scalar value = sum + number<Element>(head.b1, h);
+      store(h, l, value <= 0 ? Scalar{0} : value);
+    });
   });
 }
 
-// s = W2 h + b2.
-template <class Element>
-CSTA_DEVICE void logits(const Block<Element>& block, int axis,
-                        const Table<Arithmetic<Element>>& hidden,
-                        const Table<Arithmetic<Element>>& scores, Turns& turns) {
+// Hands on s = W2 h + b2.
+template <class Element, class Store>
+CSTA_DEVICE void logits(const AxisCall& head, const Own& own, int groups,
+                        const Table<Arithmetic<Element>>& hidden, Turns& turns,
+                        const Store& store) {
   using Scalar = Arithmetic<Element>;
-  const AxisCall& head = block.call.axes[axis];
   with_numbers<Element>(head.w2, [&](const auto* w2) {
-    rows_times(
-        Own(block.call, axis, block.rank), block.call.groups, head.hidden, w2, hidden, turns,
-        [&](int g, int l, Scalar sum) { scores.at(g, l) = sum + number<Element>(head.b2, g); });
+    rows_times(own, groups, head.hidden, w2, hidden, turns,
+               [&](int g, int l, Scalar sum) { store(g, l, sum + number<Element>(head.b2, g)); });
   });
 }
 
 // Hands on dz = W2' ds where h > 0, else 0.
 template <class Element, class Store>
-CSTA_DEVICE void hidden_gradients(const Block<Element>& block, int axis,
+CSTA_DEVICE void hidden_gradients(const AxisCall& head, const Own& own, int groups,
                                   const Table<Arithmetic<Element>>& score_gradients,
                                   const Table<Arithmetic<Element>>& hidden, Turns& turns,
                                   const Store& store) {
   using Scalar = Arithmetic<Element>;
-  const AxisCall& head = block.call.axes[axis];
-  const Own own(block.call, axis, block.rank);
   with_numbers<Element>(head.w2, [&](const auto* w2) {
     using Number = std::decay_t<decltype(*w2)>;
     columns_times<Number, Scalar>(
-        own, head.hidden, block.call.groups, w2,
+        own, head.hidden, groups, w2,
         [&](int g, int l, Scalar(&values)[4]) {
 #pragma unroll
           for (int k = 0; k < 4; ++k) {
@@ -204,22 +209,24 @@ CSTA_DEVICE void hidden_gradients(const Block<Element>& block, int axis,
 
 // What a position of x gets for its mean: dp = W1' dz, over the number of positions of the mean.
 template <class Element>
-CSTA_DEVICE void mean_gradients(const Block<Element>& block, int axis, const Real& real,
+CSTA_DEVICE void mean_gradients(const AxisCall& head, const Weight& w1, const Own& own,
+                                int channels, int count,
                                 const Table<Arithmetic<Element>>& hidden_gradients,
                                 const Table<Arithmetic<Element>>& gradients, Turns& turns) {
   using Scalar = Arithmetic<Element>;
-  const AxisCall& head = block.call.axes[axis];
-  const auto count = static_cast<Scalar>(larger(real.count[1 - axis], 1));
-  with_numbers<Element>(head.w1, [&](const auto* w1) {
+  with_numbers<Element>(w1, [&](const auto* w1) {
     using Number = std::decay_t<decltype(*w1)>;
     columns_times<Number, Scalar>(
-        Own(block.call, axis, block.rank), block.call.channels, head.hidden, w1,
+        own, channels, head.hidden, w1,
         [&](int h, int l, Scalar(&values)[4]) {
           const auto four = Four<Scalar>::at(&hidden_gradients.at(h, l), true);
 #pragma unroll
           for (int k = 0; k < 4; ++k) values[k] = four.numbers[k];
         },
-        turns, [&](int c, int l, Scalar sum) { gradients.at(c, l) = sum / count; });
+        turns,
+        [&](int c, int l, Scalar sum) {
+          gradients.at(c, l) = sum / static_cast<Scalar>(larger(count, 1));
+        });
   });
 }
 

@@ -1,6 +1,9 @@
 #include "job.h"
 
 #include <algorithm>
+#include <cstdint>
+
+#include "limits.h"
 
 namespace csta::cuda {
 namespace {
@@ -51,6 +54,8 @@ std::optional<Job> Job::make(Task task, const Problem& problem, const Head* fram
   call.residual = problem.residual;
   call.scale = problem.scale;
   if (!make_plan(call, problem.dtype, task, device)) return std::nullopt;
+  job.other_plan_ = call.plan;
+  if (plan_planes(call, problem.dtype, task, device)) set_divisors(call);
   if (task == Task::backward && call.has_heads) {
     const Head* heads[] = {frame_head, joint_head};
     job.sum_weights(heads);
@@ -68,6 +73,16 @@ void Job::set_tensors(const Tensors& tensors) {
   call_.x = tensors.x;
   call_.u = tensors.u;
   call_.out = tensors.out;
+  // Views may begin anywhere; the other kernels take them as they are.
+  const auto is_aligned = [](const void* data) {
+    return reinterpret_cast<uintptr_t>(data) % kCopyBytes == 0;
+  };
+  if (call_.plan.planes &&
+      !(is_aligned(tensors.x) && is_aligned(tensors.u) && is_aligned(tensors.out))) {
+    call_.plan = other_plan_;
+    set_divisors(call_);
+    take_memory(nullptr);
+  }
   for (int axis : {kFrames, kJoints}) {
     AxisCall& the = call_.axes[axis];
     the.attention = tensors.attention[axis];
@@ -148,8 +163,13 @@ int Job::run(void* working_memory, void* stream) {
   int error = 0;
   if (call_.samples > 0) {
     switch (task_) {
-      case Task::forward: error = launch_forward(call_, dtype_, stream); break;
-      case Task::backward: error = launch_backward(call_, dtype_, stream); break;
+      case Task::forward:
+        error = (call_.plan.planes ? launch_forward_planes : launch_forward)(call_, dtype_, stream);
+        break;
+      case Task::backward:
+        error =
+            (call_.plan.planes ? launch_backward_planes : launch_backward)(call_, dtype_, stream);
+        break;
       case Task::pool: error = launch_pool(call_, dtype_, stream); break;
       case Task::pool_backward: error = launch_pool_backward(call_, dtype_, stream); break;
     }

@@ -42,6 +42,7 @@ class Job {
   Task task_;
   Dtype dtype_, arithmetic_;
   Call call_{};
+  Plan other_plan_;  // where tensors do not lie as a plan for planes wants it
   WeightCall weights_{};
   int64_t working_bytes_ = 0;
 };

@@ -15,6 +15,9 @@ inline LaunchShape shape_of(const Call& call) {
 int launch_forward(const Call& call, Dtype dtype, void* stream);
 // Their gradients but for the heads' weights: dx, and score_gradients.
 int launch_backward(const Call& call, Dtype dtype, void* stream);
+// The same for common samples; see planes.h.
+int launch_forward_planes(const Call& call, Dtype dtype, void* stream);
+int launch_backward_planes(const Call& call, Dtype dtype, void* stream);
 // Step 1 alone.
 int launch_pool(const Call& call, Dtype dtype, void* stream);
 int launch_pool_backward(const Call& call, Dtype dtype, void* stream);

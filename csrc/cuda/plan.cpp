@@ -228,6 +228,14 @@ Tuning& tuning() {
   return tuning;
 }
 
+void set_divisors(Call& call) {
+  call.by_own = Divisor(call.plan.own);
+  for (int axis : {kFrames, kJoints}) {
+    call.by_share[axis] = Divisor(call.plan.share[axis]);
+    call.by_length[axis] = Divisor(call.axes[axis].length);
+  }
+}
+
 bool make_plan(Call& call, Dtype dtype, Task task, const Device& device) {
   const int64_t frames = call.axes[kFrames].length, joints = call.axes[kJoints].length;
   int64_t rows = std::max(call.channels, call.groups);
@@ -243,11 +251,7 @@ bool make_plan(Call& call, Dtype dtype, Task task, const Device& device) {
   call.by_plane = Divisor(frames * joints);
   call.by_width = Divisor(call.channels / call.groups);
   if (!Planner(call, dtype, task, device).choose(call.plan)) return false;
-  call.by_own = Divisor(call.plan.own);
-  for (int axis : {kFrames, kJoints}) {
-    call.by_share[axis] = Divisor(call.plan.share[axis]);
-    call.by_length[axis] = Divisor(call.axes[axis].length);
-  }
+  set_divisors(call);
   const int64_t most = call.plan.room_is_shared ? kMost : 2 * int64_t{device.multiprocessors};
   call.plan.clusters =
       static_cast<int>(std::min(call.samples, std::max<int64_t>(1, most / call.plan.cluster)));

@@ -19,6 +19,7 @@
 #define CSTA_KERNEL static __global__ void
 #define CSTA_DEVICE __device__ __forceinline__
 #define CSTA_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#define CSTA_REGISTERS(most) __maxnreg__(most)
 #define CSTA_PARAMETER const __grid_constant__
 // Clusters, bulk copies and what belongs to them. The host's half of a compilation has no number.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
@@ -75,6 +76,12 @@ CSTA_DEVICE void cluster_arrive() {
   asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 #endif
 }
+// The same arrival, which orders nothing: what peers had has been read.
+CSTA_DEVICE void cluster_arrive_relaxed() {
+#if CSTA_HOPPER
+  asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
+#endif
+}
 CSTA_DEVICE void cluster_wait() {
 #if CSTA_HOPPER
   asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
@@ -92,6 +99,21 @@ CSTA_DEVICE T* peer(T* mine, int rank) {
   return reinterpret_cast<T*>(address);
 #else
   return mine;
+#endif
+}
+
+// What a peer has there.
+CSTA_DEVICE float from_peer(const float* mine, int rank) {
+#if CSTA_HOPPER
+  float value;
+  asm volatile(
+      "{\n .reg .b32 address;\n mapa.shared::cluster.u32 address, %1, %2;\n"
+      " ld.shared::cluster.f32 %0, [address];\n}"
+      : "=f"(value)
+      : "r"(shared_address(mine)), "r"(rank));
+  return value;
+#else
+  return *mine;
 #endif
 }
 

@@ -13,6 +13,7 @@
 #define CSTA_KERNEL static void
 #define CSTA_DEVICE inline
 #define CSTA_BOUNDS(threads, blocks)
+#define CSTA_REGISTERS(most)
 #define CSTA_PARAMETER const
 
 namespace csta::cuda {
@@ -33,11 +34,19 @@ inline unsigned char* shared_memory() { return emulator::shared_memory(); }
 
 inline void block_barrier(Place place = Place::current()) { emulator::block_barrier(place); }
 inline void cluster_arrive(Place place = Place::current()) { emulator::cluster_arrive(place); }
+inline void cluster_arrive_relaxed(Place place = Place::current()) {
+  emulator::cluster_arrive(place);
+}
 inline void cluster_wait(Place place = Place::current()) { emulator::cluster_wait(place); }
 
 template <class T>
 T* peer(T* mine, int rank, Place place = Place::current()) {
   return static_cast<T*>(emulator::peer(mine, static_cast<unsigned>(rank), place));
+}
+
+inline float from_peer(const float* mine, int rank, Place place = Place::current()) {
+  return *static_cast<const float*>(
+      emulator::peer(const_cast<float*>(mine), static_cast<unsigned>(rank), place));
 }
 
 template <class T>

@@ -1,0 +1,203 @@
+// The common sample: contiguous planes of one group, all of them real, that a cluster holds whole.
+// What its kernels share. Elements need no coordinates of their own here: rows and columns of
+// planes follow each other in memory as their sums do.
+#pragma once
+
+#include "heads.h"
+
+namespace csta::cuda {
+
+template <class Element>
+class Planes {
+ public:
+  static constexpr int kCount = Pack<Element>::kCount;
+
+  const Call& call;
+  const int rank;      // of this block
+  const int channels;  // that it holds
+  const int frames, joints, plane;
+
+  CSTA_DEVICE explicit Planes(const Call& call)
+      : call(call),
+        rank(cluster_rank()),
+        channels(larger(0, smaller(call.plan.own, call.channels - rank * call.plan.own))),
+        frames(call.axes[kFrames].length),
+        joints(call.axes[kJoints].length),
+        plane(frames * joints) {}
+
+  CSTA_DEVICE int64_t sample() const { return block() / cluster_size(); }
+  // Elements of a tensor of x's shape before those of this block.
+  CSTA_DEVICE int64_t offset() const {
+    return (sample() * call.channels + rank * call.plan.own) * plane;
+  }
+  CSTA_DEVICE CopyBarrier* barrier(int which) const {
+    return reinterpret_cast<CopyBarrier*>(shared_memory()) + which;
+  }
+  CSTA_DEVICE float* at(int64_t offset) const {
+    return reinterpret_cast<float*>(shared_memory() + kPrefixBytes) + offset;
+  }
+  // Where the block's part of x, or of u in backward, is.
+  CSTA_DEVICE Element* held() const {
+    return reinterpret_cast<Element*>(at(call.plan.room.scalars));
+  }
+
+  // Barriers: of what is held, of the weights, and of what passes.
+  CSTA_DEVICE void begin(int barriers) const {
+    if (thread() == 0) {
+      for (int which = 0; which < barriers; ++which) init(barrier(which), 1);
+      fence_barriers();
+    }
+    block_barrier();
+  }
+  // Asks for some of the block's channels of a tensor. For one thread.
+  CSTA_DEVICE void load(int which, const void* tensor, Element* to, int first, int count) const {
+    const int bytes = count * plane * static_cast<int>(sizeof(Element));
+    fence_before_bulk_copies();
+    if (bytes > 0) {
+      expect(barrier(which), bytes);
+      copy_in_bulk(to, static_cast<const Element*>(tensor) + offset() + first * plane, bytes,
+                   barrier(which));
+    }
+    arrive(barrier(which));
+  }
+  // Asks for the block's part of the sample that follows on this multiprocessor, as far as the L2
+  // cache. For one thread.
+  CSTA_DEVICE void fetch_next(const void* tensor) const {
+    const int64_t ahead = call.plan.at_once;
+    const int bytes = channels * plane * static_cast<int>(sizeof(Element));
+    if (ahead == 0 || sample() + ahead >= call.samples || bytes == 0) return;
+    fetch_ahead(static_cast<const Element*>(tensor) + offset() + ahead * call.channels * plane,
+                bytes);
+  }
+  // The same for the heads' first weights, if the plan has room for them: the cluster's barriers
+  // empty the L1 cache.
+  CSTA_DEVICE void load_weights(int which) const {
+    fence_before_bulk_copies();
+    for (int axis = kFrames; axis <= kJoints; ++axis) {
+      const int bytes = call.plan.weight_bytes[axis];
+      if (bytes == 0) continue;
+      expect(barrier(which), bytes);
+      copy_in_bulk(at(call.plan.room.weights[axis]), call.axes[axis].w1.data, bytes,
+                   barrier(which));
+    }
+    arrive(barrier(which));
+  }
+  CSTA_DEVICE Weight w1(int axis) const {
+    const Weight& given = call.axes[axis].w1;
+    if (call.plan.weight_bytes[axis] == 0) return given;
+    return {at(call.plan.room.weights[axis]), given.dtype};
+  }
+
+  // Sums over joints, by channel and frame, and over frames, by channel and joint, of some of the
+  // block's channels.
+  CSTA_DEVICE void pool(const Element* x, int first, int count) const {
+    float* of_frames = at(call.plan.room.sums[kFrames]) + first * frames;
+    float* of_joints = at(call.plan.room.sums[kJoints]) + first * joints;
+    for (int i = thread(); i < count * frames; i += threads()) of_frames[i] = sum_of_row(x, i);
+    for (int i = thread(); i < count * joints; i += threads()) {
+      const Element* column = x + i + call.by_joints.quotient(i) * (plane - joints);
+      of_joints[i] = sum_of<float>(frames, [&](int t) { return widen(column[t * joints]); });
+    }
+  }
+
+  // Hands on the means that the cluster has the sums of, at this block's own positions.
+  template <class Store>
+  CSTA_DEVICE void gather_means(int axis, const Store& store) const {
+    const int share = call.plan.share[axis], length = call.axes[axis].length;
+    const float reciprocal = 1.0f / static_cast<float>(call.axes[1 - axis].length);
+    const float* sums = at(call.plan.room.sums[axis]);
+#pragma unroll 2
+    for (int i = thread(); i < call.channels * share; i += threads()) {
+      const int c = call.by_share[axis].quotient(i), other = call.by_own.quotient(c);
+      const int l = rank * share + i - c * share;
+      if (l >= length) continue;
+      store(c, l, from_peer(sums + (c - other * call.plan.own) * length + l, other) * reciprocal);
+    }
+  }
+
+  CSTA_DEVICE Own own(int axis) const { return Own(call, axis, rank); }
+  // Means and hidden values at own positions, those of a position together.
+  CSTA_DEVICE Table<float> columns(int axis, int64_t offset, int rows) const {
+    const int stride = column_stride(rows);
+    return {at(offset) - rank * call.plan.share[axis] * stride, 1, stride};
+  }
+  CSTA_DEVICE Table<float> means(int axis) const {
+    return columns(axis, call.plan.room.staged[axis], call.channels);
+  }
+  CSTA_DEVICE Table<float> hidden(int axis) const {
+    return columns(axis, call.plan.room.hidden[axis], call.axes[axis].hidden);
+  }
+
+  // kappa times the attention of joint v. The row goes on with its first numbers, for those who
+  // read several at once.
+  CSTA_DEVICE void scale_joint(int v, float attention) const {
+    for (; v < joints + kWrap; v += joints) at(call.plan.room.scaled)[v] = kappa() * attention;
+  }
+  CSTA_DEVICE float kappa() const {
+    if (!call.scale_by_mean) return static_cast<float>(call.scale);
+    return call.gate == Gate::softmax ? static_cast<float>(plane) : 1.0f;
+  }
+
+  // y or dx = of (rho + kappa A), plus what the means give back where there are shares: of frames
+  // by channel, and of joints by channel, each row going on as the attention does.
+  template <bool kSpreads>
+  CSTA_DEVICE void weigh(const Element* of, void* tensor, const float* frame_shares,
+                         const float* joint_shares) const {
+    const int packs = plane / kCount, ways = larger(1, threads() / packs);
+    const float* attention = at(call.plan.room.attention[kFrames]);
+    const float rho = call.residual ? 1.0f : 0.0f;
+    auto* result = static_cast<Element*>(tensor) + offset();
+    for (int i = thread(); i < packs * ways; i += threads()) {
+      const int way = i / packs, p = (i - way * packs) * kCount;
+      const int t = call.by_joints.quotient(p), v = p - t * joints, left = joints - v;
+      const bool goes_on = left < kCount;  // into the next frame
+      const float* scaled = at(call.plan.room.scaled) + v;
+      const float here = attention[t], next = goes_on ? attention[t + 1] : here;
+      float gains[kCount];
+#pragma unroll
+      for (int k = 0; k < kCount; ++k) gains[k] = rho + (k < left ? here : next) * scaled[k];
+      for (int first = way; first < channels; first += kAtOnce * ways) {
+        Pack<Element>
+            packs_of[kAtOnce];  // all read before the first is written, for it might be one
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k) {
+          const int c = first + k * ways;
+          if (c < channels) packs_of[k] = Pack<Element>::at(of + c * plane + p);
+        }
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k) {
+          const int c = first + k * ways;
+          if (c >= channels) break;
+          const float* of_frame = kSpreads ? frame_shares + c * frames + t : nullptr;
+          const float* of_joints = kSpreads ? joint_shares + c * (joints + kWrap) + v : nullptr;
+          const float this_share = kSpreads ? of_frame[0] : 0;
+          const float next_share = kSpreads && goes_on ? of_frame[1] : this_share;
+          Pack<Element> out;
+#pragma unroll
+          for (int e = 0; e < kCount; ++e) {
+            float value = widen(packs_of[k].elements[e]) * gains[e];
+            if (kSpreads) value += (e < left ? this_share : next_share) + of_joints[e];
+            out.elements[e] = narrow<Element>(value);
+          }
+          *reinterpret_cast<Pack<Element>*>(result + c * plane + p) = out;
+        }
+      }
+    }
+  }
+
+ private:
+  static constexpr int kAtOnce = 16 / kCount;
+
+  // Rows of an even number of joints begin at different places: neighbours would lie in one bank.
+  CSTA_DEVICE float sum_of_row(const Element* x, int i) const {
+    const Element* row = x + i * joints;
+    if (joints % 2 != 0) return sum_of<float>(joints, [&](int v) { return widen(row[v]); });
+    const int first = i - call.by_joints.quotient(i) * joints;
+    return sum_of<float>(joints, [&](int k) {
+      const int v = first + k;
+      return widen(row[v < joints ? v : v - joints]);
+    });
+  }
+};
+
+}  // namespace csta::cuda
