@@ -8,7 +8,7 @@
 namespace csta::cuda {
 namespace {
 
-constexpr int64_t kMostRuns = 128;  // of samples whose gradients of weights are summed together
+constexpr int64_t kMostRuns = 64;  // of samples whose gradients of weights are summed together
 
 AxisCall axis_call(int64_t length, const Head* head) {
   AxisCall axis{};

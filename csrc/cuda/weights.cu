@@ -13,8 +13,8 @@ constexpr int kRows = 16, kColumns = 64, kSteps = 32;           // of a tile; po
 constexpr int kOutputs = kRows * kColumns / kThreads;           // of a thread
 constexpr int kAcross = kColumns / kOutputs;                    // threads of a row
 constexpr int kLoads = (kRows + kColumns) * kSteps / kThreads;  // of a thread, of both factors
-constexpr int kStride = kSteps + 1;
-constexpr int kAtOnce = 32, kSegments = kThreads / kAtOnce;  // elements of a block; of their runs
+constexpr int kStride = kSteps + 4;  // whole fours, and neighbouring lines in banks of their own
+constexpr int kAtOnce = 16, kSegments = kThreads / kAtOnce;  // elements of a block; of their runs
 
 // All gradients' elements, one gradient after the other, a row's bias behind it: where sum number s
 // begins.
@@ -75,13 +75,17 @@ CSTA_KERNEL CSTA_BOUNDS(kThreads, 2) run_kernel(CSTA_PARAMETER WeightCall call) 
     const bool ends = round + 1 == rounds;
     if (i + 1 < samples * rounds) load(begin + n + ends, ends ? 0 : (round + 1) * kSteps);
     Scalar parts[kOutputs] = {}, bias_part = 0;
-#pragma unroll 8
-    for (int step = 0; step < kSteps; ++step) {
-      const Scalar left = factors[row * kStride + step];
-      bias_part += left;
+#pragma unroll 1
+    for (int step = 0; step < kSteps; step += 4) {
+      const auto left = Four<Scalar>::at(factors + row * kStride + step, true);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) bias_part += left.numbers[i];
 #pragma unroll
       for (int k = 0; k < kOutputs; ++k) {
-        parts[k] += left * factors[(kRows + column + k * kAcross) * kStride + step];
+        const int line = kRows + column + k * kAcross;
+        const auto right = Four<Scalar>::at(factors + line * kStride + step, true);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) parts[k] += left.numbers[i] * right.numbers[i];
       }
     }
 #pragma unroll
