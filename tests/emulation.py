@@ -26,13 +26,11 @@ from csta_fast import backends
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "tests" / "cuda"
 MACHINE = tuple(FOLDER / f"{name}.cpp" for name in ("emulator", "machine", "fibers"))
-KERNELS = tuple(
-    ROOT / "csrc" / "cuda" / name
-    for name in (
-        "forward.cu", "backward.cu", "planes_forward.cu", "planes_backward.cu", "pooling.cu",
-        "weights.cu", "plan.cpp", "planes_plan.cpp", "job.cpp",
-    )  # fmt: skip
+_NAMES_OF_KERNELS = (
+    "forward.cu backward.cu planes_forward.cu planes_backward.cu pooling.cu weights.cu "
+    "plan.cpp planes_plan.cpp job.cpp"
 )
+KERNELS = tuple(ROOT / "csrc" / "cuda" / name for name in _NAMES_OF_KERNELS.split())
 _LIBRARY = (*KERNELS, ROOT / "csrc" / "cuda" / "register.cpp", FOLDER / "emulated_device.cpp")
 _NAMESPACE = "csta_fast_emulated"
 _NAMES = f"""'-DCSTA_NAMESPACE="{_NAMESPACE}"' '-DCSTA_DISPATCH_KEY="CPU"'"""
@@ -149,14 +147,15 @@ def adjust(
     library: ctypes.CDLL, *, order: str = "forward", landing: str = "late", seed: int = 1,
     bulk_copies: bool = True, clusters: bool = True, shared_bytes: int = 232_448,
     chunk_bytes: int = 16_384, threads: int = 64, most_blocks: int = 8,
-    host_sees_values: bool = True, refused: int = 0,
+    host_sees_values: bool = True, refused: int = 0, planes: bool = True,
 ) -> None:  # fmt: skip
     """Say how the kernels run from now on: the threads' order, the device, the plan's sizes.
 
-    ``refused``: the one of all launches to come that fails, from 1.
+    ``refused``: the one of all launches to come that fails, from 1. ``planes``: whether common
+    samples have kernels of their own.
     """
     library.emulate(
         ORDERS[order], LANDINGS[landing], seed, bulk_copies, clusters,
         ctypes.c_int64(shared_bytes), ctypes.c_int64(chunk_bytes), threads, most_blocks,
-        host_sees_values, refused,
+        host_sees_values, refused, planes,
     )  # fmt: skip

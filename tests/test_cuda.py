@@ -20,13 +20,17 @@ from csta_fast import cuda_backend, functional, reference
 
 #: Plans that the small cases do not come to by themselves.
 PLANS: dict[str, dict[str, Any]] = {
-    "streamed": {"chunk_bytes": 256, "shared_bytes": 12_000, "order": "random"},
+    "streamed": {"chunk_bytes": 256, "shared_bytes": 12_000, "order": "random", "planes": False},
     "two_blocks": {"chunk_bytes": 300, "shared_bytes": 20_000, "most_blocks": 2,
-                   "order": "reverse"},
+                   "order": "reverse", "planes": False},
     "before_hopper": {"chunk_bytes": 512, "bulk_copies": False, "clusters": False},
-    "rooms_in_memory": {"chunk_bytes": 200, "shared_bytes": 5_000, "threads": 32},
+    "rooms_in_memory": {"chunk_bytes": 200, "shared_bytes": 5_000, "threads": 32,
+                        "planes": False},
     "rooms_in_memory_before_hopper": {"chunk_bytes": 100, "shared_bytes": 6_000, "threads": 32,
                                       "bulk_copies": False, "clusters": False},
+    "any_sample": {"planes": False},
+    "planes_of_two": {"shared_bytes": 60_000, "most_blocks": 1, "order": "random"},
+    "planes_pass": {"chunk_bytes": 128, "shared_bytes": 9_000, "order": "reverse"},
 }  # fmt: skip
 
 _LARGE = 20_000
@@ -69,8 +73,9 @@ def test_plans(case: Case, plan: str, adjust: Callable[..., None]) -> None:
 @pytest.mark.quick
 @pytest.mark.parametrize("dtype", EMULATED.dtypes, ids=str)
 @pytest.mark.parametrize("case", _PACKED, ids=str)
-def test_packs(case: Case, dtype: torch.dtype, adjust: Callable[..., None]) -> None:
-    adjust()
+@pytest.mark.parametrize("planes", [True, False], ids=["planes", "any"])
+def test_packs(case: Case, dtype: torch.dtype, planes: bool, adjust: Callable[..., None]) -> None:
+    adjust(planes=planes)
     check(case, dtype, EMULATED)
 
 
@@ -110,7 +115,7 @@ def test_a_sample_of_a_cluster_alone_and_in_a_batch(
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("plan", ["streamed", "before_hopper"])
+@pytest.mark.parametrize("plan", ["streamed", "before_hopper", "planes_of_two", "planes_pass"])
 @pytest.mark.parametrize("name", ["odd", "masks_all", "last_odd", "pool_odd", "couple_two_groups"])
 def test_the_same_bits_whoever_runs_first(
     name: str, plan: str, adjust: Callable[..., None]

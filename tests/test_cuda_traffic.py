@@ -24,36 +24,47 @@ def _bytes_of(call: Callable[[], Any]) -> int:
     return int(library.emulated_bytes() - before)
 
 
+def _is_read_once(read: int, wanted: int, x: torch.Tensor, channels_last: bool) -> bool:
+    """Whether that was all, and, for planes, w1 of two heads of 16 hidden values in every block."""
+    weights = 2 * 16 * x.shape[1] * x.element_size()
+    clusters = (0,) if channels_last else (1, 2, 4, 8, 16)
+    return read - wanted in [x.shape[0] * blocks * weights for blocks in clusters]
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("shape", [(2, 64, 64, 25), (2, 64, 100, 25)])
 def test_what_fits_a_cluster_is_read_once(
     shape: tuple[int, int, int, int], channels_last: bool, adjust: Callable[..., None]
 ) -> None:
-    """x once in forward; x and u once each in backward."""
+    """x once in forward; x and u once each in backward; of planes' heads the first weights, too."""
     adjust()
     layout = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()
     layer = CSTA(64, hidden=16, backend="cuda-emulated")
     results = []
     size = 4 * x.numel()
-    assert _bytes_of(lambda: results.append(layer(x))) == size
+    read = _bytes_of(lambda: results.append(layer(x)))
+    assert _is_read_once(read, size, x, channels_last)
     upstream = torch.ones_like(x)
-    assert _bytes_of(lambda: results[0].backward(upstream)) == 2 * size
+    read = _bytes_of(lambda: results[0].backward(upstream))
+    assert _is_read_once(read, 2 * size, x, channels_last)
     assert _bytes_of(lambda: functional.pool(x, backend="cuda-emulated")) == size
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("op", ["csta", "pool"])
-def test_pooling_starts_while_chunks_land(op: str, adjust: Callable[..., None]) -> None:
-    """Each block has four, which land one by one: after each but the last it has pooled."""
-    adjust()
-    inputs = make(Case("overlap", (2, 64, 64, 25), op=op, hidden=16), torch.float32)
+@pytest.mark.parametrize(("op", "frames", "planes"), [("csta", 128, 1), ("pool", 64, 2)])
+def test_pooling_starts_while_chunks_land(
+    op: str, frames: int, planes: int, adjust: Callable[..., None]
+) -> None:
+    """Each block has several, which land one by one: after each but the last it has pooled."""
+    adjust(planes=False)
+    inputs = make(Case("overlap", (2, 64, frames, 25), op=op, hidden=16), torch.float32)
     library = emulation.install()
     before = library.emulated_overlaps()
     with torch.no_grad():
         inputs.call("cuda-emulated")
     blocks = 2 * library.emulated_cluster()
-    chunks = 64 // library.emulated_cluster() // 2  # of two planes
+    chunks = 64 // library.emulated_cluster() // planes
     assert library.emulated_overlaps() - before == blocks * (chunks - 1)
 
 
@@ -97,8 +108,8 @@ def test_what_a_gpu_is_first_given_has_clusters_of_every_size(
     layer = CSTA(x.shape[1], hidden=16, backend="cuda-emulated")
     with torch.no_grad():
         read = _bytes_of(lambda: layer(x)) / (4 * x.numel())
-    assert emulation.install().emulated_cluster() == int(blocks[0])
-    assert (read > 1) is ("streaming" in blocks)
+    assert emulation.install().emulated_cluster() == int(blocks.split(",")[0])
+    assert (read > 1.3) is ("streaming" in blocks)  # the heads' weights are some of it
 
 
 def test_padding_is_not_read(adjust: Callable[..., None]) -> None:

@@ -65,7 +65,7 @@ bool know_clusters() {
 }
 
 // Sixteen blocks where a device places them, eight on every whole device with clusters; fewer on
-// too small a part of one. Where there is no answer, a launch will have it.
+// too small a part of one. Where there is no answer, eight.
 int most_cluster(int index) {
   if (attribute(cudaDevAttrClusterLaunch, index) == 0 || !know_clusters()) return 1;
   check(allow_shared_memory(reinterpret_cast<const void*>(probe)));
@@ -83,8 +83,11 @@ int most_cluster(int index) {
     config.numAttrs = 1;
     int clusters = 0;
     const cudaError_t error = cudaOccupancyMaxActiveClusters(&clusters, probe, &config);
-    if (error != cudaSuccess) cudaGetLastError();
-    if (error != cudaSuccess || clusters > 0) break;
+    if (error != cudaSuccess) {
+      cudaGetLastError();
+      return 8;
+    }
+    if (clusters > 0) break;
   }
   return size;
 }

@@ -94,22 +94,29 @@ struct Four {
 };
 
 // A sum of term(0) to term(count - 1), which keeps its rounding error small: pairs, pairs of pairs
-// and so on in pieces of 8 terms, then the pieces. No term of a piece waits for another one.
+// and so on in pieces of 8 terms, then eight pieces, then those. No term of a piece waits for
+// another one.
 template <class Scalar, class Term>
 CSTA_DEVICE Scalar sum_of(int count, const Term& term) {
   Scalar total = 0;
   int i = 0;
 #pragma unroll 1
-  for (; i + 8 <= count; i += 8) {
-    Scalar terms[8];
+  while (i + 8 <= count) {
+    Scalar part = 0;
+    const int end = smaller(count, i + 64);
+#pragma unroll 1
+    for (; i + 8 <= end; i += 8) {
+      Scalar terms[8];
 #pragma unroll
-    for (int k = 0; k < 8; ++k) terms[k] = term(i + k);
+      for (int k = 0; k < 8; ++k) terms[k] = term(i + k);
 #pragma unroll
-    for (int apart = 1; apart < 8; apart *= 2) {
+      for (int apart = 1; apart < 8; apart *= 2) {
 #pragma unroll
-      for (int k = 0; k < 8; k += 2 * apart) terms[k] += terms[k + apart];
+        for (int k = 0; k < 8; k += 2 * apart) terms[k] += terms[k + apart];
+      }
+      part += terms[0];
     }
-    total += terms[0];
+    total += part;
   }
   Scalar rest = 0;
 #pragma unroll 1

@@ -104,14 +104,14 @@ class Planes {
   template <class Store>
   CSTA_DEVICE void gather_means(int axis, const Store& store) const {
     const int share = call.plan.share[axis], length = call.axes[axis].length;
-    const float reciprocal = 1.0f / static_cast<float>(call.axes[1 - axis].length);
+    const auto count = static_cast<float>(call.axes[1 - axis].length);
     const float* sums = at(call.plan.room.sums[axis]);
 #pragma unroll 2
     for (int i = thread(); i < call.channels * share; i += threads()) {
       const int c = call.by_share[axis].quotient(i), other = call.by_own.quotient(c);
       const int l = rank * share + i - c * share;
       if (l >= length) continue;
-      store(c, l, from_peer(sums + (c - other * call.plan.own) * length + l, other) * reciprocal);
+      store(c, l, from_peer(sums + (c - other * call.plan.own) * length + l, other) / count);
     }
   }
 

@@ -144,7 +144,7 @@ bool plan_planes(Call& call, Dtype dtype, Task task, const Device& device) {
   const bool everything_is_real =
       call.lengths == nullptr && call.frame_mask == nullptr && call.joint_mask == nullptr;
   // Whole pieces of 16 bytes, each of at most two frames; positions and sizes in 32 bits.
-  const bool in_packs = plane * bytes % kCopyBytes == 0 &&
+  const bool in_packs = call.channels > 0 && plane > 0 && plane * bytes % kCopyBytes == 0 &&
                         call.axes[kJoints].length >= kCopyBytes / bytes && plane < 1 << 18;
   const bool serves = tuning().planes && device.most_cluster > 1 && dtype != Dtype::float64 &&
                       (task == Task::forward || task == Task::backward) && call.has_heads &&

@@ -67,6 +67,8 @@ void sizes_clusters() {
   check(most_cluster(described) == 1, "code made of PTX for 8.x has no clusters");
   described.compiled = 100;
   check(most_cluster(described) == 8, "code for 10.0 has");
+  described.most_cluster = 16;
+  check(most_cluster(described) == 16, "and sixteen blocks where they have a place");
 }
 
 void changes_devices() {
@@ -110,7 +112,8 @@ void launches() {
     const int most = key.second == 0 ? 232448 : 101376;
     once &= given == std::vector<std::pair<cudaFuncAttribute, int>>{
                          {cudaFuncAttributeMaxDynamicSharedMemorySize, most},
-                         {cudaFuncAttributePreferredSharedMemoryCarveout, 100}};
+                         {cudaFuncAttributePreferredSharedMemoryCarveout, 100},
+                         {cudaFuncAttributeNonPortableClusterSizeAllowed, 1}};
   }
   check(once, "a kernel is allowed a device's shared memory once");
   state().devices[1].launches = cudaErrorFailed;

@@ -25,18 +25,20 @@ extern "C" {
 // Settings of everything that follows; see emulator.h and plan.h.
 void emulate(int order, int landing, unsigned seed, bool bulk_copies, bool clusters,
              int64_t shared_bytes, int64_t chunk_bytes, int threads, int most_blocks,
-             bool host_sees_values, int refused) {
+             bool host_sees_values, int refused, bool planes) {
   emulator::settings() = {static_cast<emulator::Order>(order),
                           static_cast<emulator::Landing>(landing), seed, bulk_copies,
                           // The gradients of the weights have a plan of their own.
                           static_cast<size_t>(std::max<int64_t>(shared_bytes, 22'000)), &no_stream,
                           refused};
   the_host_sees_values = host_sees_values;
-  the_device = {2, clusters ? 8 : 1, shared_bytes, shared_bytes + 1024};
+  the_device = {2, clusters ? 16 : 1, shared_bytes, shared_bytes + 1024};
   csta::cuda::tuning().chunk_bytes = chunk_bytes;
   csta::cuda::tuning().whole_bytes = 4 * chunk_bytes;
   csta::cuda::tuning().threads = threads;
+  csta::cuda::tuning().planes = planes;
   csta::cuda::tuning().most_blocks = most_blocks;
+  csta::cuda::tuning().most_blocks_of_planes = 2 * most_blocks;
 }
 
 uint64_t emulated_launches() { return emulator::launches(); }

@@ -27,7 +27,7 @@ void Machine::run(const Launch& launch, void (*body)(void*), void* context) {
     throw Error("blocks: wanted 1 to 2^31 - 1");
   }
   if (launch.cluster == 0 || launch.cluster > kMostCluster || launch.blocks % launch.cluster != 0) {
-    throw Error("a cluster: wanted 1 to 8 blocks, and a multiple of them");
+    throw Error("a cluster: wanted 1 to 16 blocks, and a multiple of them");
   }
   if (launch.shared_bytes > settings.most_shared) {
     throw Error("more shared memory than a block may have");

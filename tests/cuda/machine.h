@@ -20,7 +20,7 @@ constexpr unsigned kLanes = 32;
 constexpr size_t kGuard = 128;  // bytes behind shared memory that must stay as they are
 constexpr size_t kMostFlights = 65536;
 constexpr int64_t kMostExpected = (1 << 20) - 1;  // bytes of a phase of a barrier
-constexpr unsigned kMostCluster = 8;              // blocks that every device with clusters takes
+constexpr unsigned kMostCluster = 16;             // blocks that every device with clusters takes
 constexpr unsigned char kUnwritten = 0xff, kGuarding = 0xa5;  // 0xff...: NaN in every float type
 
 struct Fiber;
