@@ -139,7 +139,7 @@ def install() -> ctypes.CDLL:
     return library
 
 
-ORDERS = {"forward": 0, "reverse": 1, "random": 2}
+ORDERS = {"forward": 0, "reverse": 1, "random": 2, "block by block": 3}
 LANDINGS = {"at once": 0, "late": 1, "random": 2}
 
 

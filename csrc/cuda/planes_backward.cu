@@ -62,7 +62,8 @@ class BackwardPlanes {
 
   // x passes in chunks of channels, or lies there whole as one.
   CSTA_DEVICE int step() const { return call_.plan.channels_of_chunk; }
-  CSTA_DEVICE int chunks() const { return (planes_.channels + step() - 1) / step(); }
+  // At least one: a block without channels has sums, too, which are 0.
+  CSTA_DEVICE int chunks() const { return larger(1, (planes_.channels + step() - 1) / step()); }
   CSTA_DEVICE Element* slot(int chunk) const {
     const int elements = call_.plan.slot_bytes / static_cast<int>(sizeof(Element));
     return planes_.held() + call_.plan.held_bytes / static_cast<int>(sizeof(Element)) +
@@ -104,11 +105,12 @@ class BackwardPlanes {
     };
     const int packs = planes_.plane / kCount;
     auto* out = reinterpret_cast<Sums*>(products());
-    for (int begin = 0; begin < packs; begin += threads()) {
-      const int i = begin + thread();
+    // Sums of a pack lie where its elements of x's first channel do, and others pool those.
+    if (call_.plan.products_in_x) block_barrier();
+    for (int i = thread(); i < packs; i += threads()) {
       Sums sums{};
-      if (adds && i < packs) sums = out[i];
-      for (int left = channels, at = i * kCount; i < packs && left > 0; left -= 8) {
+      if (adds) sums = out[i];
+      for (int left = channels, at = i * kCount; left > 0; left -= 8) {
         Sums parts{};
 #pragma unroll 2
         for (int c = 0; c < smaller(left, 8); ++c, at += planes_.plane) {
@@ -121,8 +123,7 @@ class BackwardPlanes {
 #pragma unroll
         for (int k = 0; k < kCount; ++k) sums.of[k] += parts.of[k];
       }
-      if (call_.plan.products_in_x) block_barrier();
-      if (i < packs) out[i] = sums;
+      out[i] = sums;
     }
   }
 

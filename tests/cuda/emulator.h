@@ -18,7 +18,7 @@ struct Error : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-enum class Order { forward, reverse, random };
+enum class Order { forward, reverse, random, block_by_block };
 enum class Landing { at_once, late, random };  // late: when nothing else can happen
 
 struct Settings {

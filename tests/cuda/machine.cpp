@@ -195,26 +195,39 @@ void Machine::schedule() {
   std::vector<size_t> order(fibers_.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
   if (settings.order == Order::reverse) std::reverse(order.begin(), order.end());
-  for (;;) {
-    if (settings.order == Order::random) std::shuffle(order.begin(), order.end(), numbers_);
-    bool progress = false, alive = false;
-    for (const size_t index : order) {
-      Fiber& fiber = fibers_[index];
+  // A turn for each of some threads that can go on; whether there was one.
+  const auto give_turns = [&](size_t begin, size_t end) {
+    bool progress = false;
+    for (size_t i = begin; i < end; ++i) {
+      Fiber& fiber = fibers_[order[i]];
       if (fiber.state == State::at_barrier && has_passed(fiber)) fiber.state = State::ready;
-      if (fiber.state == State::ready) {
-        current_ = &fiber;
-        switch_to(scheduler_, fiber.context);
-        if (fiber.state == State::done && --blocks_[fiber.block].live == 0) {
-          finish_block(fiber.block);
-        }
-        if (!failure_.empty()) throw Error(failure_);
-        progress = true;
+      if (fiber.state != State::ready) continue;
+      current_ = &fiber;
+      switch_to(scheduler_, fiber.context);
+      if (fiber.state == State::done && --blocks_[fiber.block].live == 0) {
+        finish_block(fiber.block);
       }
-      alive |= fiber.state != State::done;
+      if (!failure_.empty()) throw Error(failure_);
+      progress = true;
     }
-    if (!alive) return;
+    return progress;
+  };
+  const size_t at_once = settings.order == Order::block_by_block ? launch_.threads : fibers_.size();
+  const auto is_done = [](const Fiber& fiber) { return fiber.state == State::done; };
+  while (!std::all_of(fibers_.begin(), fibers_.end(), is_done)) {
+    if (settings.order == Order::random) std::shuffle(order.begin(), order.end(), numbers_);
+    bool progress = false;
+    for (size_t begin = 0; begin < order.size(); begin += at_once) {
+      bool goes_on = give_turns(begin, begin + at_once);
+      progress |= goes_on;
+      while (goes_on && settings.order == Order::block_by_block) {
+        goes_on = give_turns(begin, begin + at_once);
+      }
+    }
     if (settings.landing == Landing::random && numbers_() % 4 == 0) progress |= land_one();
-    if (!progress && !land_one()) throw Error(deadlock());
+    if (!progress && !std::all_of(fibers_.begin(), fibers_.end(), is_done) && !land_one()) {
+      throw Error(deadlock());
+    }
   }
 }
 
