@@ -66,7 +66,7 @@ _CPU = _fused(
 _CUDA = _fused(
     "cuda",
     cuda_backend.NAMESPACE,
-    "fused CUDA kernels, one pass over x; not yet run on a GPU",
+    "fused CUDA kernels, one pass over x",
     cuda_backend.refusal,
     ops.register if cuda_backend.FAILURE is None else None,
 )

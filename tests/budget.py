@@ -24,7 +24,7 @@ import instructions
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMITTED = ROOT / "tests" / "cuda" / "budget.md"
-FILES = ("forward", "backward", "pooling", "weights")
+FILES = ("forward", "backward", "planes_forward", "planes_backward", "pooling", "weights")
 TARGETS = ("80", "90", "100", "120")
 
 #: What setup.py knows of compilers. It is no part of the package, which may be an installed one.
@@ -41,7 +41,7 @@ class Device(NamedTuple):
 
 DEVICES = {
     "8.0": Device(1, 163 * 1024, 164 * 1024),
-    "9.0 and 10.0": Device(8, 227 * 1024, 228 * 1024),
+    "9.0 and 10.0": Device(16, 227 * 1024, 228 * 1024),
     "12.0": Device(8, 99 * 1024, 100 * 1024),
 }
 
@@ -125,13 +125,16 @@ def _uses(report: str) -> Iterator[tuple[str, Use]]:
 
 
 _INSTRUCTIONS = """\
-Instructions for an element of whole planes in the inner loops, on 9.0. What stands around them is
-shared by the channels of a chunk and not counted."""
+Instructions for an element in the inner loops of the common sample's kernels, on 9.0. What stands
+around them is shared by a block's channels and not counted."""
 
 
 def instructions_table(disassembler: str) -> str:
     """Markdown: instructions of the inner loops for an element."""
-    printed = {file: machine_code(file, "90", disassembler) for file in ("forward", "backward")}
+    printed = {
+        file: machine_code(file, "90", disassembler)
+        for file in ("planes_forward", "planes_backward")
+    }
     return f"{_INSTRUCTIONS}\n\n{instructions.table(printed)}"
 
 
@@ -150,8 +153,9 @@ def _row(*cells: object) -> list[str]:
 
 
 _LEGEND = """\
-Blocks of a cluster × threads of a block; slots × bytes of each (backward: slots of u + of x);
-bytes of shared memory, with a star where sums and means do not fit in it. Two heads, one group."""
+Blocks of a cluster × threads of a block; what is held of a sample, in bytes (backward: of u, and
+slots of x × bytes of each), or else slots × bytes of each (backward: slots of u + of x); bytes of
+shared memory, with a star where sums and means do not fit in it. Two heads, one group."""
 
 
 def plans_tables() -> str:
@@ -174,9 +178,9 @@ def plans_tables() -> str:
 
 
 def _planner() -> Any:
-    """csrc/cuda/plan.cpp, compiled for this machine."""
+    """The plans of csrc/cuda, compiled for this machine."""
     compiler = toolchain.find_compiler()
-    sources = ("tests/cuda/plans.cpp", "csrc/cuda/plan.cpp")
+    sources = ("tests/cuda/plans.cpp", "csrc/cuda/plan.cpp", "csrc/cuda/planes_plan.cpp")
     with tempfile.TemporaryDirectory() as folder:
         library = f"{folder}/plans.so"
         command = [*compiler.command, "-std=c++17", "-shared", "-fPIC", "-Icsrc", *sources]
@@ -192,11 +196,14 @@ def _plan(
     plan_of: Any, device: Device, shape: tuple[int, int, int], channels_last: bool,
     bfloat16: bool, backward: bool,
 ) -> str:  # fmt: skip
-    numbers = (ctypes.c_int64 * 7)()
+    numbers = (ctypes.c_int64 * 8)()
     sizes = (ctypes.c_int32 * 3)(*shape)
     if not plan_of(sizes, channels_last, bfloat16, backward, *device, numbers):
         return "none"
-    blocks, threads, first, second, slot, shared, room_is_shared = numbers
+    blocks, threads, first, second, slot, shared, room_is_shared, held = numbers
+    if held:
+        passing = f" + {second} × {slot}" if backward else ""
+        return f"{blocks}×{threads}; {held}{passing}; {shared}"
     slots = f"{first} + {second}" if backward else str(first)
     star = "" if room_is_shared else "\\*"
     return f"{blocks}×{threads}; {slots} × {slot}; {shared}{star}"

@@ -27,20 +27,23 @@ class Loop(NamedTuple):
 
 
 class _Counted(NamedTuple):
-    """What is counted: a loop of 8 terms or of 16 bytes, and how often it has an element."""
+    """What is counted: loops with these kinds, in which a kind stands for so many elements."""
 
-    kernel: str  # forward or backward
+    kernel: str  # the file's name
     kinds: dict[str, int]  # so many of each kind; a kind may be the beginning of several
-    often: int = 1
-    terms: int = 0  # or else 16 bytes
-    largest: bool = False  # of the loops that are alike: with branches for what is masked
+    by: tuple[str, int]  # 16 bytes of elements are so many of this kind; or of 8 terms, one each
+    often: int = 1  # an element is in such a loop
 
     def per_element(self, code: dict[str, list[Loop]], pack: int) -> float:
-        sizes = [loop.size for loop in code[self.kernel] if self._is(loop)]
-        if not sizes:
+        kind, number = self.by
+        counts = [
+            loop.size / (sum(n for each, n in loop.kinds.items() if each.startswith(kind)) / number)
+            for loop in code[self.kernel]
+            if self._is(loop)
+        ]
+        if not counts:
             raise SystemExit(f"no loop of the {self.kernel} kernel has {self.kinds}")
-        chosen = max(sizes) if self.largest or self.terms else min(sizes)
-        return self.often * chosen / (self.terms or pack)
+        return self.often * min(counts) / (1 if kind == "LDS" else pack)
 
     def _is(self, loop: Loop) -> bool:
         found = {
@@ -54,18 +57,15 @@ class _Counted(NamedTuple):
 
 
 _SOME = -1
-_TERM = {"LDS": 8, "FADD": 8, "LD.": 0}  # a load, and an addition to the others
-_WRITTEN = {"LDS.128": 1, "STG.E.128": 1}
+_TERM = {"LDS": 8, "FADD": 8, "LD.": 0, "STG": 0}  # a load, and an addition to the others
+_WRITTEN = {"LDS.128": _SOME, "STG.E.128": _SOME}
 _COUNTED = {
-    "means": _Counted("forward", _TERM, often=2, terms=8),  # of its frame, of its joint
-    "y": _Counted("forward", _WRITTEN),
-    "y where something is masked, at most": _Counted("forward", _WRITTEN, largest=True),
-    "u times x": _Counted("backward", {"LDS.128": 2, "STG": 0, "FFMA": _SOME}),
-    "dx": _Counted("backward", {**_WRITTEN, "FADD": _SOME}),
-    "dx where something is masked, at most": _Counted(
-        "backward", {**_WRITTEN, "FADD": _SOME}, largest=True
-    ),
-}
+    "means": _Counted("planes_forward", _TERM, ("LDS", 1), often=2),  # of its frame, of its joint
+    "y": _Counted("planes_forward", _WRITTEN, ("STG.E.128", 1)),
+    "u times x": _Counted("planes_backward", {"LDS.128": _SOME, "STG": 0, "FFMA": _SOME,
+                                              "LDG": 0, "STS": 0}, ("LDS.128", 2)),
+    "dx": _Counted("planes_backward", {**_WRITTEN, "FADD": _SOME}, ("STG.E.128", 1)),
+}  # fmt: skip
 
 
 def kernels(printed: str) -> Iterator[tuple[str, list[str]]]:

@@ -61,7 +61,7 @@ class Reweight {
  private:
   using Elements = Pack<Element>;
   static constexpr int kCount = Elements::kCount;
-  static constexpr int kAtOnce = kCount > 4 ? 2 : 4;  // packs of a thread
+  static constexpr int kAtOnce = kCount > 4 ? 2 : 1;  // packs of a thread
   static constexpr unsigned kAll = (1u << kCount) - 1;
 
   CSTA_DEVICE bool of_one_group(int first, int last) const {
