@@ -34,12 +34,6 @@ class Backward {
     auto* grad_x = call_.out == nullptr ? nullptr : static_cast<Element*>(call_.out) + offset;
     first_pass(real, kappa, call_.has_heads ? nullptr : grad_x);
     cluster_arrive();
-    // Nothing is read while heads are computed: a time for what the next cluster here will want.
-    if (call_.has_heads && call_.lengths == nullptr && n + call_.plan.at_once < call_.samples) {
-      const int64_t ahead = call_.plan.at_once * int64_t{call_.channels} * frames * joints;
-      fetch_slice_ahead(call_, block_.slice, u_ + ahead);
-      fetch_slice_ahead(call_, block_.slice, x_ + ahead);
-    }
     cluster_wait();
     gate_gradients(block_, n, real);
     if (call_.has_heads) heads(n, real);

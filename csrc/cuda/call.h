@@ -38,7 +38,6 @@ struct Plan {
   int cluster = 1;   // blocks
   int threads = 0;   // of a block
   int clusters = 0;  // at most; each takes one sample after the other
-  int at_once = 0;   // clusters that the device runs at the same time, or nearly so many
 
   int own;       // channels of a block; in channels-last memory, frames
   int share[2];  // positions of each axis whose heads a block computes

@@ -56,10 +56,6 @@ class Forward {
       if (j + slots < chunks) load(j + slots);
     }
     cluster_arrive();
-    // Nothing is read while heads are computed: a time for what the next cluster here will want.
-    if (call_.lengths == nullptr && n + call_.plan.at_once < call_.samples) {
-      fetch_slice_ahead(call_, block_.slice, x_ + call_.plan.at_once * sample_size());
-    }
     cluster_wait();
     Turns for_means, for_hidden, for_logits;
 #pragma unroll 1

@@ -37,15 +37,6 @@ class Planner {
   // is. Where no sample is held, the largest whose blocks each fill their slots twice: few samples
   // are then spread over the device, too.
   bool choose(Plan& best) const {
-    if (!find(best)) return false;
-    const int64_t blocks = device_.shared_of_processor / (best.shared_bytes + 1024);
-    best.at_once = static_cast<int>(device_.multiprocessors *
-                                    std::clamp<int64_t>(blocks, 1, parts()) / best.cluster);
-    return true;
-  }
-
- private:
-  bool find(Plan& best) const {
     const int64_t parts = call_.channels_last ? frames_ : channels_;
     bool found = false, holds = false;
     const int most = std::min(device_.most_cluster, tuning().most_blocks);
@@ -69,6 +60,7 @@ class Planner {
     return found;
   }
 
+ private:
   // Blocks that share a multiprocessor.
   int parts() const {
     return task_ == Task::backward ? tuning().blocks_of_backward : tuning().blocks_of_forward;

@@ -28,9 +28,8 @@ struct Tuning {
   int blocks_of_forward = 3, blocks_of_backward = 2;
   // Chunks of a tensor that is read once: one is worked on, the others are on their way.
   int slots_of_stream = 4;
-  bool planes = true;              // whether the kernels of planes.h are used where they serve
-  int most_blocks_of_planes = 16;  // of a cluster
-  bool fetches_ahead = false;
+  bool planes = true;               // whether the kernels of planes.h are used where they serve
+  int most_blocks_of_planes = 16;   // of a cluster
   int64_t most_shared = INT64_MAX;  // of a block; less than the device has
 };
 Tuning& tuning();

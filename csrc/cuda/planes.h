@@ -60,15 +60,6 @@ class Planes {
     }
     arrive(barrier(which));
   }
-  // Asks for the block's part of the sample that follows on this multiprocessor, as far as the L2
-  // cache. For one thread.
-  CSTA_DEVICE void fetch_next(const void* tensor) const {
-    const int64_t ahead = call.plan.at_once;
-    const int bytes = channels * plane * static_cast<int>(sizeof(Element));
-    if (ahead == 0 || sample() + ahead >= call.samples || bytes == 0) return;
-    fetch_ahead(static_cast<const Element*>(tensor) + offset() + ahead * call.channels * plane,
-                bytes);
-  }
   // The same for the heads' first weights, if the plan has room for them: the cluster's barriers
   // empty the L1 cache.
   CSTA_DEVICE void load_weights(int which) const {

@@ -36,8 +36,6 @@ class BackwardPlanes {
     if (thread() == 0) planes_.load_weights(1);  // to where x was
     correlate();
     cluster_arrive();
-    if (thread() == 0) planes_.fetch_next(call_.u);
-    if (thread() == 0) planes_.fetch_next(call_.x);
     cluster_wait();
 
     gather_gradients();

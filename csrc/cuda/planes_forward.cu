@@ -52,7 +52,6 @@ CSTA_KERNEL CSTA_REGISTERS(80) forward_planes_kernel(CSTA_PARAMETER Call call) {
   wait(planes.barrier(0), 0);
   planes.pool(x, 0, planes.channels);
   cluster_arrive();
-  if (thread() == 0) planes.fetch_next(call.x);
   cluster_wait();
 
 #pragma unroll 1

@@ -48,11 +48,6 @@ class PlanesPlanner {
     const int64_t on_processor = device_.shared_of_processor / (best.shared_bytes + 1024);
     best.threads = (on_processor > 1 ? 1 : 2) * tuning().threads;
     best.clusters = static_cast<int>(call_.samples);
-    if (tuning().fetches_ahead) {
-      const int64_t parts = backward_ ? tuning().blocks_of_backward : tuning().blocks_of_forward;
-      best.at_once =
-          static_cast<int>(device_.multiprocessors * std::min(on_processor, parts) / best.cluster);
-    }
     return true;
   }
 

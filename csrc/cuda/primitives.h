@@ -186,12 +186,6 @@ CSTA_DEVICE void copy_in_bulk(void* to, const void* from, int bytes, CopyBarrier
       : "memory");
 #endif
 }
-// Asks for memory to come as far as the L2 cache. Addresses and bytes are multiples of 16.
-CSTA_DEVICE void fetch_ahead(const void* from, int bytes) {
-#if CSTA_HOPPER
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
-#endif
-}
 CSTA_DEVICE void copy_16_bytes(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from)
                : "memory");

@@ -8,21 +8,6 @@
 
 namespace csta::cuda {
 
-// Asks for a slice of a later sample to come as far as the L2 cache, for whoever takes it.
-template <class Element>
-CSTA_DEVICE void fetch_slice_ahead(const Call& call, const Slice& slice, const Element* sample) {
-  if (!copies_in_bulk() || thread() != 0) return;
-  constexpr int64_t kAtOnce = 32768;
-  const auto first = reinterpret_cast<uintptr_t>(sample + slice.offset(call));
-  const uintptr_t end = (first + slice.count(call) * sizeof(Element)) / kCopyBytes * kCopyBytes;
-  uintptr_t at = (first + kCopyBytes - 1) / kCopyBytes * kCopyBytes;
-  for (; at < end; at += kAtOnce) {
-    const int64_t left = static_cast<int64_t>(end - at);
-    fetch_ahead(reinterpret_cast<const void*>(at),
-                static_cast<int>(left < kAtOnce ? left : kAtOnce));
-  }
-}
-
 template <class Element>
 class Ring {
  public:

@@ -69,18 +69,6 @@ struct Slice {
     return chunk;
   }
 
-  // The whole slice is one piece of a sample's memory, too: its first element, and how many.
-  CSTA_DEVICE int64_t offset(const Call& call) const {
-    const int64_t joints = call.axes[kJoints].length;
-    return (call.channels_last ? int64_t{frame_begin} * call.channels
-                               : int64_t{channel_begin} * call.axes[kFrames].length) *
-           joints;
-  }
-  CSTA_DEVICE int64_t count(const Call& call) const {
-    return int64_t{channel_end - channel_begin} * (frame_end - frame_begin) *
-           call.axes[kJoints].length;
-  }
-
  private:
   CSTA_DEVICE static int pieces(int whole, int piece) { return (whole + piece - 1) / piece; }
 };

@@ -77,9 +77,6 @@ inline void copy_in_bulk(void* to, const void* from, int bytes, CopyBarrier* bar
                          Place place = Place::current()) {
   emulator::bulk_copy(to, from, static_cast<unsigned>(bytes), barrier, place);
 }
-inline void fetch_ahead(const void* from, int bytes, Place place = Place::current()) {
-  emulator::fetch_ahead(from, static_cast<unsigned>(bytes), place);
-}
 inline void copy_16_bytes(void* to, const void* from, Place place = Place::current()) {
   emulator::copy_16(to, from, place);
 }

@@ -160,18 +160,6 @@ void bulk_copy(void* to, const void* from, unsigned bytes, void* barrier, Place 
   the.take_off({Flight::Kind::bulk, to, from, bytes, barrier, &me});
 }
 
-void fetch_ahead(const void* from, unsigned bytes, Place place) {
-  Machine& the = machine();
-  the.at("fetching ahead", place);
-  if (!the.settings.bulk_copies) the.fail("bulk copies are not to be had");
-  if (bytes == 0 || ((reinterpret_cast<uintptr_t>(from) | bytes) & 15) != 0) {
-    the.fail("address and size of what is fetched ahead: wanted multiples of 16");
-  }
-  // What lies beyond a tensor is for the address sanitizer to find.
-  const auto* memory = static_cast<const volatile unsigned char*>(from);
-  static_cast<void>(memory[0] + memory[bytes - 1]);
-}
-
 void copy_16(void* to, const void* from, Place place) {
   Fiber& me = machine().at("starting a copy of 16 bytes", place);
   if (((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(from)) & 15) != 0) {

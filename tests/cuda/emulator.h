@@ -79,7 +79,6 @@ void barrier_wait(void* barrier, unsigned parity, Place place);
 // A copy that lands by itself and counts its bytes in.
 void bulk_copy(void* to, const void* from, unsigned bytes, void* barrier, Place place);
 // A copy of 16 bytes that lands by itself; when all of this thread's have, the arrival counts.
-void fetch_ahead(const void* from, unsigned bytes, Place place);
 void copy_16(void* to, const void* from, Place place);
 void barrier_arrive_after_copies(void* barrier, Place place);
 

@@ -14,6 +14,7 @@
 #include "native/environment.h"
 
 bool stream_results = false;
+const bool any_alignment = false;  // packs of 16 bytes are added up in an order of their own
 
 csta::Parallel split_over(int threads) { return {threads, nullptr}; }
 
@@ -32,8 +33,10 @@ void choose(const Problem& problem) {
   settings.landing = variant == 1   ? emulator::Landing::late
                      : variant == 2 ? emulator::Landing::at_once
                                     : emulator::Landing::random;
-  // Bulk or not: the kernels round in the same places.
-  settings.bulk_copies = variant != 2;
+  // Of a common sample every other case is for the kernels of its own, which copy in bulk. The
+  // others round in the same places whether they do or not.
+  cuda::tuning().planes = problem.samples % 2 == 1;
+  settings.bulk_copies = cuda::tuning().planes || variant != 2;
   settings.most_shared = static_cast<size_t>(kDevice.shared_of_block);
   cuda::tuning().threads = 64;
   cuda::tuning().chunk_bytes = 1024;

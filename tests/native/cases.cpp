@@ -183,7 +183,8 @@ std::unique_ptr<Case> make_case(int64_t number, Dtype dtype, bool channels_last)
   p.scale = random.below(2) == 0 ? 1 : -1.75;
   p.residual = random.below(2) == 0;
   made->inputs.has_heads = random.below(3) > 0;
-  made->weight_dtype = random.below(2) == 0 ? dtype : Dtype::float32;
+  // x's type, or that of its arithmetic: what the operations take.
+  made->weight_dtype = random.below(2) == 0 || dtype == Dtype::float64 ? dtype : Dtype::float32;
   draw_masks(random, *made);
   find_real_positions(made->inputs);
   made->order = memory_order(p);

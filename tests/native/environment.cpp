@@ -11,6 +11,7 @@
 #include "cpu/scratch.h"
 
 bool stream_results = false;
+const bool any_alignment = true;
 
 namespace {
 

@@ -7,6 +7,9 @@
 // Whether results go past the caches, whatever their size.
 extern bool stream_results;
 
+// Whether the same bits are wanted wherever tensors begin, or only where they begin alike.
+extern const bool any_alignment;
+
 // Cuts each range into as many pieces as there are threads, however small, and runs each piece on
 // a new thread.
 csta::Parallel split_over(int threads);
