@@ -20,7 +20,8 @@ TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 _FIRST = "tests/test_on_gpu.py"
 #: Compile for devices that need not be there, or for the emulator.
 _NEED_NO_GPU = (
-    "triton_compile", "cuda", "cuda_build", "cuda_emulator", "cuda_sanitizers", "packaging",
+    "triton_compile", "cuda", "cuda_build", "cuda_device", "cuda_emulator", "cuda_sanitizers",
+    "cuda_traffic", "packaging",
 )  # fmt: skip
 _MOST_WORKERS = 12  # each has a context of its own on the GPU, of some hundred megabytes
 _FOUND_SOMETHING = 99  # the exit status of a sanitizer that did

@@ -107,20 +107,17 @@ void Job::sum_weights(const Head* heads[2]) {
   for (int axis : {kFrames, kJoints}) {
     const AxisCall& the = call_.axes[axis];
     const Head& head = *heads[axis];
-    weights_.sums[2 * axis] = {nullptr,
-                               nullptr,
-                               the.hidden,
-                               call_.channels,
-                               the.length,
-                               {nullptr, head.w1.dtype},
-                               {nullptr, head.b1.dtype}};
-    weights_.sums[2 * axis + 1] = {nullptr,
-                                   nullptr,
-                                   call_.groups,
-                                   the.hidden,
-                                   the.length,
-                                   {nullptr, head.w2.dtype},
-                                   {nullptr, head.b2.dtype}};
+    const auto of = [&](int rows, int columns, const Weight& weight, const Weight& bias) {
+      return WeightSum{nullptr,
+                       nullptr,
+                       rows,
+                       columns,
+                       the.length,
+                       {nullptr, weight.dtype},
+                       {nullptr, bias.dtype}};
+    };
+    weights_.sums[2 * axis] = of(the.hidden, call_.channels, head.w1, head.b1);
+    weights_.sums[2 * axis + 1] = of(call_.groups, the.hidden, head.w2, head.b2);
   }
 }
 

@@ -130,15 +130,15 @@ class Planner {
       return begin;
     };
     const bool backward = task_ == Task::backward, pools = task_ == Task::pool;
-    const bool means = call_.has_heads || pools, gates = task_ == Task::forward || backward;
-    const bool heads = call_.has_heads;
+    const bool heads = call_.has_heads, means = heads || pools;
+    const bool gates = task_ == Task::forward || backward;
     const int64_t of_frames = call_.channels_last ? channels_ : frames_;
     const int64_t of_joints = (call_.channels_last ? channels_ : plan.own) * joints_;
     room.sums[kFrames] = take(means, plan.own * of_frames);
     room.sums[kJoints] = take(means, of_joints);
     for (int axis : {kFrames, kJoints}) {
       const int64_t share = plan.share[axis];
-      room.staged[axis] = take(means, column_stride(call_.channels) * share);
+      room.staged[axis] = take(heads, column_stride(call_.channels) * share);
     }
     for (int axis : {kFrames, kJoints}) {
       const int64_t share = plan.share[axis];

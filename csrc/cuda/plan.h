@@ -24,7 +24,7 @@ struct Tuning {
   int64_t whole_bytes = 65536;
   int threads = 256;
   int most_blocks = 8;  // of a cluster; a device may have fewer
-  // Blocks that share a multiprocessor, as many as their registers allow.
+  // Blocks that should share a multiprocessor: as many of planes.h as their registers allow.
   int blocks_of_forward = 3, blocks_of_backward = 2;
   // Chunks of a tensor that is read once: one is worked on, the others are on their way.
   int slots_of_stream = 4;

@@ -148,8 +148,8 @@ class Planes {
 #pragma unroll
       for (int k = 0; k < kCount; ++k) gains[k] = rho + (k < left ? here : next) * scaled[k];
       for (int first = way; first < channels; first += kAtOnce * ways) {
-        Pack<Element>
-            packs_of[kAtOnce];  // all read before the first is written, for it might be one
+        // Read before the first is written: the compiler must take that for one of them.
+        Pack<Element> packs_of[kAtOnce];
 #pragma unroll
         for (int k = 0; k < kAtOnce; ++k) {
           const int c = first + k * ways;

@@ -94,8 +94,7 @@ class BackwardPlanes {
     for (int v = thread(); v < planes_.joints; v += threads()) planes_.scale_joint(v, joints[v]);
   }
 
-  // S = sum of u x over the block's channels. Where x lies there whole, S is put where that is,
-  // when nobody reads it any more.
+  // S = sum of u x over the block's channels. Where x lies there whole, S takes its place.
   CSTA_DEVICE void multiply(const Element* x, const Element* u, int channels, bool adds) const {
     constexpr int kCount = Planes<Element>::kCount;
     struct alignas(16) Sums {
@@ -286,7 +285,7 @@ CSTA_KERNEL CSTA_REGISTERS(128) backward_planes_kernel(CSTA_PARAMETER Call call)
 }  // namespace
 
 int launch_backward_planes(const Call& call, Dtype dtype, void* stream) {
-  return launch_for_planes(dtype, call, stream,
+  return launch_for<false>(dtype, call, stream,
                            [](auto element) { return &backward_planes_kernel<decltype(element)>; });
 }
 

@@ -91,7 +91,7 @@ CSTA_KERNEL CSTA_REGISTERS(80) forward_planes_kernel(CSTA_PARAMETER Call call) {
 }  // namespace
 
 int launch_forward_planes(const Call& call, Dtype dtype, void* stream) {
-  return launch_for_planes(dtype, call, stream,
+  return launch_for<false>(dtype, call, stream,
                            [](auto element) { return &forward_planes_kernel<decltype(element)>; });
 }
 

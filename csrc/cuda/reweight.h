@@ -61,7 +61,6 @@ class Reweight {
  private:
   using Elements = Pack<Element>;
   static constexpr int kCount = Elements::kCount;
-  static constexpr int kAtOnce = kCount > 4 ? 2 : 1;  // packs of a thread
   static constexpr unsigned kAll = (1u << kCount) - 1;
 
   CSTA_DEVICE bool of_one_group(int first, int last) const {
@@ -109,21 +108,12 @@ class Reweight {
       const Element* in = from + way * plane + p;
       Element* out = to + way * plane + p;
       const auto weigh = [&](auto selects) {
-        for (int c = way; c < channels; c += kAtOnce * ways) {
-          Elements some[kAtOnce];  // all read before the first is written, for it might be one
-#pragma unroll
-          for (int k = 0; k < kAtOnce; ++k) {
-            if (c + k * ways < channels) some[k] = read(in + k * ways * plane);
-          }
-#pragma unroll
-          for (int k = 0; k < kAtOnce; ++k) {
-            if (c + k * ways >= channels) break;
-            write(out, weighed<decltype(selects)::value>(at, real, gains, shares, some[k]));
-            out += ways * plane;
-            if (spreads_) shares.frames += ways * frame_shares_.row_stride;
-            if (spreads_) shares.joints += ways * joint_shares_.row_stride;
-          }
-          in += kAtOnce * ways * plane;
+        for (int c = way; c < channels; c += ways) {
+          write(out, weighed<decltype(selects)::value>(at, real, gains, shares, read(in)));
+          in += ways * plane;
+          out += ways * plane;
+          if (spreads_) shares.frames += ways * frame_shares_.row_stride;
+          if (spreads_) shares.joints += ways * joint_shares_.row_stride;
         }
       };
       // Under masks nearly every warp has packs of both kinds: it goes one way with all of them.
