@@ -80,6 +80,7 @@ def _shape_cases() -> list[Case]:
         Case("frames_8000", (1, 2, 8000, 3)),
         *(Case(f"channels_{channels}", (2, channels, 10, 9)) for channels in _CHANNELS),
         *(Case(f"hidden_{hidden}", (2, 7, 6, 5), hidden=hidden) for hidden in (1, 16, 17, 64)),
+        *(Case(f"hidden_{hidden}_wide", (2, 10, 6, 5), hidden=hidden) for hidden in (17, 64)),
         *(Case(name, shape) for name, shape in _EMPTY.items()),
     ]
 

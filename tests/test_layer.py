@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from backends import Backend
 from contract import assert_like
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 import csta_fast
 from csta_fast import CSTA, HeadWeights, functional
@@ -106,6 +109,25 @@ def test_built_in_heads_work_as_modules() -> None:
     w1, b1, w2, b2 = layer.frame_head.weights
     wanted = w2 @ torch.relu(w1 @ means + b1[:, None]) + b2[:, None]
     torch.testing.assert_close(layer.frame_head(means), wanted)
+
+
+class _Doubled(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+def test_weights_that_are_not_the_head_s_own_parameters() -> None:
+    layer, x = CSTA(8), torch.randn(2, 8, 5, 6)
+    nn.init.normal_(layer.frame_head.w2)
+    doubled = copy.deepcopy(layer)
+    with torch.no_grad():
+        doubled.frame_head.w1 *= 2
+    wanted = doubled(x)
+    assert not torch.allclose(layer(x), wanted)
+    exchanged = {"frame_head.w1": 2 * layer.frame_head.w1}
+    torch.testing.assert_close(torch.func.functional_call(layer, exchanged, (x,)), wanted)
+    parametrize.register_parametrization(layer.frame_head, "w1", _Doubled())
+    torch.testing.assert_close(layer(x), wanted)
 
 
 def test_repr_says_everything() -> None:

@@ -138,8 +138,10 @@ void build_gain(const PlanarRows<Element>& rows, const Axis& frames, const Scala
       store(gain + t * rows.joints + k * lanes, frame * load(scaled_joints + k * lanes) + residual);
     }
   }
+  // In order: where the plane is less than a line, what is repeated has been repeated itself.
+  constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
   const int64_t plane = frames.end * rows.joints;
-  for (int64_t i = 0; i < kLine && plane > 0; ++i) gain[plane + i] = gain[i % plane];
+  for (int64_t i = 0; i < per_line && plane > 0; ++i) gain[plane + i] = gain[i];
 }
 
 // What reweight_rows adds to the product in backward: gradients through the means of one channel.

@@ -1,7 +1,7 @@
 // Step 1 by itself, and its gradient.
 #pragma once
 
-#include "worker.h"
+#include "split.h"
 
 namespace csta::CSTA_ISA {
 
@@ -22,13 +22,27 @@ void pool(const Problem& problem, const void* x_data, void* frame_means, void* j
       }
     }
   };
+  const Element* limit = x + problem.samples * elements;
+  if constexpr (Passes::kSplits) {
+    if (wants_split(problem)) {
+      SplitCall<Passes> call(problem, sizes, false);
+      call.for_channels(limit, [&](Passes& passes, int64_t n, int64_t begin, int64_t end) {
+        passes.pool(x + n * elements, call.sample(n), begin, end);
+      });
+      for (int64_t n = 0; n < problem.samples; ++n) {
+        put(call.sample(n).frames, n, frame_means);
+        put(call.sample(n).joints, n, joint_means);
+      }
+      return;
+    }
+  }
   for_each(problem, problem.samples, elements, [&](int64_t first, int64_t last) {
     Pipeline<Passes>(problem, sizes, false)
         .run(
             first, last,
             [&](Stage<Passes>& stage) {
               stage.sample.describe(problem, stage.n);
-              stage.passes.begin(stage.sample, x + problem.samples * elements);
+              stage.passes.begin(stage.sample, limit);
             },
             [&](Stage<Passes>& stage, int64_t begin, int64_t end) {
               stage.passes.pool(x + stage.n * elements, stage.sample, begin, end);

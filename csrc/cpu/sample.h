@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
+#include "few_channels_head.h"
 #include "gates.h"
 #include "kernels.h"
-#include "products.h"
 #include "scratch.h"
 
 namespace csta::CSTA_ISA {
@@ -134,6 +134,11 @@ struct AxisState {
   }
 
   void evaluate_scores(const PackedHead<Scalar>& head, const Sizes& sizes, Soon& soon) {
+    if (is_few(sizes)) {
+      return with_channels(sizes.channels, [&](auto channels) {
+        few_channels_scores<channels.value>(head, means, axis.stride, scores, soon);
+      });
+    }
     evaluate_hidden(head, sizes.channels, soon);
     product<false>(head.w2_transposed, hidden, sizes.groups, head.hidden, head.b2, scores,
                    axis.stride, soon);
@@ -186,8 +191,15 @@ struct AxisState {
   void head_backward(const PackedHead<Scalar>& head, const Sizes& sizes, int64_t other_count,
                      const WeightSums<Scalar>& sums, bool input_gradient, Soon& soon) {
     const int64_t stride = axis.stride;
-    evaluate_hidden(head, sizes.channels, soon);
+    const Scalar share = Scalar{1} / static_cast<Scalar>(larger(other_count, 1));
     add_row_sums(scores, sizes.groups, stride, sums.b2);
+    if (is_few(sizes)) {
+      return with_channels(sizes.channels, [&](auto channels) {
+        few_channels_backward<channels.value>(head, means, scores, stride, share, sums,
+                                              mean_gradients, soon);
+      });
+    }
+    evaluate_hidden(head, sizes.channels, soon);
     add_outer_product(scores, hidden, sizes.groups, head.hidden, stride, sums.w2, soon);
     product<false, Scalar>(head.w2, scores, head.hidden, sizes.groups, nullptr, hidden_gradients,
                            stride, soon);
@@ -195,12 +207,16 @@ struct AxisState {
     add_row_sums(hidden_gradients, head.hidden, stride, sums.b1);
     add_outer_product(hidden_gradients, means, head.hidden, sizes.channels, stride, sums.w1, soon);
     if (!input_gradient) return;
-    const Scalar share = Scalar{1} / static_cast<Scalar>(larger(other_count, 1));
     for (int64_t i = 0; i < head.hidden * stride; i += kLanes<Scalar>) {
       store(hidden_gradients + i, load(hidden_gradients + i) * share);
     }
     product<false, Scalar>(head.w1, hidden_gradients, sizes.channels, head.hidden, nullptr,
                            mean_gradients, stride, soon);
+  }
+
+ private:
+  static bool is_few(const Sizes& sizes) {
+    return sizes.groups == 1 && sizes.channels > 0 && sizes.channels <= kFewChannels;
   }
 };
 

@@ -11,7 +11,7 @@ PLANAR, POOL, PASSES, FLAT = (
     f"csrc/cpu/planar{part}.h" for part in ("", "_pool", "_passes", "_flat")
 )
 INTERLEAVED, INTERLEAVED_PASSES = "csrc/cpu/interleaved.h", "csrc/cpu/interleaved_passes.h"
-FEW_CHANNELS = "csrc/cpu/few_channels_passes.h"
+FEW_CHANNELS, FEW_CHANNELS_HEAD = (f"csrc/cpu/few_channels_{part}.h" for part in ("passes", "head"))
 VECTORS, VECTOR_PASSES = (f"csrc/cpu/interleaved_vector{part}.h" for part in ("s", "_passes"))
 WORKER = "csrc/cpu/worker.h"
 PRODUCTS, MATH, SIMD = (f"csrc/cpu/{name}.h" for name in ("products", "vector_math", "simd"))
@@ -69,8 +69,7 @@ KERNELS = [
     Mutant("residual_dropped_in_padding", PLANAR,
            "std::memcpy(out, row, static_cast<size_t>(rows.joints) * sizeof(Element));",
            "std::memset(out, 0, static_cast<size_t>(rows.joints) * sizeof(Element));"),
-    Mutant("gain_does_not_wrap", PLANAR, "gain[plane + i] = gain[i % plane];",
-           "gain[plane + i] = 0;"),
+    Mutant("gain_does_not_wrap", PLANAR, "gain[plane + i] = gain[i];", "gain[plane + i] = 0;"),
     Mutant("gain_of_the_first_group", PASSES, "group == gain_group_", "gain_group_ >= 0"),
     Mutant("group_never_finished", PASSES, "block_end % width == 0", "block_end == width"),
     Mutant("next_row_of_a_vector", FLAT, "choose<Scalar>(in_row, splat(frame[0]), of_frame)",
@@ -102,6 +101,14 @@ KERNELS = [
     Mutant("few_channels_of_another_sample", FEW_CHANNELS,
            "if (planes.of == from) return planes.values;",
            "if (planes.of != nullptr) return planes.values;"),
+    Mutant("few_channels_last_hidden_units_only", FEW_CHANNELS_HEAD,
+           "total[w] += sum[w];", "total[w] = sum[w];"),
+    Mutant("few_channels_every_gradient_passes", FEW_CHANNELS_HEAD,
+           "keep<Scalar>(passes, grad_score * w2)", "grad_score * w2"),
+    Mutant("few_channels_gradient_of_sums", FEW_CHANNELS_HEAD,
+           "load(mean_gradients + i) * share", "load(mean_gradients + i)"),
+    Mutant("few_channels_hidden_units_left_out", FEW_CHANNELS_HEAD,
+           "to[i * step] += sum[i];", "if (units == lanes) to[i * step] += sum[i];"),
     Mutant("vectors_last_product_only", VECTORS,
            "sum += load(x + at + c) * load(u + at + c);",
            "sum = load(x + at + c) * load(u + at + c);"),

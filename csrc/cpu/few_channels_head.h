@@ -1,0 +1,140 @@
+// A head over few channels and one group, hidden unit by hidden unit: what belongs to a unit stays
+// in registers, and no row of activations is written. Positions beyond a row's end have means and
+// gradients of 0.
+#pragma once
+
+#include "channels.h"
+#include "products.h"
+
+namespace csta::CSTA_ISA {
+
+// relu(b1 + w1 . means) of one hidden unit.
+template <int kChannels, class Scalar>
+struct HiddenUnit {
+  Vector<Scalar> w1[kChannels], b1;
+
+  CSTA_INLINE HiddenUnit(const Scalar* weights, Scalar bias) : b1(splat(bias)) {
+    CSTA_UNROLL
+    for (int channel = 0; channel < kChannels; ++channel) w1[channel] = splat(weights[channel]);
+  }
+
+  CSTA_INLINE Vector<Scalar> activation(const Vector<Scalar>* means) const {
+    Vector<Scalar> sum = b1;
+    CSTA_UNROLL
+    for (int channel = 0; channel < kChannels; ++channel) sum += w1[channel] * means[channel];
+    return relu<Scalar>(sum);
+  }
+};
+
+template <int kChannels, class Scalar>
+CSTA_INLINE void load_means(const Scalar* rows, int64_t stride, Vector<Scalar>* means) {
+  CSTA_UNROLL
+  for (int channel = 0; channel < kChannels; ++channel) {
+    means[channel] = load(rows + channel * stride);
+  }
+}
+
+// scores[l] = b2 + w2 . relu(w1 means[.][l] + b1), for kWidth vectors of positions.
+template <int kChannels, int kWidth, class Head, class Scalar>
+CSTA_INLINE void few_channels_tile(const Head& head, const Scalar* means, int64_t stride,
+                                   Scalar* scores, Soon& soon) {
+  constexpr int lanes = kLanes<Scalar>;
+  Vector<Scalar> at[kWidth][kChannels], total[kWidth];
+  CSTA_UNROLL
+  for (int w = 0; w < kWidth; ++w) {
+    load_means<kChannels>(means + w * lanes, stride, at[w]);
+    total[w] = splat(head.b2[0]);
+  }
+  for (int64_t block = 0; block < head.hidden; block += kBlockDepth) {
+    const int64_t end = smaller(head.hidden, block + kBlockDepth);
+    Vector<Scalar> sum[kWidth] = {};
+    for (int64_t h = block; h < end; ++h) {
+      soon.ask();
+      const HiddenUnit<kChannels, Scalar> unit(head.w1 + h * kChannels, head.b1[h]);
+      CSTA_UNROLL
+      for (int w = 0; w < kWidth; ++w) sum[w] += unit.activation(at[w]) * head.w2[h];
+    }
+    CSTA_UNROLL
+    for (int w = 0; w < kWidth; ++w) total[w] += sum[w];
+  }
+  CSTA_UNROLL
+  for (int w = 0; w < kWidth; ++w) store(scores + w * lanes, total[w]);
+}
+
+template <int kChannels, class Head, class Scalar>
+void few_channels_scores(const Head& head, const Scalar* means, int64_t stride, Scalar* scores,
+                         Soon& soon) {
+  constexpr int lanes = kLanes<Scalar>;
+  int64_t l = 0;
+  for (; l + 2 * lanes <= stride; l += 2 * lanes) {
+    few_channels_tile<kChannels, 2>(head, means + l, stride, scores + l, soon);
+  }
+  if (l < stride) few_channels_tile<kChannels, 1>(head, means + l, stride, scores + l, soon);
+}
+
+// Of one hidden unit, from the gradients of the scores: adds to those of the means, and gives lane
+// by lane what the positions add to those of the unit's weights, each `lanes` vectors apart: w1, b1
+// and w2.
+template <int kChannels, class Scalar>
+CSTA_INLINE void few_channels_unit_backward(const HiddenUnit<kChannels, Scalar>& unit, Scalar w2,
+                                            const Scalar* means, const Scalar* grad_scores,
+                                            int64_t stride, Scalar* mean_gradients,
+                                            Vector<Scalar>* parts) {
+  constexpr int lanes = kLanes<Scalar>;
+  Vector<Scalar> grad_w1[kChannels] = {}, grad_b1{}, grad_w2{};
+  for (int64_t l = 0; l < stride; l += lanes) {
+    Vector<Scalar> at[kChannels];
+    load_means<kChannels>(means + l, stride, at);
+    const Vector<Scalar> activation = unit.activation(at), grad_score = load(grad_scores + l);
+    grad_w2 += grad_score * activation;
+    const Mask<Scalar> passes = ~(activation <= Vector<Scalar>{});
+    const Vector<Scalar> gradient = keep<Scalar>(passes, grad_score * w2);
+    grad_b1 += gradient;
+    CSTA_UNROLL
+    for (int channel = 0; channel < kChannels; ++channel) {
+      grad_w1[channel] += gradient * at[channel];
+      Scalar* to = mean_gradients + channel * stride + l;
+      store(to, load(to) + gradient * unit.w1[channel]);
+    }
+  }
+  CSTA_UNROLL
+  for (int channel = 0; channel < kChannels; ++channel) parts[channel * lanes] = grad_w1[channel];
+  parts[kChannels * lanes] = grad_b1;
+  parts[(kChannels + 1) * lanes] = grad_w2;
+}
+
+// From the gradients of the scores to those of the means, times `share`, and of the weights, which
+// are added to `sums`.
+template <int kChannels, class Head, class Sums, class Scalar>
+void few_channels_backward(const Head& head, const Scalar* means, const Scalar* grad_scores,
+                           int64_t stride, Scalar share, const Sums& sums, Scalar* mean_gradients,
+                           Soon& soon) {
+  constexpr int lanes = kLanes<Scalar>;
+  std::fill_n(mean_gradients, kChannels * stride, Scalar{0});
+  for (int64_t first = 0; first < head.hidden; first += lanes) {
+    const int64_t units = smaller(lanes, head.hidden - first);
+    Vector<Scalar> parts[(kChannels + 2) * lanes] = {};
+    for (int64_t i = 0; i < units; ++i) {
+      const int64_t h = first + i;
+      soon.ask();
+      const HiddenUnit<kChannels, Scalar> unit(head.w1 + h * kChannels, head.b1[h]);
+      few_channels_unit_backward<kChannels>(unit, head.w2[h], means, grad_scores, stride,
+                                            mean_gradients, parts + i);
+    }
+    CSTA_UNROLL
+    for (int part = 0; part < kChannels + 2; ++part) {
+      const Vector<Scalar> sum =
+          sum_each<Scalar>([&](int i) CSTA_LAMBDA_INLINE { return parts[part * lanes + i]; });
+      Scalar* to = part < kChannels    ? sums.w1 + first * kChannels + part
+                   : part == kChannels ? sums.b1 + first
+                                       : sums.w2 + first;
+      const int64_t step = part < kChannels ? kChannels : 1;
+      for (int64_t i = 0; i < units; ++i) to[i * step] += sum[i];
+    }
+  }
+  for (int64_t i = 0; i < kChannels * stride; i += lanes) {
+    store(mean_gradients + i, load(mean_gradients + i) * share);
+  }
+}
+
+}  // namespace csta::CSTA_ISA
