@@ -78,13 +78,17 @@ def test_packs(case: Case, dtype: torch.dtype, planes: bool, adjust: Callable[..
 
 
 #: What the kernels of planes.h serve: odd and even numbers of joints, more packs than threads, more
-#: channels than eight to a block, a last block with none or few.
+#: channels than eight to a block, a last block with none or few; planes that begin within a pack.
 _PLANES = [
     Case("planes", (2, 24, 8, 25), hidden=4),
     Case("planes_residual", (2, 13, 12, 17), hidden=6, residual=True),
     Case("planes_even", (2, 12, 16, 20), hidden=16),
     Case("planes_sigmoid", (3, 20, 8, 18), gate="sigmoid", scale=2.5),
     Case("planes_long", (1, 6, 40, 25), hidden=4),
+    Case("ragged", (2, 8, 9, 17)),
+    Case("ragged_residual", (2, 24, 7, 25), residual=True),
+    Case("ragged_even", (3, 16, 9, 18), gate="sigmoid"),
+    Case("ragged_long", (1, 16, 41, 25), hidden=4),
 ]
 #: The device, and the blocks of a cluster of float32 in forward and in backward.
 _PLANS_OF_PLANES: dict[str, dict[str, Any]] = {

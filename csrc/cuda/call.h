@@ -34,6 +34,7 @@ struct Plan {
   int weight_bytes[2]{};  // there: of each head's w1, if it is brought to shared memory
   int held_bytes = 0;     // there: of x, or of u in backward
   bool products_in_x = false;
+  bool ragged = false;  // planes are no multiples of 16 bytes, only what a copy brings is
 
   int cluster = 1;   // blocks
   int threads = 0;   // of a block

@@ -60,6 +60,12 @@ struct alignas(16) Pack {
   }
 };
 
+// Numbers that are read or written at once.
+template <class Number, int kCount>
+struct alignas(kCount * sizeof(Number) < 16 ? kCount * sizeof(Number) : 16) Several {
+  Number of[kCount];
+};
+
 // Four numbers that follow each other; a rest of fewer than four is not read by them.
 template <class Number>
 struct Four {

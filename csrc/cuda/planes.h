@@ -134,19 +134,58 @@ class Planes {
   template <bool kSpreads>
   CSTA_DEVICE void weigh(const Element* of, void* tensor, const float* frame_shares,
                          const float* joint_shares) const {
-    const int packs = plane / kCount, ways = larger(1, threads() / packs);
-    const float* attention = at(call.plan.room.attention[kFrames]);
-    const float rho = call.residual ? 1.0f : 0.0f;
     auto* result = static_cast<Element*>(tensor) + offset();
+    if (call.plan.ragged) {
+      weigh_ragged<kSpreads>(of, result, frame_shares, joint_shares);
+    } else {
+      weigh_planes<kSpreads>(of, result, frame_shares, joint_shares);
+    }
+  }
+
+ private:
+  static constexpr int kAtOnce = 16 / kCount;
+
+  CSTA_DEVICE float gain_at(float attention, float scaled) const {
+    return (call.residual ? 1.0f : 0.0f) + attention * scaled;
+  }
+
+  // The gains from joint v of frame t on; what lies beyond its frame is the next one's.
+  CSTA_DEVICE void gains_from(int t, int v, float (&gains)[kCount]) const {
+    const int left = joints - v;
+    const float* attention = at(call.plan.room.attention[kFrames]) + t;
+    const float* scaled = at(call.plan.room.scaled) + v;
+    const float here = attention[0], next = left < kCount ? attention[1] : here;
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) gains[k] = gain_at(k < left ? here : next, scaled[k]);
+  }
+
+  // A pack times its gains, plus the shares of its joints and of its frame, or of the next frame
+  // for all but `left` of its elements.
+  template <bool kSpreads>
+  CSTA_DEVICE Pack<Element> weighed(const Pack<Element>& pack, const float (&gains)[kCount],
+                                    int left, const float* of_frame, const float* of_joints) const {
+    const float this_share = kSpreads ? of_frame[0] : 0;
+    const float next_share = kSpreads && left < kCount ? of_frame[1] : this_share;
+    Pack<Element> result;
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      float value = widen(pack.elements[k]) * gains[k];
+      if (kSpreads) value += (k < left ? this_share : next_share) + of_joints[k];
+      result.elements[k] = narrow<Element>(value);
+    }
+    return result;
+  }
+
+  // A thread has the gains of some positions and takes all channels' elements there.
+  template <bool kSpreads>
+  CSTA_DEVICE void weigh_planes(const Element* of, Element* result, const float* frame_shares,
+                                const float* joint_shares) const {
+    const int packs = plane / kCount, ways = larger(1, threads() / packs);
     for (int i = thread(); i < packs * ways; i += threads()) {
       const int way = i / packs, p = (i - way * packs) * kCount;
-      const int t = call.by_joints.quotient(p), v = p - t * joints, left = joints - v;
-      const bool goes_on = left < kCount;  // into the next frame
-      const float* scaled = at(call.plan.room.scaled) + v;
-      const float here = attention[t], next = goes_on ? attention[t + 1] : here;
+      const int t = call.by_joints.quotient(p), v = p - t * joints;
       float gains[kCount];
-#pragma unroll
-      for (int k = 0; k < kCount; ++k) gains[k] = rho + (k < left ? here : next) * scaled[k];
+      gains_from(t, v, gains);
       for (int first = way; first < channels; first += kAtOnce * ways) {
         // Read before the first is written: the compiler must take that for one of them.
         Pack<Element> packs_of[kAtOnce];
@@ -159,25 +198,50 @@ class Planes {
         for (int k = 0; k < kAtOnce; ++k) {
           const int c = first + k * ways;
           if (c >= channels) break;
-          const float* of_frame = kSpreads ? frame_shares + c * frames + t : nullptr;
-          const float* of_joints = kSpreads ? joint_shares + c * (joints + kWrap) + v : nullptr;
-          const float this_share = kSpreads ? of_frame[0] : 0;
-          const float next_share = kSpreads && goes_on ? of_frame[1] : this_share;
-          Pack<Element> out;
-#pragma unroll
-          for (int e = 0; e < kCount; ++e) {
-            float value = widen(packs_of[k].elements[e]) * gains[e];
-            if (kSpreads) value += (e < left ? this_share : next_share) + of_joints[e];
-            out.elements[e] = narrow<Element>(value);
-          }
-          *reinterpret_cast<Pack<Element>*>(result + c * plane + p) = out;
+          *reinterpret_cast<Pack<Element>*>(result + c * plane + p) = weighed<kSpreads>(
+              packs_of[k], gains, joints - v, kSpreads ? frame_shares + c * frames + t : nullptr,
+              kSpreads ? joint_shares + c * (joints + kWrap) + v : nullptr);
         }
       }
     }
   }
 
- private:
-  static constexpr int kAtOnce = 16 / kCount;
+  // Planes that begin within a pack: the packs of all of them as they lie.
+  template <bool kSpreads>
+  CSTA_DEVICE void weigh_ragged(const Element* of, Element* result, const float* frame_shares,
+                                const float* joint_shares) const {
+#pragma unroll 2
+    for (int i = thread() * kCount; i < channels * plane; i += threads() * kCount) {
+      const int c = call.by_plane.quotient(i), p = i - c * plane;
+      const int t = call.by_joints.quotient(p), v = p - t * joints;
+      const float* of_frame = kSpreads ? frame_shares + c * frames + t : nullptr;
+      const float* of_joints = kSpreads ? joint_shares + c * (joints + kWrap) + v : nullptr;
+      if (p + kCount > plane) {
+        weigh_seam<kSpreads>(of + i, result + i, plane - p, of_frame, of_joints);
+        continue;
+      }
+      float gains[kCount];
+      gains_from(t, v, gains);
+      *reinterpret_cast<Pack<Element>*>(result + i) =
+          weighed<kSpreads>(Pack<Element>::at(of + i), gains, joints - v, of_frame, of_joints);
+    }
+  }
+
+  // The last `left` elements of a plane and the first of the next one's, which make a pack.
+  template <bool kSpreads>
+  CSTA_DEVICE void weigh_seam(const Element* of, Element* result, int left, const float* of_frame,
+                              const float* of_joints) const {
+    const float* attention = at(call.plan.room.attention[kFrames]);
+    const float* scaled = at(call.plan.room.scaled);
+#pragma unroll 1
+    for (int k = 0; k < kCount; ++k) {
+      const bool is_next = k >= left;
+      const int v = is_next ? k - left : joints - left + k;
+      float value = widen(of[k]) * gain_at(attention[is_next ? 0 : frames - 1], scaled[v]);
+      if (kSpreads) value += of_frame[is_next ? 1 : 0] + of_joints[is_next ? k + kWrap : k];
+      result[k] = narrow<Element>(value);
+    }
+  }
 
   // Rows of an even number of joints begin at different places: neighbours would lie in one bank.
   CSTA_DEVICE float sum_of_row(const Element* x, int i) const {

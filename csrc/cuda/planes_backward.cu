@@ -96,26 +96,32 @@ class BackwardPlanes {
 
   // S = sum of u x over the block's channels. Where x lies there whole, S takes its place.
   CSTA_DEVICE void multiply(const Element* x, const Element* u, int channels, bool adds) const {
-    constexpr int kCount = Planes<Element>::kCount;
-    struct alignas(16) Sums {
-      float of[kCount];
+    if (call_.plan.ragged) {
+      multiply_by<1>(x, u, channels, adds);
+    } else {
+      multiply_by<Planes<Element>::kCount>(x, u, channels, adds);
+    }
+  }
+  // That many positions at a time; every plane is a multiple of it.
+  template <int kCount>
+  CSTA_DEVICE void multiply_by(const Element* x, const Element* u, int channels, bool adds) const {
+    const auto at_once = [](const Element* from) {
+      return *reinterpret_cast<const Several<Element, kCount>*>(from);
     };
-    const int packs = planes_.plane / kCount;
+    using Sums = Several<float, kCount>;
     auto* out = reinterpret_cast<Sums*>(products());
-    // Sums of a pack lie where its elements of x's first channel do, and others pool those.
+    // Sums lie where the elements of x's first channel do, and others pool those.
     if (call_.plan.products_in_x) block_barrier();
-    for (int i = thread(); i < packs; i += threads()) {
+    for (int i = thread(); i < planes_.plane / kCount; i += threads()) {
       Sums sums{};
       if (adds) sums = out[i];
       for (int left = channels, at = i * kCount; left > 0; left -= 8) {
         Sums parts{};
-#pragma unroll 2
+#pragma unroll(kCount == 1 ? 8 : 2)
         for (int c = 0; c < smaller(left, 8); ++c, at += planes_.plane) {
-          const Pack<Element> a = Pack<Element>::at(x + at), b = Pack<Element>::at(u + at);
+          const auto a = at_once(x + at), b = at_once(u + at);
 #pragma unroll
-          for (int k = 0; k < kCount; ++k) {
-            parts.of[k] += widen(a.elements[k]) * widen(b.elements[k]);
-          }
+          for (int k = 0; k < kCount; ++k) parts.of[k] += widen(a.of[k]) * widen(b.of[k]);
         }
 #pragma unroll
         for (int k = 0; k < kCount; ++k) sums.of[k] += parts.of[k];

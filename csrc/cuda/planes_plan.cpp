@@ -3,6 +3,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "limits.h"
 
@@ -11,13 +12,25 @@ namespace {
 
 int64_t rounded(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
+int64_t plane_of(const Call& call) {
+  return int64_t{call.axes[kFrames].length} * call.axes[kJoints].length;
+}
+int64_t bytes_of(Dtype dtype) { return dtype == Dtype::float32 ? 4 : 2; }
+
+// The fewest channels that are whole pieces of 16 bytes.
+int64_t whole_channels(const Call& call, Dtype dtype) {
+  const int64_t bytes = plane_of(call) * bytes_of(dtype);
+  return kCopyBytes / std::gcd(bytes, int64_t{kCopyBytes});
+}
+
 class PlanesPlanner {
  public:
   PlanesPlanner(const Call& call, Dtype dtype, Task task, const Device& device)
       : call_(call),
         backward_(task == Task::backward),
         device_(device),
-        element_bytes_(dtype == Dtype::float32 ? 4 : 2),
+        element_bytes_(bytes_of(dtype)),
+        whole_channels_(whole_channels(call, dtype)),
         limit_(std::min(device.shared_of_block, tuning().most_shared)) {}
 
   // The fewest blocks that leave room for others on their multiprocessors; else the fewest that
@@ -27,7 +40,8 @@ class PlanesPlanner {
     const int64_t part = std::min(limit_, device_.shared_of_processor / parts - 1024);
     bool found = false;
     const int most = std::min(device_.most_cluster, tuning().most_blocks_of_planes);
-    for (int blocks = 1; blocks <= most && (blocks == 1 || blocks <= call_.channels); blocks *= 2) {
+    const int64_t shares = call_.channels / whole_channels_;
+    for (int blocks = 1; blocks <= most && (blocks == 1 || blocks <= shares); blocks *= 2) {
       for (const bool passes : {false, true}) {
         for (const bool with_weights : {true, false}) {
           Plan plan;
@@ -54,9 +68,10 @@ class PlanesPlanner {
   void lay_out(Plan& plan, int blocks, bool passes, bool with_weights) const {
     plan.planes = true;
     plan.cluster = blocks;
-    plan.own = (call_.channels + blocks - 1) / blocks;
+    plan.ragged = whole_channels_ > 1;
+    plan.own = static_cast<int>(rounded((call_.channels + blocks - 1) / blocks, whole_channels_));
     const int frames = call_.axes[kFrames].length, joints = call_.axes[kJoints].length;
-    const int64_t plane = int64_t{frames} * joints;
+    const int64_t plane = plane_of(call_);
     for (int axis : {kFrames, kJoints}) {
       plan.share[axis] = (call_.axes[axis].length + blocks - 1) / blocks;
     }
@@ -64,8 +79,10 @@ class PlanesPlanner {
     plan.channels_of_chunk = plan.own;
     plan.slots[1] = backward_ ? 1 : 0;
     if (passes) {
-      const int64_t wanted = tuning().chunk_bytes / (plane * element_bytes_);
-      plan.channels_of_chunk = static_cast<int>(std::clamp<int64_t>(wanted, 1, plan.own));
+      const int64_t bytes = whole_channels_ * plane * element_bytes_;
+      const int64_t wanted = tuning().chunk_bytes / bytes * whole_channels_;
+      plan.channels_of_chunk =
+          static_cast<int>(std::clamp<int64_t>(wanted, whole_channels_, plan.own));
       plan.slots[1] = 2;
     }
     plan.slot_bytes =
@@ -128,19 +145,20 @@ class PlanesPlanner {
   const Call& call_;
   bool backward_;
   const Device& device_;
-  int64_t element_bytes_, limit_;
+  int64_t element_bytes_, whole_channels_, limit_;
 };
 
 }  // namespace
 
 bool plan_planes(Call& call, Dtype dtype, Task task, const Device& device) {
-  const int64_t plane = int64_t{call.axes[kFrames].length} * call.axes[kJoints].length;
-  const int64_t bytes = dtype == Dtype::float32 ? 4 : 2;
+  const int64_t plane = plane_of(call);
   const bool everything_is_real =
       call.lengths == nullptr && call.frame_mask == nullptr && call.joint_mask == nullptr;
-  // Whole pieces of 16 bytes, each of at most two frames; positions and sizes in 32 bits.
-  const bool in_packs = call.channels > 0 && plane > 0 && plane * bytes % kCopyBytes == 0 &&
-                        call.axes[kJoints].length >= kCopyBytes / bytes && plane < 1 << 18;
+  // Samples of whole pieces of 16 bytes, each of at most two frames; positions and sizes in 32
+  // bits.
+  const bool in_packs =
+      call.channels > 0 && plane > 0 && call.channels % whole_channels(call, dtype) == 0 &&
+      call.axes[kJoints].length >= kCopyBytes / bytes_of(dtype) && plane < 1 << 18;
   const bool serves = tuning().planes && device.most_cluster > 1 && dtype != Dtype::float64 &&
                       (task == Task::forward || task == Task::backward) && call.has_heads &&
                       call.groups == 1 && !call.channels_last && everything_is_real && in_packs &&
