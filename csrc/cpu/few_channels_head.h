@@ -72,35 +72,39 @@ void few_channels_scores(const Head& head, const Scalar* means, int64_t stride, 
   if (l < stride) few_channels_tile<kChannels, 1>(head, means + l, stride, scores + l, soon);
 }
 
-// Of one hidden unit, from the gradients of the scores: adds to those of the means, and gives lane
-// by lane what the positions add to those of the unit's weights, each `lanes` vectors apart: w1, b1
-// and w2.
+// Of one hidden unit, from the gradients of the scores: adds to those of the means, and, lane by
+// lane, to those of the unit's weights, which are `lanes` vectors apart: w1, b1 and w2.
 template <int kChannels, class Scalar>
 CSTA_INLINE void few_channels_unit_backward(const HiddenUnit<kChannels, Scalar>& unit, Scalar w2,
                                             const Scalar* means, const Scalar* grad_scores,
                                             int64_t stride, Scalar* mean_gradients,
                                             Vector<Scalar>* parts) {
   constexpr int lanes = kLanes<Scalar>;
-  Vector<Scalar> grad_w1[kChannels] = {}, grad_b1{}, grad_w2{};
-  for (int64_t l = 0; l < stride; l += lanes) {
-    Vector<Scalar> at[kChannels];
-    load_means<kChannels>(means + l, stride, at);
-    const Vector<Scalar> activation = unit.activation(at), grad_score = load(grad_scores + l);
-    grad_w2 += grad_score * activation;
-    const Mask<Scalar> passes = ~(activation <= Vector<Scalar>{});
-    const Vector<Scalar> gradient = keep<Scalar>(passes, grad_score * w2);
-    grad_b1 += gradient;
+  for (int64_t block = 0; block < stride; block += kBlockDepth * lanes) {
+    const int64_t end = smaller(stride, block + kBlockDepth * lanes);
+    Vector<Scalar> grad_w1[kChannels] = {}, grad_b1{}, grad_w2{};
+    for (int64_t l = block; l < end; l += lanes) {
+      Vector<Scalar> at[kChannels];
+      load_means<kChannels>(means + l, stride, at);
+      const Vector<Scalar> activation = unit.activation(at), grad_score = load(grad_scores + l);
+      grad_w2 += grad_score * activation;
+      const Mask<Scalar> passes = ~(activation <= Vector<Scalar>{});
+      const Vector<Scalar> gradient = keep<Scalar>(passes, grad_score * w2);
+      grad_b1 += gradient;
+      CSTA_UNROLL
+      for (int channel = 0; channel < kChannels; ++channel) {
+        grad_w1[channel] += gradient * at[channel];
+        Scalar* to = mean_gradients + channel * stride + l;
+        store(to, load(to) + gradient * unit.w1[channel]);
+      }
+    }
     CSTA_UNROLL
     for (int channel = 0; channel < kChannels; ++channel) {
-      grad_w1[channel] += gradient * at[channel];
-      Scalar* to = mean_gradients + channel * stride + l;
-      store(to, load(to) + gradient * unit.w1[channel]);
+      parts[channel * lanes] += grad_w1[channel];
     }
+    parts[kChannels * lanes] += grad_b1;
+    parts[(kChannels + 1) * lanes] += grad_w2;
   }
-  CSTA_UNROLL
-  for (int channel = 0; channel < kChannels; ++channel) parts[channel * lanes] = grad_w1[channel];
-  parts[kChannels * lanes] = grad_b1;
-  parts[(kChannels + 1) * lanes] = grad_w2;
 }
 
 // From the gradients of the scores to those of the means, times `share`, and of the weights, which

@@ -144,22 +144,12 @@ class PlanarPasses {
                          const Element* next_x, Sample<Scalar>& next) {
     const int64_t width = problem_.channels / problem_.groups;
     for (int64_t channel = begin; channel < end;) {
-      const int64_t group = channel / width, first = channel * plane_;
-      const int64_t group_end = smaller(end, (group + 1) * width);
+      const int64_t group = channel / width, group_end = smaller(end, (group + 1) * width);
       set_gain(sample, frame_attention, group);
-      const Ahead<Element> ahead{next_x + first + kElementsAhead, nullptr, problem_.frames};
-      FlatProduct<true, Element> product(in + first, gain_, plane_, (group_end - channel) * plane_,
-                                         ahead, out + first);
       with_vectors(rows_, [&](auto vectors) {
-        for (; channel < group_end; ++channel) {
-          const auto between = [&](int64_t frames) CSTA_LAMBDA_INLINE {
-            const int64_t read = channel * plane_ + frames * problem_.joints - first;
-            if (read - product.written() >= kElementsAtOnce) product.write_lines(read);
-          };
-          pool_channel<vectors.value>(next_x, next, channel, between);
-        }
+        write_and_pool<vectors.value>(in, channel, group_end, out, next_x, next);
       });
-      product.finish();
+      channel = group_end;
     }
   }
 
@@ -189,6 +179,24 @@ class PlanarPasses {
     pool_plane<kVectors>(rows_, sample.frames.axis, sample.joints.axis, x + channel * plane_,
                          columns_, sample.frames.means + channel * sample.frames.axis.stride,
                          sample.joints.means + channel * sample.joints.axis.stride, between);
+  }
+
+  // The same of channels of one group. On its own: among others GCC made it up to 4 % slower.
+  template <int kVectors>
+  CSTA_APART void write_and_pool(const Element* in, int64_t begin, int64_t end, Element* out,
+                                 const Element* next_x, Sample<Scalar>& next) {
+    const int64_t first = begin * plane_;
+    const Ahead<Element> ahead{next_x + first + kElementsAhead, nullptr, problem_.frames};
+    FlatProduct<true, Element> product(in + first, gain_, plane_, (end - begin) * plane_, ahead,
+                                       out + first);
+    for (int64_t channel = begin; channel < end; ++channel) {
+      const auto between = [&](int64_t frames) CSTA_LAMBDA_INLINE {
+        const int64_t read = channel * plane_ + frames * problem_.joints - first;
+        if (read - product.written() >= kElementsAtOnce) product.write_lines(read);
+      };
+      pool_channel<kVectors>(next_x, next, channel, between);
+    }
+    product.finish();
   }
 
   void set_gain(const Sample<Scalar>& sample, const Scalar* frame_attention, int64_t group) {
@@ -247,8 +255,8 @@ class PlanarPasses {
       FlatProduct<kStream, Element> product(in, gain_, plane, channels * plane, ahead, out);
       return product.finish();
     }
-    const int64_t frame_stride = sample.frames.axis.stride;
-    const int64_t joint_stride = sample.joints.axis.stride;
+    const int64_t frame_stride = sample.frames.axis.stride,
+                  joint_stride = sample.joints.axis.stride;
     flat_gradient_.template run<kStream>(
         in, gain_, plane, sample.frames.mean_gradients + begin * frame_stride, frame_stride,
         sample.joints.mean_gradients + begin * joint_stride, joint_stride, channels, ahead, out);

@@ -14,6 +14,7 @@
 
 #define CSTA_INLINE inline __attribute__((always_inline))
 #define CSTA_LAMBDA_INLINE __attribute__((always_inline))
+#define CSTA_APART __attribute__((noinline))
 #if defined(__clang__)
 #define CSTA_UNROLL _Pragma("clang loop unroll(full)")
 #else

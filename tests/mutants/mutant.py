@@ -17,7 +17,8 @@ class Mutant:
     file: str
     old: str
     new: str
-    tests: str = "contract"  # where it shows; tests/test_*.py that runs first
+    #: Where it shows: the tests/test_*.py that runs first, or "file::name" for those of that name.
+    tests: str = "contract"
 
     @property
     def in_library(self) -> bool:

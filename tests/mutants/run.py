@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -102,11 +102,20 @@ def _build(folder: Path) -> None:
         raise SystemExit(f"the copy does not build:\n{built.stdout}{built.stderr[-5000:]}")
 
 
+def _stages(mutant: Mutant) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Files and tests of them to run, one stage after the other, until one notices the bug."""
+    chosen = _TRITON if mutant.in_triton else _CUDA if mutant.in_cuda else _NATIVE
+    first, _, name = mutant.tests.partition("::")
+    if name:
+        yield (first,), f"({chosen}) and {name}"
+    yield (first,), chosen
+    yield tuple(each for each in _FILES if each != first), chosen
+
+
 def _noticed(mutant: Mutant, folder: Path) -> tuple[bool, str]:
     """Whether a test fails, or crashes, with the bug selected or planted in the folder."""
     bug = _number(mutant) if mutant.in_library else 0
-    chosen = _TRITON if mutant.in_triton else _CUDA if mutant.in_cuda else _NATIVE
-    for files in ((mutant.tests,), tuple(name for name in _FILES if name != mutant.tests)):
+    for files, chosen in _stages(mutant):
         tested = _test(folder, files, chosen, bug)
         failed = [line for line in tested.lines if line.startswith(("FAILED ", "ERROR "))]
         if (tested.returncode == 1 and failed) or tested.returncode < 0:

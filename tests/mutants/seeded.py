@@ -48,7 +48,7 @@ KERNELS = [
            "if (has_heads_ && begin == 0) next.passes.pool(next_x, next.sample, begin, end);"),
     Mutant("masked_joints_joined", PASSES, "sample.joints.axis.real_count == problem_.joints",
            "sample.joints.axis.real_count > 0", "bitwise"),
-    Mutant("last_rows_of_a_joined_sample", PASSES, "      product.finish();", "", "bitwise"),
+    Mutant("last_rows_of_a_joined_sample", PASSES, "    product.finish();", "", "bitwise"),
     Mutant("next_sample_not_described", WORKER, "start(*next);", ""),
     Mutant("threads_share_a_sum", BACKWARD, "n / sums_.samples_of_a_run()", "0", "bitwise"),
     Mutant("split_drops_a_channel", SPLIT,
@@ -56,7 +56,13 @@ KERNELS = [
            "function(scratch.passes, n, first - n * channels, end - n * channels - 1);", "bitwise"),
     Mutant("split_drops_a_tile", SPLIT, "smaller(real, begin + kProductTile)",
            "smaller(real, begin + kProductTile - 64)", "bitwise"),
-    Mutant("surplus_lanes_counted", POOL, "i = keep<Scalar>(rows.real_lanes[k], i);", ""),
+    Mutant("surplus_lanes_counted", POOL,
+           "i = keep<Scalar>(rows.real_lanes[chunk.begin + k], i);", ""),
+    Mutant("only_the_last_chunk_of_a_row", POOL,
+           "pool_last_tile<most>(rows, chunk, first, count, one, columns + k);\n"
+           "    add_chunk<Scalar>(k == 0, part, sums, lost);",
+           "pool_last_tile<most>(rows, chunk, first, count, one, columns + k);\n"
+           "    add_chunk<Scalar>(true, part, sums, lost);"),
     Mutant("second_row_not_in_the_columns", POOL, "(i + j) * one", "i * one"),
     Mutant("rows_left_over_counted_twice", POOL, "    t = end;", ""),
     Mutant("only_the_last_block_of_frames", POOL,
