@@ -217,15 +217,11 @@ CSTA_INLINE void pool_plane(const PlanarRows<Element>& rows, const Axis& frames,
     for (; t < block_end; t += lanes) {
       const int64_t count = smaller(lanes, block_end - t);
       const Element* first = plane + t * rows.joints;
-      if (kVectors == 0 && frames.is_prefix() && !rows.joints_masked &&
-          rows.may_overrun(first, count)) {
-        const Vector<Scalar> sums = pool_wide_tile(rows, first, count, columns);
-        store(frame_means + t, sums * per_joint);
-        between(t + count);
-        continue;
-      }
+      const bool is_plain = kVectors == 0 && frames.is_prefix() && !rows.joints_masked &&
+                            rows.may_overrun(first, count);
       const Vector<Scalar> sums =
-          pool_any_tile(rows, frames, t, block_end, first, columns + vectors, columns);
+          is_plain ? pool_wide_tile(rows, first, count, columns)
+                   : pool_any_tile(rows, frames, t, block_end, first, columns + vectors, columns);
       store(frame_means + t, sums * per_joint);
       between(t + count);
     }

@@ -58,11 +58,9 @@ KERNELS = [
            "smaller(real, begin + kProductTile - 64)", "bitwise"),
     Mutant("surplus_lanes_counted", POOL,
            "i = keep<Scalar>(rows.real_lanes[chunk.begin + k], i);", ""),
-    Mutant("only_the_last_chunk_of_a_row", POOL,
-           "pool_last_tile<most>(rows, chunk, first, count, one, columns + k);\n"
-           "    add_chunk<Scalar>(k == 0, part, sums, lost);",
-           "pool_last_tile<most>(rows, chunk, first, count, one, columns + k);\n"
-           "    add_chunk<Scalar>(true, part, sums, lost);"),
+    Mutant("chunk_of_a_row_without_its_last_vector", POOL,
+           "smaller(vectors, begin + kMostVectors<Scalar>)",
+           "smaller(vectors, begin + kMostVectors<Scalar> - 1)"),
     Mutant("second_row_not_in_the_columns", POOL, "(i + j) * one", "i * one"),
     Mutant("rows_left_over_counted_twice", POOL, "    t = end;", ""),
     Mutant("only_the_last_block_of_frames", POOL,
