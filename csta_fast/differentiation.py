@@ -60,7 +60,7 @@ class Operations:
             return self.rules[name].apply(*args)
         if torch.is_grad_enabled() and _any_requires_grad(args):
             return self._eager[name].apply(*args)  # type: ignore[no-untyped-call]
-        with torch._C._AutoDispatchBelowAutograd():
+        with torch._C._AutoDispatchBelowAutograd():  # native(), less a call of Python's
             return self._operation(name)(*args)
 
     def loop_over_batch(self, name: str) -> VmapRule:

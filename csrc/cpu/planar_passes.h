@@ -33,7 +33,7 @@ class PlanarPasses {
     rows_.joints = problem.joints;
     rows_.vectors = (problem.joints + lanes - 1) / lanes;
     const int64_t row_bytes = rows_.vectors * lanes * static_cast<int64_t>(sizeof(Element));
-    real_lanes_ = carver.take<Mask<Scalar>>(rows_.vectors);
+    rows_.real_lanes = real_lanes_ = carver.take<Mask<Scalar>>(rows_.vectors);
     columns_ = carver.take<Vector<Scalar>>(3 * rows_.vectors);
     gain_ = carver.take<Scalar>(plane_ + kLine + lanes);
     products_ = carver.take<Scalar>(plane_ + 2 * lanes);
@@ -47,7 +47,6 @@ class PlanarPasses {
     const bool masked = sample.joints.axis.real_count < problem_.joints;
     if (!masked && plain_lanes_) return;
     rows_.joints_masked = masked;
-    rows_.real_lanes = real_lanes_;
     for (int64_t k = 0; k < rows_.vectors; ++k) {
       for (int lane = 0; lane < lanes; ++lane) {
         real_lanes_[k][lane] = sample.joints.axis.is_real(k * lanes + lane) ? -1 : 0;
@@ -169,7 +168,7 @@ class PlanarPasses {
   static constexpr int64_t kElementsAhead = 2048 / static_cast<int64_t>(sizeof(Element));
 
   bool is_whole(const Sample<Scalar>& sample) const {
-    return sample.frames.axis.is_prefix() && sample.frames.axis.end == problem_.frames &&
+    return sample.frames.axis.real_count == problem_.frames &&
            sample.joints.axis.real_count == problem_.joints;
   }
 
@@ -255,8 +254,8 @@ class PlanarPasses {
       FlatProduct<kStream, Element> product(in, gain_, plane, channels * plane, ahead, out);
       return product.finish();
     }
-    const int64_t frame_stride = sample.frames.axis.stride,
-                  joint_stride = sample.joints.axis.stride;
+    const int64_t frame_stride = sample.frames.axis.stride;
+    const int64_t joint_stride = sample.joints.axis.stride;
     flat_gradient_.template run<kStream>(
         in, gain_, plane, sample.frames.mean_gradients + begin * frame_stride, frame_stride,
         sample.joints.mean_gradients + begin * joint_stride, joint_stride, channels, ahead, out);
