@@ -13,7 +13,6 @@ CUDA_HOME says where nvcc is, NVCC_FLAGS what else to tell it, TORCH_CUDA_ARCH_L
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shlex
 import subprocess
@@ -26,7 +25,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).parent))  # a build's front end does not see to it
-from csrc.toolchain import X86_FLAGS, find_compiler, find_nvcc, to_compile, to_link, to_link_cuda
+from csrc.toolchain import find_compiler, find_nvcc, sources, to_compile, to_link, to_link_cuda
 
 COMPILER = find_compiler()
 NVCC = find_nvcc(COMPILER)
@@ -93,12 +92,6 @@ class BuildPython(build_py):
                 Path(f"csta_fast/{library}.abi3.so").unlink(missing_ok=True)  # of an earlier build
                 line = f"csta_fast: installing without {kernels} kernels: {tool.missing}"
                 print(line, file=sys.stderr)
-
-
-def sources(*patterns: str) -> list[str]:
-    left_out = () if platform.machine() in ("x86_64", "AMD64") else X86_FLAGS
-    files = [file for pattern in patterns for file in sorted(Path("csrc").glob(pattern))]
-    return [str(file) for file in files if file.name not in left_out]
 
 
 libraries = []

@@ -6,6 +6,7 @@ Nothing is run but nvcc, to say which GPUs it knows. Whether this machine has on
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -19,11 +20,12 @@ FLAGS = (
     "-std=c++17 -O3 -fPIC -fvisibility=hidden -fvisibility-inlines-hidden -fno-math-errno "
     "-fno-trapping-math -ffp-contract=fast -Wall -Wextra -Icsrc"
 )
-#: Only these files may use more than the baseline; the library chooses among them when it runs.
+#: Only files of these names' ends may use more than the baseline; the library chooses among them
+#: when it runs.
 #: GCC's AVX-512 headers warn of themselves (GCC bug 105593).
 X86_FLAGS = {
-    "kernels_avx2.cpp": "-mavx2 -mfma -mf16c -mbmi2",
-    "kernels_avx512.cpp": "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mf16c "
+    "avx2": "-mavx2 -mfma -mf16c -mbmi2",
+    "avx512": "-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mf16c "
     "-Wno-maybe-uninitialized",
 }
 NVCC_FLAGS = "-std=c++17 -O3 -Icsrc -Xcompiler -fPIC,-fvisibility=hidden"
@@ -101,14 +103,26 @@ def _code(name: str) -> tuple[str, str]:
     return number, f"sm_{number}" if number == name else f"[sm_{number},compute_{number}]"
 
 
+def sources(*patterns: str) -> list[str]:
+    """The files of csrc that a library is made of and this kind of processor can run."""
+    files = [file for pattern in patterns for file in sorted(Path("csrc").glob(pattern))]
+    if platform.machine() not in ("x86_64", "AMD64"):
+        files = [file for file in files if _instruction_set(file) not in X86_FLAGS]
+    return [str(file) for file in files]
+
+
+def _instruction_set(source: Path) -> str:
+    """What the name of a kernels' file ends in; of another file, any word."""
+    return source.stem.rpartition("_")[2]
+
+
 def to_compile(source: str, compiler: Tool, nvcc: Tool) -> list[str]:
     """The command that compiles a source, less its output."""
     if source.endswith(".cu"):
         flags = shlex.split(f"{NVCC_FLAGS} {os.environ.get('NVCC_FLAGS', '')}")
         return [*nvcc.command, *flags, *gpu_options(nvcc), "-c", source]
-    flags = shlex.split(
-        f"{FLAGS} {X86_FLAGS.get(Path(source).name, '')} {os.environ.get('CXXFLAGS', '')}"
-    )
+    further = X86_FLAGS.get(_instruction_set(Path(source)), "")
+    flags = shlex.split(f"{FLAGS} {further} {os.environ.get('CXXFLAGS', '')}")
     return [*compiler.command, *flags, "-c", source]
 
 

@@ -1,7 +1,7 @@
 // Asking for memory before it is read. A request moves data and changes no result.
 #pragma once
 
-#include "simd.h"
+#include "elements.h"
 
 namespace csta::CSTA_ISA {
 

@@ -16,46 +16,38 @@ class Backward {
   Backward(const Problem& problem, const Scores& scores, const void* x, const void* u,
            AttentionIn attention, void* grad_x, const ScoreGradients& gradients)
       : problem_(problem),
-        scores_(scores),
-        has_heads_(scores.frame_head != nullptr),
-        sizes_(sizes_of<Scalar>(problem, scores, has_heads_)),
-        heads_(problem, scores),
-        sums_(sizes_, is_empty(problem) ? 0 : problem.samples),
+        attention_(problem, scores, attention, gradients, grad_x != nullptr),
+        has_heads_(attention_.has_heads()),
         elements_(sample_elements(problem)),
         bytes_asked_for_(bytes_asked_for<Element>(problem)),
         x_(static_cast<const Element*>(x)),
         u_(static_cast<const Element*>(u)),
         x_limit_(x_ + problem.samples * elements_),
         u_limit_(u_ + problem.samples * elements_),
-        attention_(attention),
-        grad_x_(static_cast<Element*>(grad_x)),
-        gradients_(gradients) {}
+        grad_x_(static_cast<Element*>(grad_x)) {}
 
   void run() {
     if (is_empty(problem_)) {
-      clear_logit_gradients();
+      attention_.clear_logits();
     } else if (!Passes::kSplits || !wants_split(problem_)) {
-      const int64_t length = sums_.samples_of_a_run();
-      for_each(problem_, sums_.runs(), elements_ * length, [&](int64_t first, int64_t last) {
+      const int64_t length = attention_.samples_of_a_run();
+      for_each(problem_, attention_.runs(), elements_ * length, [&](int64_t first, int64_t last) {
         run_pipeline(first * length, smaller(problem_.samples, last * length));
       });
     } else if constexpr (Passes::kSplits) {
       run_split();
     }
-    if (has_heads_) {
-      sums_.write(*scores_.frame_head, gradients_.frame_head, *scores_.joint_head,
-                  gradients_.joint_head);
-    }
+    attention_.write_weights();
   }
 
  private:
   void run_pipeline(int64_t first, int64_t last) {
-    Pipeline<Passes> pipeline(problem_, sizes_, true);
+    Pipeline<Passes> pipeline(problem_, attention_.sizes(), true);
     pipeline.run(
         first, last,
         [&](Stage<Passes>& stage) {
           stage.sample.describe(problem_, stage.n);
-          recall_attention(stage.sample, stage.n);
+          attention_.recall(stage.sample, stage.n);
           stage.passes.begin(stage.sample, x_limit_);
           if (problem_.channels == 0) stage.sample.clear_scores(problem_.groups);
         },
@@ -67,8 +59,7 @@ class Backward {
           Soon soon;
           const int64_t then = (stage.n + 1) * elements_;
           if (more) soon = {x_ + then, u_ + then, bytes_asked_for_};
-          score_backward(stage.sample, stage.n, true, soon);
-          score_backward(stage.sample, stage.n, false, soon);
+          attention_.descend(stage.sample, stage.n, soon);
           stage.passes.begin(stage.sample, u_limit_);
         },
         [&](Stage<Passes>& stage, int64_t begin, int64_t end)
@@ -91,18 +82,16 @@ class Backward {
   }
 
   void run_split() {
-    SplitCall<Passes> call(problem_, sizes_, true);
-    for (int64_t n = 0; n < problem_.samples; ++n) recall_attention(call.sample(n), n);
+    SplitCall<Passes> call(problem_, attention_.sizes(), true);
+    for (int64_t n = 0; n < problem_.samples; ++n) attention_.recall(call.sample(n), n);
     if (has_heads_) {
       call.for_channels(x_limit_, [&](Passes& passes, int64_t n, int64_t begin, int64_t end) {
         passes.pool(x_ + n * elements_, call.sample(n), begin, end);
       });
     }
     call.correlate(x_, u_, x_limit_);
-    call.for_axes([&](int64_t n, bool of_frames) {
-      Soon nothing;
-      score_backward(call.sample(n), n, of_frames, nothing);
-    });
+    call.for_axes(
+        [&](int64_t n, bool of_frames) { attention_.descend_axis(call.sample(n), n, of_frames); });
     if (grad_x_ == nullptr) return;
     call.for_channels(u_limit_, [&](Passes& passes, int64_t n, int64_t begin, int64_t end) {
       const Sample<Scalar>& sample = call.sample(n);
@@ -111,53 +100,16 @@ class Backward {
     });
   }
 
-  void recall_attention(Sample<Scalar>& sample, int64_t n) const {
-    sample.frames.read_attention(static_cast<const Scalar*>(attention_.frames), n, problem_.groups);
-    sample.joints.read_attention(static_cast<const Scalar*>(attention_.joints), n, problem_.groups);
-    sample.scale_joints(sample.joints.attention, problem_.groups);
-  }
-
-  // Steps 3 and 2 backward for one axis of sample n.
-  void score_backward(Sample<Scalar>& sample, int64_t n, bool of_frames, Soon& soon) const {
-    AxisState<Scalar>& state = of_frames ? sample.frames : sample.joints;
-    const void* upstream = of_frames ? attention_.grad_frames : attention_.grad_joints;
-    state.gates_backward(problem_.gate, static_cast<const Scalar*>(upstream), n, problem_.groups);
-    if (!has_heads_) {
-      state.write_scores(n, problem_.groups,
-                         of_frames ? gradients_.frame_logits : gradients_.joint_logits);
-      return;
-    }
-    const int64_t run = n / sums_.samples_of_a_run();
-    const Axis& other = of_frames ? sample.joints.axis : sample.frames.axis;
-    state.head_backward(of_frames ? heads_.frames : heads_.joints, sizes_, other.real_count,
-                        of_frames ? sums_.frames(run) : sums_.joints(run), grad_x_ != nullptr,
-                        soon);
-  }
-
-  void clear_logit_gradients() const {
-    if (has_heads_) return;
-    const int64_t rows = problem_.samples * problem_.groups;
-    auto* frames = static_cast<Scalar*>(gradients_.frame_logits);
-    auto* joints = static_cast<Scalar*>(gradients_.joint_logits);
-    for (int64_t i = 0; i < rows * problem_.frames; ++i) frames[i] = 0;
-    for (int64_t i = 0; i < rows * problem_.joints; ++i) joints[i] = 0;
-  }
-
   const Problem& problem_;
-  const Scores& scores_;
+  AttentionBackward<Scalar> attention_;
   bool has_heads_;
-  Sizes sizes_;
-  PackedHeads<Scalar> heads_;
-  RunSums<Scalar> sums_;
   int64_t elements_;
   int64_t bytes_asked_for_;
   const Element* x_;
   const Element* u_;
   const Element* x_limit_;  // ends of x and u
   const Element* u_limit_;
-  AttentionIn attention_;
   Element* grad_x_;
-  const ScoreGradients& gradients_;
 };
 
 }  // namespace csta::CSTA_ISA

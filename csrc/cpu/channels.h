@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "simd.h"
+#include "elements.h"
 
 namespace csta::CSTA_ISA {
 
@@ -133,19 +133,13 @@ CSTA_INLINE void join_block(const Scalar* planes, int64_t plane, Element* to) {
   for (int i = 0; i < kChannels; ++i) store(to + i * kLanes<Scalar>, vectors[i]);
 }
 
-// Calls function with the number of channels as a constant.
-template <class Function>
+// Calls function with the number of channels, from kLeast to kMost, as a constant.
+template <int kMost, int kLeast = 1, class Function>
 CSTA_INLINE void with_channels(int64_t channels, const Function& function) {
-  switch (channels) {
-    case 1: return function(std::integral_constant<int, 1>{});
-    case 2: return function(std::integral_constant<int, 2>{});
-    case 3: return function(std::integral_constant<int, 3>{});
-    case 4: return function(std::integral_constant<int, 4>{});
-    case 5: return function(std::integral_constant<int, 5>{});
-    case 6: return function(std::integral_constant<int, 6>{});
-    case 7: return function(std::integral_constant<int, 7>{});
-    default: return function(std::integral_constant<int, kFewChannels>{});
+  if constexpr (kLeast < kMost) {
+    if (channels > kLeast) return with_channels<kMost, kLeast + 1>(channels, function);
   }
+  function(std::integral_constant<int, kLeast>{});
 }
 
 }  // namespace csta::CSTA_ISA

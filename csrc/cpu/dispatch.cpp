@@ -51,12 +51,14 @@ InstructionSet instruction_set() {
   return chosen;
 }
 
-const Kernels& kernels([[maybe_unused]] const Problem& problem) {
+const Kernels& kernels(const Problem& problem) {
+  const bool is_float64 = problem.dtype == Dtype::float64;
 #if defined(__x86_64__)
-  static const Kernels* const tables[] = {&kPortableKernels, &kAvx2Kernels, &kAvx512Kernels};
-  return *tables[static_cast<int>(suited_to(problem))];
+  static const Kernels* const float32[] = {&kPortableFloat32, &kAvx2Float32, &kAvx512Float32};
+  static const Kernels* const float64[] = {&kPortableFloat64, &kAvx2Float64, &kAvx512Float64};
+  return *(is_float64 ? float64 : float32)[static_cast<int>(suited_to(problem))];
 #else
-  return kPortableKernels;
+  return is_float64 ? kPortableFloat64 : kPortableFloat32;
 #endif
 }
 

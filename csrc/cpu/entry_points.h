@@ -1,4 +1,5 @@
-// The table of entry points of one instruction set, by element type and memory layout.
+// The entry points of one instruction set, by element type and memory layout: a table for each type
+// that is computed in, so that two files can be compiled at a time.
 #pragma once
 
 #include "backward.h"
@@ -16,8 +17,8 @@ struct Identity {
   using type = Passes;
 };
 
-// Calls function with the passes that fit a problem.
-template <class Function>
+// Calls function with the passes that fit a problem whose elements are computed as Scalar.
+template <class Scalar, class Function>
 void with_passes(const Problem& problem, const Function& function) {
   const auto by_layout = [&](auto element) {
     using Element = decltype(element);
@@ -31,47 +32,54 @@ void with_passes(const Problem& problem, const Function& function) {
       function(Identity<InterleavedPasses<Element>>{});
     }
   };
-  switch (problem.dtype) {
-    case Dtype::float32: return by_layout(float{});
-    case Dtype::float64: return by_layout(double{});
-    case Dtype::float16: return by_layout(Half{});
-    case Dtype::bfloat16: return by_layout(BFloat16{});
+  if constexpr (std::is_same_v<Scalar, double>) {
+    by_layout(double{});
+  } else {
+    switch (problem.dtype) {
+      case Dtype::float32: return by_layout(float{});
+      case Dtype::float16: return by_layout(Half{});
+      case Dtype::bfloat16: return by_layout(BFloat16{});
+      case Dtype::float64: return;  // in a table of its own
+    }
   }
 }
 
-inline void forward_entry(const Problem& problem, const Scores& scores, const void* x, void* y,
-                          AttentionOut attention) {
-  with_passes(problem, [&](auto passes) {
+template <class Scalar>
+void forward_entry(const Problem& problem, const Scores& scores, const void* x, void* y,
+                   AttentionOut attention) {
+  with_passes<Scalar>(problem, [&](auto passes) {
     Forward<typename decltype(passes)::type>(problem, scores, x, y, attention).run();
   });
 }
 
-inline void backward_entry(const Problem& problem, const Scores& scores, const void* x,
-                           const void* grad_y, AttentionIn attention, void* grad_x,
-                           const ScoreGradients& gradients) {
-  with_passes(problem, [&](auto passes) {
+template <class Scalar>
+void backward_entry(const Problem& problem, const Scores& scores, const void* x, const void* grad_y,
+                    AttentionIn attention, void* grad_x, const ScoreGradients& gradients) {
+  with_passes<Scalar>(problem, [&](auto passes) {
     Backward<typename decltype(passes)::type>(problem, scores, x, grad_y, attention, grad_x,
                                               gradients)
         .run();
   });
 }
 
-inline void pool_entry(const Problem& problem, const void* x, void* frame_means,
-                       void* joint_means) {
-  with_passes(problem, [&](auto passes) {
+template <class Scalar>
+void pool_entry(const Problem& problem, const void* x, void* frame_means, void* joint_means) {
+  with_passes<Scalar>(problem, [&](auto passes) {
     pool<typename decltype(passes)::type>(problem, x, frame_means, joint_means);
   });
 }
 
-inline void pool_backward_entry(const Problem& problem, const void* grad_frame_means,
-                                const void* grad_joint_means, void* grad_x) {
-  with_passes(problem, [&](auto passes) {
+template <class Scalar>
+void pool_backward_entry(const Problem& problem, const void* grad_frame_means,
+                         const void* grad_joint_means, void* grad_x) {
+  with_passes<Scalar>(problem, [&](auto passes) {
     pool_backward<typename decltype(passes)::type>(problem, grad_frame_means, grad_joint_means,
                                                    grad_x);
   });
 }
 
-inline constexpr Kernels kEntryPoints = {forward_entry, backward_entry, pool_entry,
-                                         pool_backward_entry};
+template <class Scalar>
+inline constexpr Kernels kEntryPoints = {forward_entry<Scalar>, backward_entry<Scalar>,
+                                         pool_entry<Scalar>, pool_backward_entry<Scalar>};
 
 }  // namespace csta::CSTA_ISA

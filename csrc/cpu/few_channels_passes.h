@@ -31,7 +31,7 @@ class FewChannelsPasses {
   static int64_t parts(const Problem&) { return 1; }
   static int64_t parts_at_once(const Problem&) { return 1; }
 
-  FewChannelsPasses(Carver& carver, const Problem& problem, bool stream)
+  CSTA_APART FewChannelsPasses(Carver& carver, const Problem& problem, bool stream)
       : problem_(problem),
         row_(problem.joints * problem.channels),
         plane_(problem.frames * problem.joints),
@@ -85,7 +85,7 @@ class FewChannelsPasses {
     planes.of = from;
     const int64_t frames = problem_.residual ? problem_.frames : sample.frames.axis.end;
     const int64_t positions = frames * problem_.joints;
-    with_channels(problem_.channels, [&](auto channels) {
+    with_channels<kFewChannels>(problem_.channels, [&](auto channels) {
       constexpr int count = channels.value;
       int64_t p = 0;
       for (; p + lanes <= positions; p += lanes) {
@@ -110,7 +110,7 @@ class FewChannelsPasses {
     if (!stream_) ahead = {};
     ahead.limit = ahead.frames * row_;
     LineWriter<Element> writer(buffer_, out, stream_);
-    with_channels(problem_.channels, [&](auto channels) {
+    with_channels<kFewChannels>(problem_.channels, [&](auto channels) {
       constexpr int64_t count = channels.value, bytes = count * sizeof(Element);
       constexpr int64_t at_once = LineWriter<Element>::kCapacity / bytes / lanes * lanes;
       for (int64_t p = 0; p < plane_; p += at_once) {

@@ -15,25 +15,21 @@ class Forward {
   Forward(const Problem& problem, const Scores& scores, const void* x, void* y,
           AttentionOut attention)
       : problem_(problem),
-        scores_(scores),
-        has_heads_(scores.frame_head != nullptr),
-        sizes_(sizes_of<Scalar>(problem, scores, has_heads_)),
-        heads_(problem, scores),
+        attention_(problem, scores, attention),
+        has_heads_(attention_.has_heads()),
         elements_(sample_elements(problem)),
         bytes_asked_for_(bytes_asked_for<Element>(problem)),
         x_(static_cast<const Element*>(x)),
         limit_(x_ + problem.samples * elements_),
-        y_(static_cast<Element*>(y)),
-        frame_attention_(static_cast<Scalar*>(attention.frames)),
-        joint_attention_(static_cast<Scalar*>(attention.joints)) {}
+        y_(static_cast<Element*>(y)) {}
 
   void run() {
-    if (is_empty(problem_)) return clear_attention();
+    if (is_empty(problem_)) return attention_.clear();
     if constexpr (Passes::kSplits) {
       if (wants_split(problem_)) return run_split();
     }
     for_each(problem_, problem_.samples, elements_, [&](int64_t first, int64_t last) {
-      Pipeline<Passes> pipeline(problem_, sizes_, false);
+      Pipeline<Passes> pipeline(problem_, attention_.sizes(), false);
       pipeline.run(
           first, last,
           [&](Stage<Passes>& stage) {
@@ -46,7 +42,7 @@ class Forward {
           [&](Stage<Passes>& stage, bool more) {
             Soon soon;
             if (more) soon = {x_ + (stage.n + 1) * elements_, nullptr, bytes_asked_for_};
-            attend(stage.sample, stage.n, soon);
+            attention_.attend(stage.sample, stage.n, soon);
           },
           [&](Stage<Passes>& stage, int64_t begin, int64_t end) CSTA_LAMBDA_INLINE {
             stage.passes.reweight(x_ + stage.n * elements_, stage.sample,
@@ -77,25 +73,15 @@ class Forward {
     if (has_heads_) next.passes.pool(next_x, next.sample, begin, end);
   }
 
-  void attend(Sample<Scalar>& sample, int64_t n, Soon& soon) const {
-    attend(sample.frames, n, true, soon);
-    attend(sample.joints, n, false, soon);
-    sample.scale_joints(sample.joints.scores, problem_.groups);
-  }
-
   void run_split() {
-    SplitCall<Passes> call(problem_, sizes_, false);
+    SplitCall<Passes> call(problem_, attention_.sizes(), false);
     if (has_heads_) {
       call.for_channels(limit_, [&](Passes& passes, int64_t n, int64_t begin, int64_t end) {
         passes.pool(x_ + n * elements_, call.sample(n), begin, end);
       });
     }
-    call.for_axes([&](int64_t n, bool of_frames) {
-      Sample<Scalar>& sample = call.sample(n);
-      Soon nothing;
-      attend(of_frames ? sample.frames : sample.joints, n, of_frames, nothing);
-      if (!of_frames) sample.scale_joints(sample.joints.scores, problem_.groups);
-    });
+    call.for_axes(
+        [&](int64_t n, bool of_frames) { attention_.attend_axis(call.sample(n), n, of_frames); });
     call.for_channels(limit_, [&](Passes& passes, int64_t n, int64_t begin, int64_t end) {
       const Sample<Scalar>& sample = call.sample(n);
       passes.reweight(x_ + n * elements_, sample, sample.frames.scores, false, begin, end, {},
@@ -103,36 +89,14 @@ class Forward {
     });
   }
 
-  // Steps 2 and 3 for one axis of sample n.
-  void attend(AxisState<Scalar>& state, int64_t n, bool of_frames, Soon& soon) const {
-    if (has_heads_) {
-      state.evaluate_scores(of_frames ? heads_.frames : heads_.joints, sizes_, soon);
-    } else {
-      state.read_scores(of_frames ? scores_.frame_logits : scores_.joint_logits, n,
-                        problem_.groups);
-    }
-    state.apply_gates(problem_.gate, n, problem_.groups,
-                      of_frames ? frame_attention_ : joint_attention_);
-  }
-
-  void clear_attention() const {
-    const int64_t rows = problem_.samples * problem_.groups;
-    for (int64_t i = 0; i < rows * problem_.frames; ++i) frame_attention_[i] = 0;
-    for (int64_t i = 0; i < rows * problem_.joints; ++i) joint_attention_[i] = 0;
-  }
-
   const Problem& problem_;
-  const Scores& scores_;
+  AttentionForward<Scalar> attention_;
   bool has_heads_;
-  Sizes sizes_;
-  PackedHeads<Scalar> heads_;
   int64_t elements_;
   int64_t bytes_asked_for_;
   const Element* x_;
   const Element* limit_;  // end of x
   Element* y_;
-  Scalar* frame_attention_;
-  Scalar* joint_attention_;
 };
 
 }  // namespace csta::CSTA_ISA

@@ -23,7 +23,7 @@ class InterleavedPasses {
     return larger(1, kPartBytes / larger(bytes, 1));
   }
 
-  InterleavedPasses(Carver& carver, const Problem& problem, bool stream)
+  CSTA_APART InterleavedPasses(Carver& carver, const Problem& problem, bool stream)
       : problem_(problem), stream_(stream) {
     rows_.channels = problem.channels;
     rows_.joints = problem.joints;
@@ -50,7 +50,7 @@ class InterleavedPasses {
                                 LineWriter<Element>::kSlack);
   }
 
-  void begin(const Sample<Scalar>& sample, const Element* limit) {
+  CSTA_APART void begin(const Sample<Scalar>& sample, const Element* limit) {
     rows_.limit = limit;
     rows_.real_lanes = nullptr;
     if (sample.joints.axis.real_count == problem_.joints) return;

@@ -29,7 +29,7 @@ class InterleavedVectorPasses {
     return round_up(larger(1, kPartBytes / larger(bytes, 1)), kFramesAtOnce);
   }
 
-  InterleavedVectorPasses(Carver& carver, const Problem& problem, bool stream)
+  CSTA_APART InterleavedVectorPasses(Carver& carver, const Problem& problem, bool stream)
       : problem_(problem),
         stream_(stream),
         row_(problem.joints * problem.channels),

@@ -5,7 +5,8 @@
 
 namespace csta {
 
-// One table of entry points per instruction set.
+// The entry points of one instruction set, for elements computed in float32 (16 bits as well) or in
+// float64.
 struct Kernels {
   // Steps 1-4 with heads, 3-4 with logits.
   void (*forward)(const Problem&, const Scores&, const void* x, void* y, AttentionOut);
@@ -18,10 +19,10 @@ struct Kernels {
                         void* grad_x);
 };
 
-extern const Kernels kPortableKernels;
+extern const Kernels kPortableFloat32, kPortableFloat64;
 #if defined(__x86_64__)
-extern const Kernels kAvx2Kernels;
-extern const Kernels kAvx512Kernels;
+extern const Kernels kAvx2Float32, kAvx2Float64;
+extern const Kernels kAvx512Float32, kAvx512Float64;
 #endif
 
 enum class InstructionSet { portable, avx2, avx512 };

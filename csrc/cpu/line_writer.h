@@ -1,7 +1,7 @@
 // Writes a run of results to memory line by line, through a small buffer in the L1 cache.
 #pragma once
 
-#include "simd.h"
+#include "elements.h"
 
 namespace csta::CSTA_ISA {
 

@@ -17,17 +17,24 @@ namespace csta::CSTA_ISA {
 constexpr int64_t kBlockRows = 64;
 constexpr int64_t kCorrelatedChannels = 4;
 
-template <class Element>
-struct PlanarRows {
-  using Scalar = Arithmetic<Element>;
-
+// Rows of a plane, whatever the type of its elements.
+template <class Scalar>
+struct RowShape {
   int64_t joints;
   int64_t vectors;                 // of a row
   const Mask<Scalar>* real_lanes;  // [vectors]: real joints; beyond V never
-  const Element* limit;            // end of the tensor being read
   bool joints_masked;
 
   static constexpr int lanes = kLanes<Scalar>;
+};
+
+template <class Element>
+struct PlanarRows : RowShape<Arithmetic<Element>> {
+  using Scalar = Arithmetic<Element>;
+  using Shape = RowShape<Scalar>;
+  using Shape::joints, Shape::vectors, Shape::lanes;
+
+  const Element* limit;  // end of the tensor being read
 
   bool may_overrun(const Element* row, int64_t rows) const {
     return row + (rows - 1) * joints + vectors * lanes <= limit;
@@ -40,11 +47,11 @@ struct PlanarRows {
 
 // Calls function with the number of vectors as a constant for the skeletons in use: up to 20 joints
 // (MSR-Action3D, NW-UCLA, COCO) and up to 25 (Kinect v2, NTU), in single precision; else with 0.
-template <class Element, class Function>
-CSTA_INLINE void with_vectors(const PlanarRows<Element>& rows, const Function& function) {
+template <class Scalar, class Function>
+CSTA_INLINE void with_vectors(const RowShape<Scalar>& rows, const Function& function) {
   constexpr int few = (20 + rows.lanes - 1) / rows.lanes;
   constexpr int many = (25 + rows.lanes - 1) / rows.lanes;
-  if constexpr (sizeof(Arithmetic<Element>) == 4) {
+  if constexpr (sizeof(Scalar) == 4) {
     if (!rows.joints_masked && rows.vectors == many) {
       return function(std::integral_constant<int, many>{});
     }
@@ -90,8 +97,8 @@ void correlate_planes(const Element* x, const Element* u, int64_t plane, int64_t
 
 // grad_frames[t] = sum_v products[t, v] scaled_joints[v] and
 // grad_joints[v] = kappa sum_t products[t, v] attention_frames[t], over real positions.
-template <int kVectors, class Element, class Scalar = Arithmetic<Element>>
-void contract_plane(const PlanarRows<Element>& rows, const Axis& frames, const Scalar* products,
+template <int kVectors, class Scalar>
+void contract_plane(const RowShape<Scalar>& rows, const Axis& frames, const Scalar* products,
                     const Scalar* attention_frames, const Scalar* scaled_joints, Scalar kappa,
                     Vector<Scalar>* columns, Scalar* grad_frames, Scalar* grad_joints) {
   constexpr int lanes = kLanes<Scalar>;
@@ -110,12 +117,11 @@ void contract_plane(const PlanarRows<Element>& rows, const Axis& frames, const S
         if (t + i >= block_end || !frames.is_real(t + i)) return sum;
         const Scalar* row = products + (t + i) * rows.joints;
         const Scalar frame = attention_frames[t + i];
-        CSTA_UNROLL
-        for (int64_t k = 0; k < vectors; ++k) {
+        for_count<kVectors>(vectors, [&](int64_t k) CSTA_LAMBDA_INLINE {
           const Vector<Scalar> value = keep<Scalar>(rows.real_lanes[k], load(row + k * lanes));
           columns[k] += value * frame;
           sum += value * load(scaled_joints + k * lanes);
-        }
+        });
         return sum;
       });
       store(grad_frames + t, sums);
@@ -153,13 +159,11 @@ struct MeanGradients {
 
 // Rows [begin, end) of one plane: out = in * gain (kProduct) + frames[t] + joints[v] (kMeans) at
 // real positions, residual * in elsewhere. `out` has room for a vector more.
-template <int kVectors, bool kProduct, bool kMeans, class Element,
-          class Scalar = Arithmetic<Element>>
+template <bool kProduct, bool kMeans, class Element, class Scalar = Arithmetic<Element>>
 void reweight_rows(const PlanarRows<Element>& rows, const Axis& frames, const Element* in,
                    const Scalar* gain, MeanGradients<Scalar> means, bool residual, int64_t begin,
                    int64_t end, Element* out) {
   constexpr int lanes = kLanes<Scalar>;
-  const int64_t vectors = kVectors > 0 ? kVectors : rows.vectors;
   for (int64_t t = begin; t < end; ++t, out += rows.joints) {
     const Element* row = in + t * rows.joints;
     if (!frames.is_real(t)) {
@@ -172,18 +176,15 @@ void reweight_rows(const PlanarRows<Element>& rows, const Axis& frames, const El
     }
     const bool whole = kProduct && rows.may_overrun(row, 1);
     const Scalar frame = kMeans ? means.frames[t] : Scalar{0};
-    CSTA_UNROLL
-    for (int64_t k = 0; k < vectors; ++k) {
+    for (int64_t k = 0; k < rows.vectors; ++k) {
       Vector<Scalar> value{}, result{};
       if (kProduct) {
         value = rows.load_vector(row, k, whole);
         result = value * load(gain + t * rows.joints + k * lanes);
       }
       if (kMeans) result += load(means.joints + k * lanes) + frame;
-      if (kVectors == 0) {
-        const Vector<Scalar> untouched = residual ? value : Vector<Scalar>{};
-        result = choose<Scalar>(rows.real_lanes[k], result, untouched);
-      }
+      const Vector<Scalar> untouched = residual ? value : Vector<Scalar>{};
+      result = choose<Scalar>(rows.real_lanes[k], result, untouched);
       store(out + k * lanes, result);
     }
   }

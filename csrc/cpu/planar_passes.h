@@ -25,7 +25,7 @@ class PlanarPasses {
     return larger(1, blocks) * kCorrelatedChannels;
   }
 
-  PlanarPasses(Carver& carver, const Problem& problem, bool stream)
+  CSTA_APART PlanarPasses(Carver& carver, const Problem& problem, bool stream)
       : problem_(problem),
         plane_(problem.frames * problem.joints),
         stream_(stream),
@@ -41,7 +41,7 @@ class PlanarPasses {
                                 LineWriter<Element>::kSlack);
   }
 
-  void begin(const Sample<Scalar>& sample, const Element* limit) {
+  CSTA_APART void begin(const Sample<Scalar>& sample, const Element* limit) {
     rows_.limit = limit;
     gain_group_ = -1;
     const bool masked = sample.joints.axis.real_count < problem_.joints;
@@ -101,7 +101,7 @@ class PlanarPasses {
     const int64_t frame_row = group * sample.frames.axis.stride;
     const int64_t joint_row = group * sample.joints.axis.stride;
     with_vectors(rows_, [&](auto vectors) {
-      contract_plane<vectors.value>(
+      contract_plane<vectors.value, Scalar>(
           rows_, sample.frames.axis, products, sample.frames.attention + frame_row,
           sample.scaled_joints + joint_row, sample.kappa, columns_,
           sample.frames.scores + frame_row, sample.joints.scores + joint_row);
@@ -271,17 +271,14 @@ class PlanarPasses {
     }
     const int64_t row_bytes = problem_.joints * static_cast<int64_t>(sizeof(Element));
     const int64_t at_once = larger(1, LineWriter<Element>::kCapacity / row_bytes);
-    with_vectors(rows_, [&](auto vectors) {
-      for (int64_t t = 0; t < problem_.frames; t += at_once) {
-        const int64_t end = smaller(problem_.frames, t + at_once);
-        ahead.fetch(channel * plane_ + t * problem_.joints,
-                    (smaller(end, ahead.frames) - t) * problem_.joints);
-        reweight_rows<vectors.value, kProduct, kMeans>(
-            rows_, sample.frames.axis, in + channel * plane_, gain_, means, problem_.residual, t,
-            end, writer.position());
-        writer.advance((end - t) * problem_.joints);
-      }
-    });
+    for (int64_t t = 0; t < problem_.frames; t += at_once) {
+      const int64_t end = smaller(problem_.frames, t + at_once);
+      ahead.fetch(channel * plane_ + t * problem_.joints,
+                  (smaller(end, ahead.frames) - t) * problem_.joints);
+      reweight_rows<kProduct, kMeans>(rows_, sample.frames.axis, in + channel * plane_, gain_,
+                                      means, problem_.residual, t, end, writer.position());
+      writer.advance((end - t) * problem_.joints);
+    }
   }
 
   const Problem& problem_;

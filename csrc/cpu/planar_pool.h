@@ -44,8 +44,7 @@ CSTA_INLINE VectorPair<Scalar> add_rows(const PlanarRows<Element>& rows, Chunk c
   const bool whole_i = kWhole || rows.may_overrun(row_i, 1);
   const bool whole_j = kWhole || rows.may_overrun(row_j, 1);
   VectorPair<Scalar> sums{};
-  CSTA_UNROLL
-  for (int64_t k = 0; k < vectors; ++k) {
+  for_count<kVectors>(vectors, [&](int64_t k) CSTA_LAMBDA_INLINE {
     Vector<Scalar> i{}, j{};
     if (has_i) i = rows.load_vector(row_i, chunk.begin + k, whole_i);
     if (has_j) j = rows.load_vector(row_j, chunk.begin + k, whole_j);
@@ -59,7 +58,7 @@ CSTA_INLINE VectorPair<Scalar> add_rows(const PlanarRows<Element>& rows, Chunk c
     if (kWhole) settle(columns[k]);
     sums.first = k == 0 ? i : i * one + sums.first;
     sums.second = k == 0 ? j : sums.second + j;
-  }
+  });
   return sums;
 }
 

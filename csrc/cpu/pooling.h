@@ -5,6 +5,35 @@
 
 namespace csta::CSTA_ISA {
 
+// The means of one axis of sample n, to [N, C, length].
+template <class Element, class Scalar = Arithmetic<Element>>
+CSTA_APART void write_means(const AxisState<Scalar>& state, int64_t channels, int64_t n,
+                            Element* to) {
+  const int64_t length = state.axis.length;
+  for (int64_t channel = 0; channel < channels; ++channel) {
+    Element* row = to + (n * channels + channel) * length;
+    for (int64_t i = 0; i < length; i += kLanes<Scalar>) {
+      store_some(row + i, load(state.means + channel * state.axis.stride + i),
+                 smaller(kLanes<Scalar>, length - i));
+    }
+  }
+}
+
+// Their gradients, each divided by the number of real positions of the other axis.
+template <class Element, class Scalar = Arithmetic<Element>>
+CSTA_APART void read_mean_gradients(const Element* from, int64_t channels, int64_t n,
+                                    const Axis& other, AxisState<Scalar>& state) {
+  const int64_t length = state.axis.length;
+  const Scalar share = Scalar{1} / static_cast<Scalar>(larger(other.real_count, 1));
+  for (int64_t channel = 0; channel < channels; ++channel) {
+    const Element* row = from + (n * channels + channel) * length;
+    for (int64_t i = 0; i < length; i += kLanes<Scalar>) {
+      store(state.mean_gradients + channel * state.axis.stride + i,
+            load_some(row + i, smaller(kLanes<Scalar>, length - i)) * share);
+    }
+  }
+}
+
 template <class Passes>
 void pool(const Problem& problem, const void* x_data, void* frame_means, void* joint_means) {
   using Element = typename Passes::Element;
@@ -12,46 +41,25 @@ void pool(const Problem& problem, const void* x_data, void* frame_means, void* j
   const Sizes sizes = sizes_of<Scalar>(problem, {}, true);
   const int64_t elements = sample_elements(problem);
   const auto* x = static_cast<const Element*>(x_data);
-  const auto put = [&](const AxisState<Scalar>& state, int64_t n, void* to) {
-    const int64_t length = state.axis.length;
-    for (int64_t channel = 0; channel < problem.channels; ++channel) {
-      Element* row = static_cast<Element*>(to) + (n * problem.channels + channel) * length;
-      for (int64_t i = 0; i < length; i += kLanes<Scalar>) {
-        store_some(row + i, load(state.means + channel * state.axis.stride + i),
-                   smaller(kLanes<Scalar>, length - i));
-      }
-    }
-  };
   const Element* limit = x + problem.samples * elements;
+  const auto write = [&](const Sample<Scalar>& sample, int64_t n) {
+    write_means(sample.frames, problem.channels, n, static_cast<Element*>(frame_means));
+    write_means(sample.joints, problem.channels, n, static_cast<Element*>(joint_means));
+  };
   if constexpr (Passes::kSplits) {
     if (wants_split(problem)) {
       SplitCall<Passes> call(problem, sizes, false);
       call.for_channels(limit, [&](Passes& passes, int64_t n, int64_t begin, int64_t end) {
         passes.pool(x + n * elements, call.sample(n), begin, end);
       });
-      for (int64_t n = 0; n < problem.samples; ++n) {
-        put(call.sample(n).frames, n, frame_means);
-        put(call.sample(n).joints, n, joint_means);
-      }
+      for (int64_t n = 0; n < problem.samples; ++n) write(call.sample(n), n);
       return;
     }
   }
-  for_each(problem, problem.samples, elements, [&](int64_t first, int64_t last) {
-    Pipeline<Passes>(problem, sizes, false)
-        .run(
-            first, last,
-            [&](Stage<Passes>& stage) {
-              stage.sample.describe(problem, stage.n);
-              stage.passes.begin(stage.sample, limit);
-            },
-            [&](Stage<Passes>& stage, int64_t begin, int64_t end) {
-              stage.passes.pool(x + stage.n * elements, stage.sample, begin, end);
-            },
-            [&](Stage<Passes>& stage, bool) {
-              put(stage.sample.frames, stage.n, frame_means);
-              put(stage.sample.joints, stage.n, joint_means);
-            },
-            [](Stage<Passes>&, int64_t, int64_t) {});
+  for_each_sample<Passes>(problem, sizes, false, [&](Stage<Passes>& stage) {
+    stage.passes.begin(stage.sample, limit);
+    stage.passes.pool(x + stage.n * elements, stage.sample, 0, Passes::parts(problem));
+    write(stage.sample, stage.n);
   });
 }
 
@@ -62,38 +70,16 @@ void pool_backward(const Problem& problem, const void* grad_frame_means,
   using Scalar = typename Passes::Scalar;
   if (is_empty(problem)) return;
   const Sizes sizes = sizes_of<Scalar>(problem, {}, true);
-  const int64_t elements = sample_elements(problem);
+  const int64_t channels = problem.channels, elements = sample_elements(problem);
   auto* grad_x = static_cast<Element*>(grad_x_data);
-  const auto get = [&](const AxisState<Scalar>& state, const Axis& other, int64_t n,
-                       const void* from) {
-    const int64_t length = state.axis.length;
-    const Scalar share = Scalar{1} / static_cast<Scalar>(larger(other.real_count, 1));
-    for (int64_t channel = 0; channel < problem.channels; ++channel) {
-      const Element* row =
-          static_cast<const Element*>(from) + (n * problem.channels + channel) * length;
-      for (int64_t i = 0; i < length; i += kLanes<Scalar>) {
-        store(state.mean_gradients + channel * state.axis.stride + i,
-              load_some(row + i, smaller(kLanes<Scalar>, length - i)) * share);
-      }
-    }
-  };
-  for_each(problem, problem.samples, elements, [&](int64_t first, int64_t last) {
-    Pipeline<Passes>(problem, sizes, true)
-        .run(
-            first, last,
-            [&](Stage<Passes>& stage) {
-              stage.sample.describe(problem, stage.n);
-              stage.passes.begin(stage.sample, nullptr);
-            },
-            [](Stage<Passes>&, int64_t, int64_t) {},
-            [&](Stage<Passes>& stage, bool) {
-              const Sample<Scalar>& sample = stage.sample;
-              get(sample.frames, sample.joints.axis, stage.n, grad_frame_means);
-              get(sample.joints, sample.frames.axis, stage.n, grad_joint_means);
-            },
-            [&](Stage<Passes>& stage, int64_t begin, int64_t end) {
-              stage.passes.spread_means(stage.sample, begin, end, grad_x + stage.n * elements);
-            });
+  const auto* of_frames = static_cast<const Element*>(grad_frame_means);
+  const auto* of_joints = static_cast<const Element*>(grad_joint_means);
+  for_each_sample<Passes>(problem, sizes, true, [&](Stage<Passes>& stage) {
+    Sample<Scalar>& sample = stage.sample;
+    stage.passes.begin(sample, nullptr);
+    read_mean_gradients(of_frames, channels, stage.n, sample.joints.axis, sample.frames);
+    read_mean_gradients(of_joints, channels, stage.n, sample.frames.axis, sample.joints);
+    stage.passes.spread_means(sample, 0, Passes::parts(problem), grad_x + stage.n * elements);
   });
 }
 

@@ -135,7 +135,7 @@ struct AxisState {
 
   void evaluate_scores(const PackedHead<Scalar>& head, const Sizes& sizes, Soon& soon) {
     if (is_few(sizes)) {
-      return with_channels(sizes.channels, [&](auto channels) {
+      return with_channels<kMostHeadChannels>(sizes.channels, [&](auto channels) {
         few_channels_scores<channels.value>(head, means, axis.stride, scores, soon);
       });
     }
@@ -194,7 +194,7 @@ struct AxisState {
     const Scalar share = Scalar{1} / static_cast<Scalar>(larger(other_count, 1));
     add_row_sums(scores, sizes.groups, stride, sums.b2);
     if (is_few(sizes)) {
-      return with_channels(sizes.channels, [&](auto channels) {
+      return with_channels<kMostHeadChannels>(sizes.channels, [&](auto channels) {
         few_channels_backward<channels.value>(head, means, scores, stride, share, sums,
                                               mean_gradients, soon);
       });
@@ -216,7 +216,7 @@ struct AxisState {
 
  private:
   static bool is_few(const Sizes& sizes) {
-    return sizes.groups == 1 && sizes.channels > 0 && sizes.channels <= kFewChannels;
+    return sizes.groups == 1 && sizes.channels > 0 && sizes.channels <= kMostHeadChannels;
   }
 };
 
@@ -227,13 +227,13 @@ struct Sample {
   Scalar kappa = 1;
 
   Sample() = default;
-  Sample(Carver& carver, const Sizes& sizes, bool backward)
+  CSTA_APART Sample(Carver& carver, const Sizes& sizes, bool backward)
       : frames(carver, sizes, sizes.frames, sizes.frame_stride, sizes.frame_hidden, backward),
         joints(carver, sizes, sizes.joints, sizes.joint_stride, sizes.joint_hidden, backward),
         scaled_joints(carver.take<Scalar>(sizes.groups * sizes.joint_stride)) {}
 
   // Finds the real positions of sample n and its scale.
-  void describe(const Problem& problem, int64_t n) {
+  CSTA_APART void describe(const Problem& problem, int64_t n) {
     const uint8_t* frame_mask =
         problem.frame_mask == nullptr ? nullptr : problem.frame_mask + n * problem.frames;
     const uint8_t* joint_mask = problem.joint_mask == nullptr

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <utility>
 
-#include "simd.h"
+#include "elements.h"
 
 namespace csta::CSTA_ISA {
 

@@ -1,12 +1,11 @@
-// What the operations over a batch share: sharing out work, the packed heads of a call and what a
-// thread works with.
+// What the operations over a batch share: sharing out work, and what a thread works with.
 #pragma once
 
 #include <cstdlib>
 #include <utility>
 
+#include "attention.h"
 #include "cache.h"
-#include "weight_sums.h"
 
 namespace csta::CSTA_ISA {
 
@@ -28,50 +27,6 @@ void for_each(const Problem& problem, int64_t end, int64_t elements_each,
 inline int64_t sample_elements(const Problem& problem) {
   return problem.channels * problem.frames * problem.joints;
 }
-
-template <class Scalar>
-Sizes sizes_of(const Problem& problem, const Scores& scores, bool means) {
-  Sizes sizes{};
-  sizes.channels = problem.channels;
-  sizes.frames = problem.frames;
-  sizes.joints = problem.joints;
-  sizes.groups = problem.groups;
-  sizes.frame_hidden = scores.frame_head == nullptr ? 0 : scores.frame_head->hidden;
-  sizes.joint_hidden = scores.joint_head == nullptr ? 0 : scores.joint_head->hidden;
-  sizes.frame_stride = round_up(problem.frames, kRowAlign<Scalar>);
-  sizes.joint_stride = round_up(problem.joints, kRowAlign<Scalar>);
-  sizes.means = means;
-  return sizes;
-}
-
-// Both heads in the arithmetic type, for the length of a call.
-template <class Scalar>
-class PackedHeads {
- public:
-  PackedHeads(const Problem& problem, const Scores& scores)
-      : scratch_(bytes(problem, scores)),
-        carver_(scratch_.memory()),
-        frames(carver_, scores.frame_head, problem.channels, problem.groups),
-        joints(carver_, scores.joint_head, problem.channels, problem.groups) {
-    if (scores.frame_head == nullptr) return;
-    frames.fill(*scores.frame_head, problem.channels, problem.groups);
-    joints.fill(*scores.joint_head, problem.channels, problem.groups);
-  }
-
- private:
-  static int64_t bytes(const Problem& problem, const Scores& scores) {
-    Carver carver;
-    PackedHead<Scalar>(carver, scores.frame_head, problem.channels, problem.groups);
-    PackedHead<Scalar>(carver, scores.joint_head, problem.channels, problem.groups);
-    return carver.used();
-  }
-
-  Scratch scratch_;
-  Carver carver_;
-
- public:
-  PackedHead<Scalar> frames, joints;
-};
 
 // Past the caches goes only what would not stay in them.
 template <class Element>
@@ -127,6 +82,29 @@ struct Stage {
       : passes(carver, problem, stream), sample(carver, sizes, backward) {}
 };
 
+// Calls function(stage) for every sample, whose positions are known by then: for what goes over a
+// sample once.
+template <class Passes, class Function>
+void for_each_sample(const Problem& problem, const Sizes& sizes, bool backward,
+                     const Function& function) {
+  const bool stream = streams<typename Passes::Element>(problem);
+  const auto make = [&](Carver& carver) {
+    return Stage<Passes>(carver, problem, sizes, backward, stream);
+  };
+  for_each(problem, problem.samples, sample_elements(problem), [&](int64_t first, int64_t last) {
+    Carver ruler;
+    make(ruler);
+    Scratch scratch(ruler.used());
+    Carver carver(scratch.memory());
+    Stage<Passes> stage = make(carver);
+    for (stage.n = first; stage.n < last; ++stage.n) {
+      stage.sample.describe(problem, stage.n);
+      function(stage);
+    }
+    if (stream) finish_streaming();
+  });
+}
+
 // Two stages of one thread: while one sample's results are written, the next sample is read, part
 // by part, so that memory is read and written at the same time.
 template <class Passes>
@@ -172,17 +150,6 @@ class Pipeline {
     for_parts([&](int64_t begin, int64_t end) CSTA_LAMBDA_INLINE { write(*now, begin, end); });
   }
 
-  // The same, where reading the next sample takes no heed of what is written.
-  template <class Start, class Read, class Turn, class Write>
-  void run(int64_t first, int64_t last, const Start& start, const Read& read, const Turn& turn,
-           const Write& write) {
-    run(first, last, start, read, turn, write,
-        [&](Stage<Passes>& stage, Stage<Passes>& next, int64_t begin, int64_t end) {
-          write(stage, begin, end);
-          read(next, begin, end);
-        });
-  }
-
  private:
   static int64_t bytes(const Problem& problem, const Sizes& sizes, bool backward) {
     Carver carver;
@@ -199,9 +166,5 @@ class Pipeline {
   Stage<Passes> stages_[2];
   int64_t parts_, step_;
 };
-
-inline bool is_empty(const Problem& problem) {
-  return problem.samples == 0 || problem.frames == 0 || problem.joints == 0;
-}
 
 }  // namespace csta::CSTA_ISA

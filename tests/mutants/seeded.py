@@ -5,7 +5,9 @@ from __future__ import annotations
 from mutant import Mutant
 from seeded_gpu import CUDA, TRITON
 
-GATES, SAMPLE, WEIGHTS = (f"csrc/cpu/{name}.h" for name in ("gates", "sample", "weight_sums"))
+GATES, SAMPLE, WEIGHTS, ATTENTION = (
+    f"csrc/cpu/{name}.h" for name in ("gates", "sample", "weight_sums", "attention")
+)
 FORWARD, BACKWARD, SPLIT = (f"csrc/cpu/{name}.h" for name in ("forward", "backward", "split"))
 PLANAR, POOL, PASSES, FLAT = (
     f"csrc/cpu/planar{part}.h" for part in ("", "_pool", "_passes", "_flat")
@@ -14,7 +16,7 @@ INTERLEAVED, INTERLEAVED_PASSES = "csrc/cpu/interleaved.h", "csrc/cpu/interleave
 FEW_CHANNELS, FEW_CHANNELS_HEAD = (f"csrc/cpu/few_channels_{part}.h" for part in ("passes", "head"))
 VECTORS, VECTOR_PASSES = (f"csrc/cpu/interleaved_vector{part}.h" for part in ("s", "_passes"))
 WORKER = "csrc/cpu/worker.h"
-PRODUCTS, MATH, SIMD = (f"csrc/cpu/{name}.h" for name in ("products", "vector_math", "simd"))
+PRODUCTS, MATH, NARROW = (f"csrc/cpu/{name}.h" for name in ("products", "vector_math", "narrow"))
 
 KERNELS = [
     Mutant("softmax_without_maximum", GATES,
@@ -35,10 +37,11 @@ KERNELS = [
     Mutant("groups_of_attention_mixed_up", SAMPLE,
            "from + (sample * groups + group) * axis.length",
            "from + sample * groups * axis.length"),
-    Mutant("swapped_axes_of_counts", BACKWARD,
+    Mutant("swapped_axes_of_counts", ATTENTION,
            "of_frames ? sample.joints.axis : sample.frames.axis",
            "of_frames ? sample.frames.axis : sample.joints.axis"),
-    Mutant("attention_unwritten_when_empty", FORWARD, "frame_attention_[i] = 0;", ""),
+    Mutant("attention_unwritten_when_empty", ATTENTION,
+           "std::fill_n(frame_attention_, rows * problem_.frames, Scalar{0});", ""),
     Mutant("int32_offset", BACKWARD,
            "next.passes.correlate(x_ + at, u_ + at, next.sample, has_heads_, begin, end);",
            "next.passes.correlate(x_ + static_cast<int32_t>(at), u_ + at, next.sample,"
@@ -50,7 +53,7 @@ KERNELS = [
            "sample.joints.axis.real_count > 0", "bitwise"),
     Mutant("last_rows_of_a_joined_sample", PASSES, "    product.finish();", "", "bitwise"),
     Mutant("next_sample_not_described", WORKER, "start(*next);", ""),
-    Mutant("threads_share_a_sum", BACKWARD, "n / sums_.samples_of_a_run()", "0", "bitwise"),
+    Mutant("threads_share_a_sum", ATTENTION, "n / sums_.samples_of_a_run()", "0", "bitwise"),
     Mutant("split_drops_a_channel", SPLIT,
            "function(scratch.passes, n, first - n * channels, end - n * channels);",
            "function(scratch.passes, n, first - n * channels, end - n * channels - 1);", "bitwise"),
@@ -140,7 +143,7 @@ KERNELS = [
     Mutant("infinity_loses_something", MATH,
            "keep<Scalar>(excess - excess == Vector<Scalar>{}, excess)", "excess", "extremes"),
     Mutant("polynomial_coefficient", MATH, "5.0000001201e-1f", "4.9990001201e-1f"),
-    Mutant("bfloat16_truncated", SIMD, "bits + 0x7fff + ((bits >> 16) & 1)",
+    Mutant("bfloat16_truncated", NARROW, "bits + 0x7fff + ((bits >> 16) & 1)",
            "bits >> 16"),
 ]  # fmt: skip
 

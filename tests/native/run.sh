@@ -15,8 +15,7 @@ common="-std=c++17 -Wall -Wextra -Wno-psabi -pthread -I$sources"
 arithmetic="-fno-math-errno -fno-trapping-math -ffp-contract=fast"  # these and -m... as in setup.py
 # The 64-byte vectors of wide compile slowly; undefined behaviour shows in the others as well.
 declare -A isa_flags=([portable]="" [wide]="-fno-sanitize=undefined")
-declare -A tables=([portable]=kPortableKernels [wide]=kWideKernels
-                   [avx2]=kAvx2Kernels [avx512]=kAvx512Kernels)
+declare -A tables=([portable]=kPortable [wide]=kWide [avx2]=kAvx2 [avx512]=kAvx512)
 if [[ $(uname -m) == x86_64 ]]; then
   isa_flags[avx2]="-mavx2 -mfma -mf16c -mbmi2"
   isa_flags[avx512]="-mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx2 -mfma -mf16c"
@@ -59,9 +58,12 @@ compile() {  # mode or -, source, object, further flags
   echo "$compiler $common $flags ${*:4} -c $2 -o $build/$3.o" >> "$build/compile"
 }
 for pair in "${pairs[@]}"; do
-  mode=${pair%/*} isa=${pair#*/} source=$sources/cpu/kernels_${pair#*/}.cpp
-  [[ $isa == wide ]] && source=tests/native/wide.cpp
-  compile "$mode" "$source" "$mode.$isa.kernels" "$arithmetic ${isa_flags[$isa]}"
+  mode=${pair%/*} isa=${pair#*/}
+  files=("$sources/cpu/kernels_"*"_$isa.cpp")
+  [[ $isa == wide ]] && files=(tests/native/wide.cpp)
+  for i in "${!files[@]}"; do
+    compile "$mode" "${files[i]}" "$mode.$isa.kernels.$i" "$arithmetic ${isa_flags[$isa]}"
+  done
 done
 for mode in $(printf '%s\n' "${pairs[@]%/*}" | sort -u); do
   for file in driver cases environment; do
@@ -70,14 +72,14 @@ for mode in $(printf '%s\n' "${pairs[@]%/*}" | sort -u); do
   compile "$mode" "$sources/cpu/scratch.cpp" "$mode.scratch"
 done
 for isa in $(printf '%s\n' "${pairs[@]#*/}" | sort -u); do
-  compile - tests/native/table.cpp "$isa.table" "-DCSTA_TABLE=${tables[$isa]}"
+  compile - tests/native/table.cpp "$isa.table" "-DCSTA_TABLES=${tables[$isa]}"
 done
 compile - tests/native/reference.cpp reference
 xargs -P "$jobs" -d '\n' -I{} bash -c '{}' < "$build/compile"
 
 for pair in "${pairs[@]}"; do
   mode=${pair%/*} isa=${pair#*/} name=$build/${pair/\//.}
-  objects=("$name.kernels.o" "$build/$isa.table.o" "$build/reference.o")
+  objects=("$name.kernels."*.o "$build/$isa.table.o" "$build/reference.o")
   for file in driver cases environment; do objects+=("$build/$mode.$file.o"); done
   [[ $mode == address ]] || objects+=("$build/$mode.scratch.o")
   # shellcheck disable=SC2086

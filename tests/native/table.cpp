@@ -1,9 +1,15 @@
-// In place of csrc/cpu/dispatch.cpp: the one table that an executable tests, CSTA_TABLE.
+// In place of csrc/cpu/dispatch.cpp: the one instruction set that an executable tests, CSTA_TABLES.
 #include "cpu/kernels.h"
+
+#define JOIN(a, b) a##b
+#define TABLE(set, type) JOIN(set, type)
 
 namespace csta {
 
-extern const Kernels CSTA_TABLE;
-const Kernels& kernels(const Problem&) { return CSTA_TABLE; }
+extern const Kernels TABLE(CSTA_TABLES, Float32), TABLE(CSTA_TABLES, Float64);
+const Kernels& kernels(const Problem& problem) {
+  return problem.dtype == Dtype::float64 ? TABLE(CSTA_TABLES, Float64)
+                                         : TABLE(CSTA_TABLES, Float32);
+}
 
 }  // namespace csta

@@ -6,7 +6,8 @@
 
 namespace csta {
 
-extern const Kernels kWideKernels;
-const Kernels kWideKernels = wide::kEntryPoints;
+extern const Kernels kWideFloat32, kWideFloat64;
+const Kernels kWideFloat32 = wide::kEntryPoints<float>;
+const Kernels kWideFloat64 = wide::kEntryPoints<double>;
 
 }  // namespace csta

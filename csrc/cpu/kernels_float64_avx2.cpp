@@ -6,7 +6,7 @@
 
 namespace csta {
 
-const Kernels kAvx2Kernels = avx2::kEntryPoints;
+const Kernels kAvx2Float64 = avx2::kEntryPoints<double>;
 
 }  // namespace csta
 #endif

@@ -5,6 +5,6 @@
 
 namespace csta {
 
-const Kernels kPortableKernels = portable::kEntryPoints;
+const Kernels kPortableFloat64 = portable::kEntryPoints<double>;
 
 }  // namespace csta

@@ -6,7 +6,7 @@
 
 namespace csta {
 
-const Kernels kAvx512Kernels = avx512::kEntryPoints;
+const Kernels kAvx512Float32 = avx512::kEntryPoints<float>;
 
 }  // namespace csta
 #endif
