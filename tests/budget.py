@@ -160,7 +160,7 @@ shared memory, with a star where sums and means do not fit in it. Two heads, one
 
 def plans_tables() -> str:
     """Markdown: what is planned for the shapes on each kind of device."""
-    plan_of = _planner()
+    plan_of = planner()
     lines = [_LEGEND]
     for name, device in DEVICES.items():
         heads = [f"{task} {dtype}" for dtype in ("float32", "bfloat16")
@@ -169,7 +169,7 @@ def plans_tables() -> str:
         lines += _row("---", *("---" for _ in heads))
         for shape, last in (*((s, False) for s in SHAPES), *((s, True) for s in CHANNELS_LAST)):
             cells = [
-                _plan(plan_of, device, shape, last, bfloat16, backward)
+                _cell(plan(plan_of, device, shape, last, bfloat16, backward), backward)
                 for bfloat16 in (False, True)
                 for backward in (False, True)
             ]
@@ -177,7 +177,7 @@ def plans_tables() -> str:
     return "\n".join(lines)
 
 
-def _planner() -> Any:
+def planner() -> Any:
     """The plans of csrc/cuda, compiled for this machine."""
     compiler = toolchain.find_compiler()
     sources = ("tests/cuda/plans.cpp", "csrc/cuda/plan.cpp", "csrc/cuda/planes_plan.cpp")
@@ -192,21 +192,40 @@ def _planner() -> Any:
     return plan_of
 
 
-def _plan(
+class Plan(NamedTuple):
+    """What tests/cuda/plans.cpp tells of a plan."""
+
+    blocks: int
+    threads: int
+    first_slots: int
+    second_slots: int
+    slot: int
+    shared: int
+    room_is_shared: int
+    held: int
+
+
+def plan(
     plan_of: Any, device: Device, shape: tuple[int, int, int], channels_last: bool,
     bfloat16: bool, backward: bool,
-) -> str:  # fmt: skip
-    numbers = (ctypes.c_int64 * 8)()
+) -> Plan | None:  # fmt: skip
+    """The plan of a call, by what `planner` gives."""
+    numbers = (ctypes.c_int64 * len(Plan._fields))()
     sizes = (ctypes.c_int32 * 3)(*shape)
     if not plan_of(sizes, channels_last, bfloat16, backward, *device, numbers):
+        return None
+    return Plan(*numbers)
+
+
+def _cell(made: Plan | None, backward: bool) -> str:
+    if made is None:
         return "none"
-    blocks, threads, first, second, slot, shared, room_is_shared, held = numbers
-    if held:
-        passing = f" + {second} × {slot}" if backward else ""
-        return f"{blocks}×{threads}; {held}{passing}; {shared}"
-    slots = f"{first} + {second}" if backward else str(first)
-    star = "" if room_is_shared else "\\*"
-    return f"{blocks}×{threads}; {slots} × {slot}; {shared}{star}"
+    star = "" if made.room_is_shared else "\\*"
+    slots = str(made.held or made.first_slots)
+    if backward:
+        slots += f" + {made.second_slots}"
+    slot = f" × {made.slot}" if backward or not made.held else ""
+    return f"{made.blocks}×{made.threads}; {slots}{slot}; {made.shared}{star}"
 
 
 def main() -> None:

@@ -125,6 +125,22 @@ def test_plans_are_the_committed_ones() -> None:
     assert budget.plans_tables().splitlines() == committed.splitlines(), _RENEW
 
 
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("shape", [(2053, 511, 512), (6000, 511, 512), (9600, 300, 400)])
+def test_plans_of_samples_beyond_32_bits(
+    shape: tuple[int, int, int], bfloat16: bool, backward: bool
+) -> None:
+    """A block never holds such a sample, and what it has of shared memory stays within limits."""
+    if not toolchain.find_compiler().command:
+        pytest.skip("there is no C++ compiler")
+    for device in budget.DEVICES.values():
+        plan = budget.plan(budget.planner(), device, shape, False, bfloat16, backward)
+        assert plan is not None
+        assert plan.held == 0
+        assert 0 < plan.shared <= device.shared_of_block
+
+
 def test_what_nvcc_compiles_for(tmp_path: Path, bare: pytest.MonkeyPatch) -> None:
     """Under an nvcc that knows 8.0, 9.0 and later ones that nobody asks for."""
     known = "echo compute_75; echo compute_80; echo compute_90; echo compute_110"

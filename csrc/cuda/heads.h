@@ -72,34 +72,34 @@ CSTA_DEVICE Arithmetic<Element> number(const Weight& weight, int i) {
   return found;
 }
 
-// One of `split` parts of a sum of products: some fours of terms after each other, of which four
-// are on their way together, because few threads have a sum and all wait for it.
+// One of `split` parts of a sum of products: every so manyth four of terms, of which four are on
+// their way together, because few threads have a sum and all wait for it.
 template <class Scalar, class Number>
 CSTA_DEVICE Scalar dot(const Number* weights, bool aligned, const Scalar* values, int terms,
                        int part, int split) {
   constexpr int kAtOnce = 16 / static_cast<int>(sizeof(Scalar));
-  const int each = (terms / 4 + split - 1) / split, end = smaller((part + 1) * each, terms / 4);
   Scalar total = 0;
-  const auto add = [&](int four, Scalar(&sums)[4]) {
-    const Four<Number> a = Four<Number>::at(weights + 4 * four, aligned);
-    const Four<Scalar> b = Four<Scalar>::at(values + 4 * four, true);
+  int at = 4 * part;  // the next four
+  const auto add = [&](Scalar(&sums)[4]) {
+    const Four<Number> a = Four<Number>::at(weights + at, aligned);
+    const Four<Scalar> b = Four<Scalar>::at(values + at, true);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       sums[k] += static_cast<Scalar>(widen(a.numbers[k])) * b.numbers[k];
     }
+    at += 4 * split;
   };
-  int four = part * each;
 #pragma unroll 1
-  for (; four + kAtOnce <= end; four += kAtOnce) {
+  while (at + (kAtOnce - 1) * 4 * split < terms / 4 * 4) {
     Scalar sums[4] = {0, 0, 0, 0};
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) add(four + i, sums);
+    for (int i = 0; i < kAtOnce; ++i) add(sums);
     total += (sums[0] + sums[1]) + (sums[2] + sums[3]);
   }
 #pragma unroll 1
-  for (; four < end; ++four) {
+  while (at < terms / 4 * 4) {
     Scalar sums[4] = {0, 0, 0, 0};
-    add(four, sums);
+    add(sums);
     total += (sums[0] + sums[1]) + (sums[2] + sums[3]);
   }
   if (part == split - 1) {
@@ -115,7 +115,7 @@ CSTA_DEVICE Scalar dot(const Number* weights, bool aligned, const Scalar* values
 template <class Number, class Scalar, class Finish>
 CSTA_DEVICE void rows_times(const Own& own, int rows, int terms, const Number* weights,
                             const Table<Scalar>& in, Turns& turns, const Finish& finish) {
-  const int split = terms < 128 ? 1 : terms < 256 ? 2 : 4, count = own.count();
+  const int split = threads_of_sum(terms), count = own.count();
   const bool aligned = terms % 4 == 0 && Four<Number>::is_aligned(weights);
   const int items = (rows * count * split + 31) / 32 * 32;  // whole warps, for their shuffles
   for (int i = turns.first(items); i < items; i += threads()) {

@@ -232,7 +232,7 @@ bool make_plan(Call& call, Dtype dtype, Task task, const Device& device) {
   const int64_t frames = call.axes[kFrames].length, joints = call.axes[kJoints].length;
   int64_t rows = std::max(call.channels, call.groups);
   for (const AxisCall& axis : call.axes) rows = std::max<int64_t>(rows, axis.hidden);
-  rows += 8;  // see column_stride
+  rows += 20;  // see column_stride
   constexpr int64_t kMost = int64_t{1} << 30;
   if (frames * joints > kMost || rows * (frames + joints) > kMost) return false;
   for (const AxisCall& axis : call.axes) {

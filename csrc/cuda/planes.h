@@ -7,6 +7,8 @@
 
 namespace csta::cuda {
 
+constexpr int kColumnThreads = 4;  // neighbours that share a sum over frames
+
 template <class Element>
 class Planes {
  public:
@@ -85,9 +87,21 @@ class Planes {
     float* of_frames = at(call.plan.room.sums[kFrames]) + first * frames;
     float* of_joints = at(call.plan.room.sums[kJoints]) + first * joints;
     for (int i = thread(); i < count * frames; i += threads()) of_frames[i] = sum_of_row(x, i);
-    for (int i = thread(); i < count * joints; i += threads()) {
-      const Element* column = x + i + call.by_joints.quotient(i) * (plane - joints);
-      of_joints[i] = sum_of<float>(frames, [&](int t) { return widen(column[t * joints]); });
+    // Where there are threads enough, neighbours share a column, and others than those with rows.
+    const int columns = count * joints,
+              split = columns * kColumnThreads <= threads() ? kColumnThreads : 1;
+    const int items = (columns * split + 31) / 32 * 32;  // whole warps, for their shuffles
+    const int behind = thread() - (count * frames + 31) / 32 * 32 % threads();
+    for (int i = behind < 0 ? behind + threads() : behind; i < items; i += threads()) {
+      const int j = i / split, piece = i % split;
+      float sum = 0;
+      if (j < columns) {
+        const Element* column = x + j + call.by_joints.quotient(j) * (plane - joints);
+        sum = sum_of<float>((frames - piece + split - 1) / split,
+                            [&](int k) { return widen(column[(piece + k * split) * joints]); });
+      }
+      for (int step = 1; step < split; step *= 2) sum += shuffle_xor(sum, step);
+      if (j < columns && piece == 0) of_joints[j] = sum;
     }
   }
 

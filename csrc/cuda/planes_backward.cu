@@ -276,8 +276,6 @@ class BackwardPlanes {
     }
   }
 
-  static constexpr int kColumnThreads = 4;
-
   const Planes<Element> planes_;
   const Call& call_;
   const Room& room_;

@@ -46,6 +46,7 @@ class PlanesPlanner {
         for (const bool with_weights : {true, false}) {
           Plan plan;
           if (passes && !backward_) continue;
+          if (held_bytes(blocks) > limit_) continue;  // or else sizes would not be of 32 bits
           lay_out(plan, blocks, passes, with_weights);
           if (plan.shared_bytes > (found ? part : limit_)) continue;
           best = plan;
@@ -65,17 +66,24 @@ class PlanesPlanner {
     return true;
   }
 
+  int64_t own(int blocks) const {
+    return rounded((call_.channels + blocks - 1) / blocks, whole_channels_);
+  }
+  int64_t held_bytes(int blocks) const {
+    return rounded(own(blocks) * plane_of(call_) * element_bytes_, 128);
+  }
+
   void lay_out(Plan& plan, int blocks, bool passes, bool with_weights) const {
     plan.planes = true;
     plan.cluster = blocks;
     plan.ragged = whole_channels_ > 1;
-    plan.own = static_cast<int>(rounded((call_.channels + blocks - 1) / blocks, whole_channels_));
+    plan.own = static_cast<int>(own(blocks));
     const int frames = call_.axes[kFrames].length, joints = call_.axes[kJoints].length;
     const int64_t plane = plane_of(call_);
     for (int axis : {kFrames, kJoints}) {
       plan.share[axis] = (call_.axes[axis].length + blocks - 1) / blocks;
     }
-    plan.held_bytes = static_cast<int>(rounded(plan.own * plane * element_bytes_, 128));
+    plan.held_bytes = static_cast<int>(held_bytes(blocks));
     plan.channels_of_chunk = plan.own;
     plan.slots[1] = backward_ ? 1 : 0;
     if (passes) {

@@ -2,6 +2,7 @@
 #include "dispatch.h"
 #include "heads.h"
 #include "passes.h"
+#include "reweight.h"
 
 namespace csta::cuda {
 namespace {
@@ -91,13 +92,13 @@ CSTA_KERNEL CSTA_BOUNDS(kMostThreads, 2) pool_backward_kernel(CSTA_PARAMETER Cal
       const Chunk chunk = slice.chunk(call, j);
       const int count = chunk.channels() * chunk.positions();
       for (int i = thread(); i < count; i += threads()) {
-        const Item item(i, chunk.channels(), chunk.positions(), call.channels_last);
-        const int c = chunk.channel_begin + item.row, p = chunk.position_begin + item.column;
-        const int t = call.by_joints.quotient(p), v = p - t * joints;
+        const Position at(call, chunk, i);
         Scalar value = 0;
-        if (real.frame(t) && real.joint(v)) {
-          value = static_cast<Scalar>(widen(of_frames[int64_t{c} * frames + t])) / joint_count +
-                  static_cast<Scalar>(widen(of_joints[int64_t{c} * joints + v])) / frame_count;
+        if (real.frame(at.t) && real.joint(at.v)) {
+          const int64_t frame = int64_t{at.c} * frames + at.t;
+          const int64_t joint = int64_t{at.c} * joints + at.v;
+          value = static_cast<Scalar>(widen(of_frames[frame])) / joint_count +
+                  static_cast<Scalar>(widen(of_joints[joint])) / frame_count;
         }
         out[chunk.offset + i] = narrow<Element>(value);
       }

@@ -85,14 +85,6 @@ struct Table {
   }
 };
 
-// Item `i` of rows x columns, the one or the other varying fastest.
-struct Item {
-  int row, column;
-
-  CSTA_DEVICE Item(int i, int rows, int columns, bool rows_first)
-      : row(rows_first ? i % rows : i / columns), column(rows_first ? i / rows : i % columns) {}
-};
-
 // The real positions of a sample.
 struct Real {
   const uint8_t *frames, *joints;  // flags, or null where everything before frame_end is real

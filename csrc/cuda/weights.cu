@@ -75,8 +75,9 @@ CSTA_KERNEL CSTA_BOUNDS(kThreads, 2) run_kernel(CSTA_PARAMETER WeightCall call) 
     const bool ends = round + 1 == rounds;
     if (i + 1 < samples * rounds) load(begin + n + ends, ends ? 0 : (round + 1) * kSteps);
     Scalar parts[kOutputs] = {}, bias_part = 0;
+    const int steps = sum.length - round * kSteps;  // those beyond are 0
 #pragma unroll 1
-    for (int step = 0; step < kSteps; step += 4) {
+    for (int step = 0; step < kSteps && step < steps; step += 4) {
       const auto left = Four<Scalar>::at(factors + row * kStride + step, true);
 #pragma unroll
       for (int i = 0; i < 4; ++i) bias_part += left.numbers[i];
