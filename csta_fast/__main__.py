@@ -190,11 +190,16 @@ def advice() -> Iterator[str]:
         yield f"torch {torch.__version__} is too old: pip install 'torch>=2.10'"
     if library.failure is not None:
         yield f"no native kernels, only the slower reference serves: {library.failure}"
-    chosen = os.environ.get("CSTA_FAST_ISA")
-    if chosen and chosen not in library.INSTRUCTION_SETS:
-        known = ", ".join(library.INSTRUCTION_SETS)
-        yield f"CSTA_FAST_ISA: wanted one of {known}, got {chosen!r}, which chooses nothing"
-    if backends.FORCED is not None:
+    mistake = library.misnamed()
+    if mistake is not None:
+        yield mistake
+    if backends.FORCED is not None and backends.FORCED not in backends.BACKENDS:
+        known = ", ".join(backends.BACKENDS)
+        yield (
+            f"CSTA_FAST_BACKEND: wanted one of {known}, got {backends.FORCED!r}: no call can be "
+            "served, unset it"
+        )
+    elif backends.FORCED is not None:
         yield (
             f"CSTA_FAST_BACKEND={backends.FORCED} forces one backend for every call, and a call "
             "that it cannot serve is an error: unset it to let each call find its backend"

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from csta_fast import checks, composite, cuda_backend, library, ops, triton_backend
 from csta_fast.differentiation import Operations
@@ -44,16 +46,23 @@ def _reference_refusal(x: Tensor) -> str | None:
     return None if x.dtype in ARITHMETIC_DTYPES else f"does not compute in {x.dtype}"
 
 
+_NO_TANGENTS = "has no forward-mode derivatives, and this is within a level of them"
+
+
 def _fused(
     name: str, namespace: str, description: str, refusal: Callable[[Tensor], str | None],
     register: Callable[[Operations], Any] | None,
 ) -> Backend:  # fmt: skip
     """A backend of operations in a namespace of their own, registered where there are kernels."""
+
+    def refuse(x: Tensor) -> str | None:
+        return _NO_TANGENTS if forward_ad._current_level >= 0 else refusal(x)
+
     operations = Operations(namespace)
     if register is not None:
         register(operations)
     csta, pool, couple = (partial(operations.call, each) for each in ("csta", "pool", "couple"))
-    return Backend(name, description, refusal, csta, pool, couple, validates=True)
+    return Backend(name, description, refuse, csta, pool, couple, validates=True)
 
 
 _CPU = _fused(
@@ -105,18 +114,23 @@ def named(name: str, source: str) -> Backend:
 FORCED: str | None = os.environ.get("CSTA_FAST_BACKEND") or None
 
 
-def select(x: Tensor, name: str | None) -> Backend:
-    """The backend for x: the one named here or in CSTA_FAST_BACKEND, else the first that can."""
+def select(x: Tensor, name: str | None, *, traced: bool = False) -> Backend:
+    """The backend for x: the one named here or in CSTA_FAST_BACKEND, else the first that can.
+
+    What is traced for ONNX, which has no operators of ours, is plain PyTorch.
+    """
+    source = "backend"
     if name is None:
-        if FORCED is None:
-            if x.is_cpu and library.failure is None:
-                return _CPU
-            # What nobody can serve is checked before a call of the reference, and refused there.
-            able = (backend for backend in BACKENDS.values() if backend.refusal(x) is None)
-            return next(able, _REFERENCE)
-        backend = named(FORCED, "CSTA_FAST_BACKEND")
-    else:
-        backend = named(name, "backend")
+        name, source = FORCED, "CSTA_FAST_BACKEND"
+    if name is None and traced and torch.onnx.is_in_onnx_export():
+        return _REFERENCE
+    if name is None:
+        if x.is_cpu and library.failure is None and forward_ad._current_level < 0:
+            return _CPU
+        # What nobody can serve is checked before a call of the reference, and refused there.
+        able = (backend for backend in BACKENDS.values() if backend.refusal(x) is None)
+        return next(able, _REFERENCE)
+    backend = named(name, source)
     reason = backend.refusal(x)
     if reason is not None:
         raise ValueError(f"backend {backend.name!r} cannot serve this call: {reason}")

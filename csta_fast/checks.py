@@ -94,15 +94,16 @@ def _head(name: str, x: Tensor, arithmetic: torch.dtype, head: HeadWeights) -> i
     try:
         w1, b1, w2, b2 = head
         hidden, groups = w1.shape[0], w2.shape[0]
+        fits = (
+            hidden > 0
+            and w1.shape == (hidden, x.shape[1])
+            and b1.shape == (hidden,)
+            and w2.shape == (groups, hidden)
+            and b2.shape == (groups,)
+        )
     except (TypeError, ValueError, AttributeError, IndexError):
         _head_mistake(name, x, arithmetic, head)
-    if not (
-        hidden > 0
-        and w1.shape == (hidden, x.shape[1])
-        and b1.shape == (hidden,)
-        and w2.shape == (groups, hidden)
-        and b2.shape == (groups,)
-    ):
+    if not fits:
         _head_mistake(name, x, arithmetic, head)
     dtype, device = x.dtype, x.device
     for weight in head:
@@ -114,15 +115,12 @@ def _head(name: str, x: Tensor, arithmetic: torch.dtype, head: HeadWeights) -> i
 
 
 def _head_mistake(name: str, x: Tensor, arithmetic: torch.dtype, head: Any) -> NoReturn:
-    if not (
-        isinstance(head, (tuple, list))
-        and len(head) == 4
-        and all(isinstance(weight, Tensor) for weight in head)
-    ):
-        raise TypeError(
-            f"{name}: wanted HeadWeights(w1, b1, w2, b2) of four tensors, got {type(head).__name__}"
-        )
+    if not isinstance(head, (tuple, list)) or len(head) != 4:
+        got = f"{len(head)} of them" if isinstance(head, (tuple, list)) else type(head).__name__
+        raise TypeError(f"{name}: wanted HeadWeights(w1, b1, w2, b2), four tensors, got {got}")
     for part, weight, shape in zip(HeadWeights._fields, head, _HEAD_SHAPES, strict=True):
+        if not isinstance(weight, Tensor):
+            raise TypeError(f"{name}.{part}: wanted a tensor, got {type(weight).__name__}")
         if weight.dtype not in (x.dtype, arithmetic):
             wanted = " or ".join(str(dtype) for dtype in dict.fromkeys((x.dtype, arithmetic)))
             raise TypeError(

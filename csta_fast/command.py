@@ -85,12 +85,13 @@ def _parser() -> Any:
 
     evaluate = made(description=_EVALUATE)
     plot = made(description=_PLOT)
+    folder = "folder; that of the run unless given, or one in it for other data"
     for each in (evaluate, plot):
         each.add_argument("run", type=Path, help="a folder of csta-fast train, or a checkpoint")
         each.add_argument("--source", type=str | None, help="recordings, if not those trained with")
         each.add_argument("--kind", type=str | None, help=kinds)
         each.add_argument("--protocol", type=str | None, help="if not that trained with")
-        each.add_argument("--output", type=Path | None, help="folder; that of the run unless given")
+        each.add_argument("--output", type=Path | None, help=folder)
     plot.add_argument("--recording", type=str | None, help="its name; the mean of every class else")
     plot.add_argument("--clip", action="store_true", help="an animated clip of the recording, too")
     commands.add_subcommand("evaluate", evaluate, help="accuracy of a trained network")
@@ -156,8 +157,15 @@ def _checkpoint(run: Path) -> Path:
     raise FileNotFoundError(f"run: wanted a folder of csta-fast train or a checkpoint, got {run}")
 
 
-def _folder(run: Path, output: Path | None) -> Path:
-    return output or (run if run.is_dir() else run.parent)
+def _folder(options: Any) -> Path:
+    """That of the run; of other data than the training's a folder in it, named after them."""
+    if options.output is not None:
+        return Path(options.output)
+    run = options.run if options.run.is_dir() else options.run.parent
+    changes = _changes(options)
+    others = [Path(changes["source"]).name.split(".")[0]] if "source" in changes else []
+    others += [changes[name] for name in ("kind", "protocol") if name in changes]
+    return Path(run, *(["on-" + "-".join(others)] if others else []))
 
 
 def _changes(options: Any) -> dict[str, str]:
@@ -169,7 +177,7 @@ def _changes(options: Any) -> dict[str, str]:
 def _evaluate(options: Any) -> None:
     from csta_fast.training import evaluate
 
-    folder = _folder(options.run, options.output)
+    folder = _folder(options)
     outcome = evaluate(_checkpoint(options.run), folder, changes=_changes(options))
     _print(outcome.figures, folder)
 
@@ -177,7 +185,7 @@ def _evaluate(options: Any) -> None:
 def _plot(options: Any) -> None:
     from csta_fast.training.pictures import picture
 
-    folder = _folder(options.run, options.output)
+    folder = _folder(options)
     files = picture(
         _checkpoint(options.run),
         folder,

@@ -54,7 +54,7 @@ class Operations:
 
     def call(self, name: str, *args: Any) -> Any:
         """Call an operation the cheapest way that still differentiates, transforms and compiles."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch._C._is_tracing():
             return getattr(getattr(torch.ops, self.namespace), name).default(*args)
         if torch._C._are_functorch_transforms_active():
             return self.rules[name].apply(*args)
@@ -67,19 +67,24 @@ class Operations:
         """A vmap rule: one call per element of the mapped dimension, results stacked in front."""
 
         def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-            results = [
-                self.call(
-                    name,
-                    *(
-                        value if axis is None else value.select(axis, index)
-                        for value, axis in zip(args, in_dims, strict=True)
-                    ),
+            def one(arg: Any, axis: int | None, index: int) -> Any:
+                return arg if axis is None else arg.select(axis, index)
+
+            if info.batch_size == 0:  # of such shapes, and none of them
+                args = tuple(
+                    arg if axis is None else arg.new_zeros(arg.movedim(axis, 0).shape[1:])[None]
+                    for arg, axis in zip(args, in_dims, strict=True)
                 )
-                for index in range(info.batch_size)
+                in_dims = tuple(axis if axis is None else 0 for axis in in_dims)
+            results = [
+                self.call(name, *map(one, args, in_dims, (index,) * len(args)))
+                for index in range(max(1, info.batch_size))
             ]
             if isinstance(results[0], Tensor):
-                return torch.stack(results), 0
-            stacked = tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+                return torch.stack(results)[: info.batch_size], 0
+            stacked = tuple(
+                torch.stack(parts)[: info.batch_size] for parts in zip(*results, strict=True)
+            )
             return stacked, (0,) * len(stacked)
 
         return rule

@@ -36,16 +36,18 @@ def _run(name: str, check: Callable[[], None], x: Tensor, backend: str | None, *
     A native backend refuses bad arguments itself, tersely; only then are they looked at again to
     say what was wrong. Any other backend's arguments are checked first.
     """
-    if not torch.compiler.is_compiling():
+    compiling = torch.compiler.is_compiling()
+    traced = compiling or torch._C._is_tracing()
+    if not compiling:
         try:
-            serving = select(x, backend)
+            serving = select(x, backend, traced=traced)
             if serving.validates:
                 return getattr(serving, name)(*args)
         except (AttributeError, RuntimeError, TypeError, ValueError):
             check()
             raise
     check()
-    return getattr(select(x, backend), name)(*args)
+    return getattr(select(x, backend, traced=traced), name)(*args)
 
 
 @overload
@@ -54,6 +56,12 @@ def csta(x: Tensor, frame_head: HeadWeights, joint_head: HeadWeights, *,
          joint_mask: Tensor | None = None, gate: Gate = "softmax", scale: Scale = "mean",
          residual: bool = False, return_attention: Literal[False] = False,
          backend: str | None = None) -> Tensor: ...  # fmt: skip
+@overload
+def csta(x: Tensor, frame_head: HeadWeights, joint_head: HeadWeights, *,
+         lengths: Tensor | None = None, frame_mask: Tensor | None = None,
+         joint_mask: Tensor | None = None, gate: Gate = "softmax", scale: Scale = "mean",
+         residual: bool = False, return_attention: Literal[True],
+         backend: str | None = None) -> tuple[Tensor, Attention]: ...  # fmt: skip
 @overload
 def csta(x: Tensor, frame_head: HeadWeights, joint_head: HeadWeights, *,
          lengths: Tensor | None = None, frame_mask: Tensor | None = None,
@@ -151,6 +159,12 @@ def couple(x: Tensor, frame_logits: Tensor, joint_logits: Tensor, *, gate: Gate 
            frame_mask: Tensor | None = None, joint_mask: Tensor | None = None,
            return_attention: Literal[False] = False,
            backend: str | None = None) -> Tensor: ...  # fmt: skip
+@overload
+def couple(x: Tensor, frame_logits: Tensor, joint_logits: Tensor, *, gate: Gate = "softmax",
+           scale: Scale = "mean", residual: bool = False, lengths: Tensor | None = None,
+           frame_mask: Tensor | None = None, joint_mask: Tensor | None = None,
+           return_attention: Literal[True],
+           backend: str | None = None) -> tuple[Tensor, Attention]: ...  # fmt: skip
 @overload
 def couple(x: Tensor, frame_logits: Tensor, joint_logits: Tensor, *, gate: Gate = "softmax",
            scale: Scale = "mean", residual: bool = False, lengths: Tensor | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,21 @@ class Head(nn.Module):
         return f"{channels} -> {hidden} -> {groups}"
 
 
+def _is_fused(head: nn.Module | None) -> TypeGuard[Head]:
+    """Whether to compute a head with the rest: a built-in one that is nothing but its weights.
+
+    One with hooks is called, because they want to see it, or make its weights (pruning).
+    """
+    return (
+        isinstance(head, Head)
+        and getattr(head.forward, "__func__", None) is Head.forward
+        and not head._forward_pre_hooks
+        and not head._forward_hooks
+        and not head._backward_pre_hooks
+        and not head._backward_hooks
+    )
+
+
 class CSTA(nn.Module):
     """Coupled spatial-temporal attention over features (N, C, T, V), fused into one pass.
 
@@ -61,13 +76,14 @@ class CSTA(nn.Module):
 
     Args:
         channels: C, the channels of x.
-        hidden: H, the width of both heads; default max(16, C // 4).
+        hidden: H, the width of the built-in heads; default max(16, C // 4).
         groups: G, attention maps; group g weighs channels g·C/G up to (g+1)·C/G.
         gate: "softmax", or "sigmoid".
         scale: "mean", "sum" or a number; see ``csta_fast.functional.csta``.
         residual: add x to the result.
         frame_head, joint_head: modules (N, C, L) -> (N, G, L) in place of the built-in heads;
-            they run between the fused pooling and the fused reweighting. Give one or both.
+            they run between the fused pooling and the fused reweighting, as do built-in ones that
+            have hooks. Give one or both.
         backend: the name of a backend to force; see ``csta_fast.explain``.
 
     Raises:
@@ -98,6 +114,8 @@ class CSTA(nn.Module):
         channels, groups = checks.count("channels", channels), checks.count("groups", groups)
         if channels % groups:
             raise ValueError(f"groups: wanted a divisor of the {channels} channels, got {groups}")
+        if hidden is not None and frame_head is not None and joint_head is not None:
+            raise ValueError(f"hidden: wanted none beside two heads of your own, got {hidden}")
         hidden = max(16, channels // 4) if hidden is None else checks.count("hidden", hidden)
         checks.choices(gate, scale, residual)
         if backend is not None:
@@ -105,7 +123,6 @@ class CSTA(nn.Module):
         self.channels, self.hidden, self.groups = channels, hidden, groups
         self.gate, self.scale, self.residual = gate, scale, residual
         self.backend = backend
-        self.fused_heads = frame_head is None and joint_head is None
         self.frame_head = self._head("frame_head", frame_head)
         self.joint_head = self._head("joint_head", joint_head)
 
@@ -119,11 +136,12 @@ class CSTA(nn.Module):
         return_attention: bool = False,
     ) -> Tensor | tuple[Tensor, Attention]:
         """Reweight x (N, C, T, V); arguments and result as in ``csta_fast.functional.csta``."""
-        if self.fused_heads:
+        frame_head, joint_head = self._modules["frame_head"], self._modules["joint_head"]
+        if _is_fused(frame_head) and _is_fused(joint_head):
             return functional.csta(
                 x,
-                cast(Head, self._modules["frame_head"]).weights,
-                cast(Head, self._modules["joint_head"]).weights,
+                frame_head.weights,
+                joint_head.weights,
                 lengths=lengths,
                 frame_mask=frame_mask,
                 joint_mask=joint_mask,
@@ -165,6 +183,6 @@ class CSTA(nn.Module):
         return checks.module(name, own)
 
     def extra_repr(self) -> str:
-        options = f"{self.channels}, hidden={self.hidden}, groups={self.groups}, gate={self.gate!r}"
+        options = f"{self.channels}, groups={self.groups}, gate={self.gate!r}"
         options += f", scale={self.scale!r}, residual={self.residual}"
         return options if self.backend is None else f"{options}, backend={self.backend!r}"

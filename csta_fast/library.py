@@ -6,7 +6,9 @@ path, and ``csta_fast.explain`` and ``python -m csta_fast`` tell the reason kept
 
 from __future__ import annotations
 
+import os
 import platform
+import warnings
 from pathlib import Path
 
 import torch
@@ -17,8 +19,20 @@ CPU_LIBRARY = Path(__file__).parent / "_cpu.abi3.so"
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
 
 
+def misnamed() -> str | None:
+    """What is wrong with CSTA_FAST_ISA, or None."""
+    wanted = os.environ.get("CSTA_FAST_ISA")
+    if not wanted or wanted in INSTRUCTION_SETS:
+        return None
+    known = ", ".join(INSTRUCTION_SETS)
+    return f"CSTA_FAST_ISA: wanted one of {known}, got {wanted!r}, which chooses nothing"
+
+
 def _load() -> str | None:
     """Register the library's operations; return None, or why there are none."""
+    mistake = misnamed()
+    if mistake is not None:
+        warnings.warn(mistake, stacklevel=2)
     if not CPU_LIBRARY.exists():
         return (
             "the native library was not built: no C++ compiler was found at installation, or "

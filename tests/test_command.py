@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -75,6 +76,18 @@ def test_train_says_how_it_went_and_where_it_is(
     text = capsys.readouterr().out
     assert "test: top-1" in text
     assert str(run) in text
+
+
+def test_other_data_leave_the_run_s_own_result_alone(run: Path, tmp_path: Path) -> None:
+    kept = (run / "result.json").read_bytes()
+    trained = load(run / BEST).options.data
+    other = tmp_path / "other.npz"
+    read(trained.source).save(other)
+    assert main(["evaluate", str(run), f"--source={other}"]) == 0
+    assert (run / "result.json").read_bytes() == kept
+    result = json.loads((run / "on-other" / "result.json").read_text())
+    assert result["source"] == str(other)
+    assert result["protocol"] == json.loads(kept)["protocol"] == "cross-subject"
 
 
 def test_a_run_leaves_a_configuration_that_gives_the_same_run(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from backends import Backend
 from contract import assert_like
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrizations, parametrize, prune
 
 import csta_fast
 from csta_fast import CSTA, HeadWeights, functional
@@ -130,10 +131,59 @@ def test_weights_that_are_not_the_head_s_own_parameters() -> None:
     torch.testing.assert_close(layer(x), wanted)
 
 
+def _with_scores(layer: CSTA) -> CSTA:
+    """A layer whose attention is not uniform."""
+    for head in (layer.frame_head, layer.joint_head):
+        nn.init.normal_(head.w2)
+    return layer
+
+
+def test_hooks_of_built_in_heads_are_called(backend: Backend) -> None:
+    layer = _with_scores(CSTA(8, backend=backend.name)).to(backend.device)
+    x, seen = torch.randn(2, 8, 5, 6, device=backend.device), []
+    wanted = layer(x)
+    layer.joint_head.register_forward_hook(lambda head, means, logits: seen.append(logits.shape))
+    torch.testing.assert_close(layer(x), wanted)
+    assert seen == [(2, 1, 6)]
+
+
+@pytest.mark.parametrize("make", [
+    lambda head: prune.l1_unstructured(head, "w1", 0.5),
+    lambda head: nn.utils.spectral_norm(head, "w1"),
+    lambda head: parametrizations.weight_norm(head, "w1"),
+])  # fmt: skip
+def test_weights_that_are_made_anew_for_every_call(make: Callable[[nn.Module], object]) -> None:
+    layer, x = _with_scores(CSTA(8)), torch.randn(2, 8, 5, 6)
+    make(layer.frame_head)
+    made_of = [value for name, value in layer.frame_head.named_parameters() if "w1" in name]
+    optimizer = torch.optim.SGD(made_of, lr=1e-3)
+    results = []
+    for _ in range(3):
+        results.append(layer(x).detach())
+        optimizer.zero_grad()
+        (layer(x) - 1).square().sum().backward()
+        optimizer.step()
+    assert not torch.allclose(results[0], results[1])
+    assert not torch.allclose(results[1], results[2])
+
+
+def test_a_head_that_is_put_in_later() -> None:
+    layer, x = CSTA(8), torch.randn(2, 8, 5, 6)
+    layer.frame_head = nn.Conv1d(8, 1, 1)
+    frame_means, joint_means = functional.pool(x)
+    wanted = functional.couple(x, layer.frame_head(frame_means), layer.joint_head(joint_means))
+    torch.testing.assert_close(layer(x), wanted)
+
+
+def test_a_width_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="hidden: wanted none beside two heads of your own"):
+        CSTA(8, 16, frame_head=nn.Conv1d(8, 1, 1), joint_head=nn.Conv1d(8, 1, 1))
+
+
 def test_repr_says_everything() -> None:
     text = repr(CSTA(64, groups=2, gate="sigmoid", scale="sum", residual=True, backend="reference"))
     for part in (
-        "64, hidden=16, groups=2, gate='sigmoid', scale='sum', residual=True, backend='reference'",
+        "64, groups=2, gate='sigmoid', scale='sum', residual=True, backend='reference'",
         "(frame_head): Head(64 -> 16 -> 2)",
         "(joint_head): Head(64 -> 16 -> 2)",
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from backends import Backend
@@ -9,6 +11,7 @@ from cases import Case
 from contract import assert_like
 from inputs import WEIGHT_NAMES, Inputs, make
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vjp, vmap
 
 from csta_fast import CSTA, HeadWeights, functional
@@ -16,7 +19,7 @@ from csta_fast import CSTA, HeadWeights, functional
 _CASE = Case("transforms", (3, 4, 5, 6), groups=2, hidden=3)
 
 
-def _energy(x: Tensor, weights: dict[str, Tensor], backend: str) -> Tensor:
+def _energy(x: Tensor, weights: dict[str, Tensor], backend: str | None) -> Tensor:
     heads = [weights[name] for name in WEIGHT_NAMES]
     y, attention = functional.csta(
         x, HeadWeights(*heads[:4]), HeadWeights(*heads[4:]), return_attention=True, backend=backend
@@ -63,6 +66,41 @@ def test_vmap_equals_a_loop(op: str, axis: int, backend: Backend) -> None:
     looped = [call(x) for x in many.unbind(axis)]
     for ours, theirs in zip(mapped, zip(*looped, strict=True), strict=True):
         torch.testing.assert_close(ours, torch.stack(theirs))
+
+
+def test_vmap_over_nothing(backend: Backend) -> None:
+    x, weights = _given(backend)
+    heads = [weights[name] for name in WEIGHT_NAMES]
+
+    def call(x: Tensor) -> tuple[Tensor, ...]:
+        means = functional.pool(x, backend=backend.name)
+        head = HeadWeights(*heads[:4])
+        return functional.csta(x, head, HeadWeights(*heads[4:]), backend=backend.name), *means
+
+    nothing = vmap(call, in_dims=1)(x[:, None][:, :0])
+    assert [each.shape for each in nothing] == [(0, *each.shape) for each in call(x)]
+
+
+def test_forward_mode_is_plain_pytorchs(backend: Backend) -> None:
+    """Of itself; no fused backend has tangents, or drops them."""
+    x, weights = _given(backend)
+    tangent = torch.randn_like(x)
+
+    def energy(which: str | None) -> Callable[[Tensor], Tensor]:
+        return lambda x: _energy(x, weights, which)
+
+    _, wanted = jvp(energy("reference"), (x,), (tangent,))
+    assert wanted.abs() > 0
+    if x.is_cpu:
+        _, found = jvp(energy(None), (x,), (tangent,))
+        torch.testing.assert_close(found, wanted)
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(x, tangent)
+            _, found = forward_ad.unpack_dual(energy(None)(dual))
+        torch.testing.assert_close(found, wanted)
+    if backend.name in ("cpu", "triton", "cuda"):  # the emulator's own refusal is another
+        with pytest.raises(ValueError, match="no forward-mode derivatives"):
+            jvp(energy(backend.name), (x,), (tangent,))
 
 
 def test_jacobian(backend: Backend) -> None:

@@ -53,6 +53,7 @@ class ClipsModule(lightning.LightningDataModule):
         super().__init__()
         self.options = options
         seed = options.training.seed
+        self.protocol = options.data.protocol or next(iter(collection.protocols), None)
         sides = _sides(collection, options.data)
         self.train, self.validation, self.test = (
             Clips(
