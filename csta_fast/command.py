@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from argparse import RawDescriptionHelpFormatter
@@ -234,6 +235,8 @@ def main(arguments: list[str] | None = None) -> int:
             "convert": _convert,
         }
         with warnings.catch_warnings():
+            for name in ("lightning.pytorch", "lightning.fabric"):  # devices, and advertisements
+                logging.getLogger(name).setLevel(logging.WARNING)
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about PyTorch
             commands[options.command](options[options.command])
