@@ -147,6 +147,7 @@ def test_hooks_of_built_in_heads_are_called(backend: Backend) -> None:
     assert seen == [(2, 1, 6)]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("make", [
     lambda head: prune.l1_unstructured(head, "w1", 0.5),
     lambda head: nn.utils.spectral_norm(head, "w1"),

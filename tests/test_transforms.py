@@ -81,6 +81,7 @@ def test_vmap_over_nothing(backend: Backend) -> None:
     assert [each.shape for each in nothing] == [(0, *each.shape) for each in call(x)]
 
 
+@pytest.mark.quick
 def test_forward_mode_is_plain_pytorchs(backend: Backend) -> None:
     """Of itself; no fused backend has tangents, or drops them."""
     x, weights = _given(backend)
