@@ -34,6 +34,9 @@ class Tensor {
     CSTA_ABI(aoti_torch_get_sizes(handle_, &sizes_));
     CSTA_ABI(aoti_torch_get_strides(handle_, &strides_));
     CSTA_ABI(aoti_torch_get_dtype(handle_, &dtype_));
+    if (dim_ <= kMostDimensions) return;
+    aoti_torch_delete_tensor_object(handle_);  // no destructor runs for what was not constructed
+    require(false, "wanted at most 4 dimensions");
   }
   Tensor(Tensor&& other) noexcept { swap(other); }
   Tensor& operator=(Tensor&& other) noexcept {
@@ -90,7 +93,7 @@ class Tensor {
 
   static Tensor empty(int64_t dim, const int64_t* sizes, int32_t dtype, bool channels_last = false,
                       Place place = Place::cpu()) {
-    int64_t strides[4];
+    int64_t strides[kMostDimensions];
     fill_strides(dim, sizes, channels_last, strides);
     TensorHandle handle = nullptr;
     CSTA_ABI(
@@ -101,8 +104,10 @@ class Tensor {
   TensorHandle release() { return std::exchange(handle_, nullptr); }
 
  private:
+  static constexpr int64_t kMostDimensions = 4;  // no argument has more, and no result
+
   struct Order {
-    int axes[4];
+    int axes[kMostDimensions];
   };
 
   void swap(Tensor& other) {

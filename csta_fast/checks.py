@@ -6,6 +6,7 @@ for the native ones they run after a refusal, to say what was wrong.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import inf
 from numbers import Integral, Real
 from typing import Any, NoReturn
@@ -36,8 +37,11 @@ def _scale_factor(scale: str | float) -> float | None:
             return None
         if scale == "sum":
             return 1.0
-    elif isinstance(scale, (int, float, Real)) and not isinstance(scale, bool) and abs(scale) < inf:
-        return float(scale)
+    elif isinstance(scale, (int, float, Real)) and not isinstance(scale, bool):
+        with suppress(OverflowError):
+            factor = float(scale)
+            if abs(factor) < inf:
+                return factor
     raise ValueError(f"scale: wanted 'mean', 'sum' or a finite number, got {scale!r}")
 
 
@@ -108,8 +112,10 @@ def _head(name: str, x: Tensor, arithmetic: torch.dtype, head: HeadWeights) -> i
     dtype, device = x.dtype, x.device
     for weight in head:
         if (
-            weight.dtype is not arithmetic and weight.dtype is not dtype
-        ) or weight.device != device:
+            (weight.dtype is not arithmetic and weight.dtype is not dtype)
+            or weight.device != device
+            or weight.layout is not torch.strided
+        ):
             _head_mistake(name, x, arithmetic, head)
     return groups
 
@@ -126,6 +132,8 @@ def _head_mistake(name: str, x: Tensor, arithmetic: torch.dtype, head: Any) -> N
             raise TypeError(
                 f"{name}.{part}: wanted {wanted} for x of {x.dtype}, got {weight.dtype}"
             )
+        if weight.layout is not torch.strided:
+            raise TypeError(f"{name}.{part}: wanted a dense tensor, got {weight.layout}")
         if weight.device != x.device:
             raise ValueError(f"{name}.{part}: wanted x's device {x.device}, got {weight.device}")
         if weight.dim() != shape.count(",") + (not shape.endswith(",)")):
@@ -165,6 +173,8 @@ def logits(x: Tensor, frame_logits: Tensor, joint_logits: Tensor) -> None:
         if not isinstance(given, Tensor) or given.dtype not in ARITHMETIC_DTYPES:
             got = given.dtype if isinstance(given, Tensor) else type(given).__name__
             raise TypeError(f"{name}: wanted a floating-point tensor, got {got}")
+        if given.layout is not torch.strided:
+            raise TypeError(f"{name}: wanted a dense tensor, got {given.layout}")
         if given.device != x.device:
             raise ValueError(f"{name}: wanted x's device {x.device}, got {given.device}")
         if given.dim() != 3 or given.shape[0] != samples or given.shape[2] != length:
@@ -208,7 +218,9 @@ def masks(
             _mask_shape("frame_mask", f"(N, T) = ({samples}, {frames})", frame_mask)
     if joint_mask is not None:
         _mask("joint_mask", x, joint_mask, torch.bool)
-        if joint_mask.shape != (samples, joints) and joint_mask.shape != (joints,):
+        # By its dimensions first: a compiler would take samples for joints where they are as many.
+        fits = (joints,) if joint_mask.dim() == 1 else (samples, joints)
+        if joint_mask.shape != fits:
             wanted = f"(N, V) = ({samples}, {joints}) or (V,) = ({joints},)"
             _mask_shape("joint_mask", wanted, joint_mask)
 
@@ -235,6 +247,8 @@ def _mask(name: str, x: Tensor, given: Tensor, dtype: torch.dtype) -> None:
     if not isinstance(given, Tensor) or given.dtype is not dtype:
         got = given.dtype if isinstance(given, Tensor) else type(given).__name__
         raise TypeError(f"{name}: wanted a tensor of {dtype}, got {got}")
+    if given.layout is not torch.strided:
+        raise TypeError(f"{name}: wanted a dense tensor, got {given.layout}")
     if given.device != x.device:
         raise ValueError(f"{name}: wanted x's device {x.device}, got {given.device}")
 

@@ -112,13 +112,15 @@ def csta(
         checks.masks(x, lengths, frame_mask, joint_mask)
 
     try:
-        weights = (*frame_head, *joint_head)
-    except TypeError:
+        frame_w1, frame_b1, frame_w2, frame_b2 = frame_head
+        joint_w1, joint_b1, joint_w2, joint_b2 = joint_head
+    except (TypeError, ValueError):
         check()
         raise
     y, frames, joints = _run(
         "csta", check, x, backend,
-        x, *weights, lengths, frame_mask, joint_mask, code, factor, residual,
+        x, frame_w1, frame_b1, frame_w2, frame_b2, joint_w1, joint_b1, joint_w2, joint_b2,
+        lengths, frame_mask, joint_mask, code, factor, residual,
     )  # fmt: skip
     return (y, Attention(frames, joints)) if return_attention else y
 

@@ -62,7 +62,7 @@ def _only_real(x: Tensor, real: RealPositions) -> Tensor:
     return torch.where(real.frames[:, None, :, None] & real.joints[:, None, None, :], x, 0)
 
 
-def _without_autocast(device: str) -> AbstractContextManager[Any]:
+def without_autocast(device: str) -> AbstractContextManager[Any]:
     """Some devices, meta among them, know no autocast that could be switched off."""
     if torch.amp.is_autocast_available(device):
         return torch.autocast(device, enabled=False)
@@ -167,7 +167,7 @@ def csta(
     residual: bool = False,
 ) -> tuple[Tensor, Attention]:
     """Steps 1 to 4: y of x's shape (N, C, T, V) and dtype, and the attention behind it."""
-    with _without_autocast(x.device.type):
+    with without_autocast(x.device.type):
         arithmetic = ARITHMETIC_DTYPES[x.dtype]
         real = real_positions(x, lengths, frame_mask, joint_mask)
         features = x.to(arithmetic)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from csta_fast import reference
+
 
 def pull_back_twice(
     forward: Callable[..., tuple[Tensor, ...]],
@@ -15,14 +17,19 @@ def pull_back_twice(
     primals: tuple[Tensor, ...],
     upstream: tuple[Tensor | None, ...],
 ) -> tuple[Tensor, ...]:
-    """Gradients of ``vjp(forward, primals)(cotangents)`` for cotangents and primals."""
+    """Gradients of ``vjp(forward, primals)(cotangents)`` for cotangents and primals.
+
+    Without autocast, which rounds no first gradient either.
+    """
 
     def first(cotangents: tuple[Tensor, ...], primals: tuple[Tensor, ...]) -> Any:
         outputs, pull_back, *_ = torch.func.vjp(forward, *primals)
         return tuple(pull_back(_filled(cotangents, outputs)))
 
-    outputs, pull_back, *_ = torch.func.vjp(first, _filled(cotangents, forward(*primals)), primals)
-    of_cotangents, of_primals = pull_back(_filled(upstream, outputs))
+    with reference.without_autocast(primals[0].device.type):
+        given = _filled(cotangents, forward(*primals))
+        outputs, pull_back, *_ = torch.func.vjp(first, given, primals)
+        of_cotangents, of_primals = pull_back(_filled(upstream, outputs))
     return *of_cotangents, *of_primals
 
 

@@ -146,6 +146,7 @@ def _layout_cases() -> list[Case]:
         *(Case(f"last_channels_{few}", (2, few, 10, 9), **last) for few in (2, 4, 7, 8)),
         Case("last_odd", (3, 5, 7, 17), **last),
         *(Case(f"last_frames_8000_{some}", (1, some, 8000, 3), **last) for some in (2, 10, 16)),
+        Case("last_many_joints", (1, 16, 2, 1000), hidden=4, **last),
         Case("last_few_channels_large", (1, 2, 300, 700), hidden=4, **last),
         Case("last_residual_padding", (3, 6, 12, 17), masks="lengths", residual=True, **last),
         Case("last_65", (2, 65, 4, 18), groups=5, **last),

@@ -99,6 +99,18 @@ def test_export_with_dynamic_batch_and_frames(kind: str) -> None:
         torch.testing.assert_close(program.module()(x), layer(x))
 
 
+def test_export_with_as_many_samples_as_joints() -> None:
+    """A mask of joints shared by all samples says nothing about how many samples there are."""
+    layer, mask = _layer("plain").eval(), torch.arange(25) < 20
+    dynamic = {"x": {0: torch.export.Dim("samples")}, "joint_mask": None}
+    program = torch.export.export(
+        layer, (_features(3, 12).detach(),), {"joint_mask": mask}, dynamic_shapes=dynamic
+    )
+    for samples in (3, 25):
+        x = _features(samples, 12).detach()
+        torch.testing.assert_close(program.module()(x, joint_mask=mask), layer(x, joint_mask=mask))
+
+
 def test_exported_program_survives_a_file(tmp_path: Path) -> None:
     layer = _layer("plain").eval()
     x = _features(3, 12).detach()

@@ -146,6 +146,19 @@ def test_hessian_of_a_bias(backend: Backend) -> None:
     assert wanted.abs().max() > 0
 
 
+def test_autocast_rounds_no_second_derivative() -> None:
+    layer, x = CSTA(8), torch.randn(2, 8, 5, 6)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+
+    def curvature() -> Tensor:
+        return grad(lambda x: grad(lambda x: layer(x).pow(3).sum())(x).square().sum())(x)
+
+    wanted = curvature()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(curvature(), wanted)
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize("masks", ["none", "all"])
 @pytest.mark.parametrize("op", ["csta", "couple", "pool"])

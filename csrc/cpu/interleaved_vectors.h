@@ -9,6 +9,8 @@ namespace csta::CSTA_ISA {
 
 constexpr int kFramesAtOnce = 2;
 constexpr int kVectorsAtOnce = 4;
+// Sums over many joints are taken in blocks of so many, and what rounding takes off is carried on.
+constexpr int64_t kBlockJoints = 64;
 
 // Sums kRows frames over joints, of kVectors vectors of channels from `channel` on: sums[r], and
 // the frames' total into columns [V, C]. Only the joints listed are real.
@@ -17,19 +19,31 @@ CSTA_INLINE void pool_channels(const Element* const* frames, int64_t channels, i
                                const int64_t* joints, int64_t joint_count, Scalar share,
                                Scalar* columns, Scalar* const* means) {
   constexpr int lanes = kLanes<Scalar>;
-  Vector<Scalar> sums[kRows][kVectors] = {};
-  for (int64_t i = 0; i < joint_count; ++i) {
-    const int64_t at = joints[i] * channels + channel;
-    CSTA_UNROLL
-    for (int k = 0; k < kVectors; ++k) {
-      Vector<Scalar> total = load(columns + at + k * lanes);
+  Vector<Scalar> sums[kRows][kVectors] = {}, lost[kRows][kVectors] = {};
+  for (int64_t block = 0; block < joint_count; block += kBlockJoints) {
+    Vector<Scalar> part[kRows][kVectors] = {};
+    for (int64_t i = block; i < smaller(joint_count, block + kBlockJoints); ++i) {
+      const int64_t at = joints[i] * channels + channel;
       CSTA_UNROLL
-      for (int row = 0; row < kRows; ++row) {
-        const Vector<Scalar> value = load(frames[row] + at + k * lanes);
-        sums[row][k] += value;
-        total += value;
+      for (int k = 0; k < kVectors; ++k) {
+        Vector<Scalar> total = load(columns + at + k * lanes);
+        CSTA_UNROLL
+        for (int row = 0; row < kRows; ++row) {
+          const Vector<Scalar> value = load(frames[row] + at + k * lanes);
+          part[row][k] += value;
+          total += value;
+        }
+        store(columns + at + k * lanes, total);
       }
-      store(columns + at + k * lanes, total);
+    }
+    for (int row = 0; row < kRows; ++row) {
+      for (int k = 0; k < kVectors; ++k) {
+        if (joint_count <= kBlockJoints) {
+          sums[row][k] = part[row][k];
+        } else {
+          add_compensated<Scalar>(part[row][k], sums[row][k], lost[row][k]);
+        }
+      }
     }
   }
   for (int row = 0; row < kRows; ++row) {
