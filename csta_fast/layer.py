@@ -59,7 +59,7 @@ def _is_fused(head: nn.Module | None) -> TypeGuard[Head]:
     """
     return (
         isinstance(head, Head)
-        and getattr(head.forward, "__func__", None) is Head.forward
+        and type(head).forward is Head.forward
         and not head._forward_pre_hooks
         and not head._forward_hooks
         and not head._backward_pre_hooks
