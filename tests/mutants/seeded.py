@@ -182,7 +182,7 @@ PYTHON = [
            "return torch.empty_like(x, memory_format=torch.contiguous_format)", "operations"),
     Mutant("flops_of_one_head", OPS, "flops += 2 * samples", "flops = 2 * samples", "operations"),
     Mutant("joint_mask_shape_unchecked", "csta_fast/checks.py",
-           "and joint_mask.shape != (joints,)", "and joint_mask.dim() != 1", "messages"),
+           "if joint_mask.shape != fits:", "if joint_mask.shape[-1] != joints:", "messages"),
     Mutant("scale_sum_is_mean", "csta_fast/checks.py", "return 1.0", "return None"),
 ]  # fmt: skip
 
