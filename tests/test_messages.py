@@ -92,6 +92,8 @@ _MASKS: list[tuple[dict[str, Any], type[Exception], str]] = [
      "frame_mask: wanted shape (N, T) = (2, 7), got (7,)"),
     ({"joint_mask": torch.ones(2, 7).bool()}, ValueError,
      "joint_mask: wanted shape (N, V) = (2, 5) or (V,) = (5,), got (2, 7)"),
+    ({"joint_mask": torch.ones(3, 5, dtype=torch.bool)}, ValueError,
+     "joint_mask: wanted shape (N, V) = (2, 5) or (V,) = (5,), got (3, 5)"),
     ({"joint_mask": torch.ones(6).bool()}, ValueError,
      "joint_mask: wanted shape (N, V) = (2, 5) or (V,) = (5,), got (6,)"),
     ({"joint_mask": torch.ones(5, device=META).bool()}, ValueError,
