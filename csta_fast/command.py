@@ -234,9 +234,9 @@ def main(arguments: list[str] | None = None) -> int:
             "plot": _plot,
             "convert": _convert,
         }
+        for name in ("lightning.pytorch", "lightning.fabric"):  # what they found, and advertise
+            logging.getLogger(name).setLevel(logging.WARNING)
         with warnings.catch_warnings():
-            for name in ("lightning.pytorch", "lightning.fabric"):  # devices, and advertisements
-                logging.getLogger(name).setLevel(logging.WARNING)
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about PyTorch
             commands[options.command](options[options.command])

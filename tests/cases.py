@@ -81,6 +81,7 @@ def _shape_cases() -> list[Case]:
         *(Case(f"channels_{channels}", (2, channels, 10, 9)) for channels in _CHANNELS),
         *(Case(f"hidden_{hidden}", (2, 7, 6, 5), hidden=hidden) for hidden in (1, 16, 17, 64)),
         *(Case(f"hidden_{hidden}_wide", (2, 10, 6, 5), hidden=hidden) for hidden in (17, 64)),
+        *(Case(f"hidden_{hidden}_few", (2, 3, 6, 5), hidden=hidden) for hidden in (17, 64)),
         *(Case(name, shape) for name, shape in _EMPTY.items()),
     ]
 
@@ -181,7 +182,7 @@ _FEW = {
     "narrow_weights", "joints_33", "sigmoid", "frames_65", "masks_joints_residual_number",
     "masks_long_channels_last", "joints_7", "last_hcn", "sum", "masks_all_channels_last_odd",
     "last_65", "masks_lengths", "masks_lengths_residual_sigmoid_groups",
-    "last_residual_padding", "frames_8000",
+    "last_residual_padding", "frames_8000", "hidden_64_few",
 }  # fmt: skip
 
 #: One case of each sort, for tests that repeat much work on each.
