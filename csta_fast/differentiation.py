@@ -67,9 +67,6 @@ class Operations:
         """A vmap rule: one call per element of the mapped dimension, results stacked in front."""
 
         def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-            def one(arg: Any, axis: int | None, index: int) -> Any:
-                return arg if axis is None else arg.select(axis, index)
-
             if info.batch_size == 0:  # of such shapes, and none of them
                 args = tuple(
                     arg if axis is None else arg.new_zeros(arg.movedim(axis, 0).shape[1:])[None]
@@ -77,7 +74,13 @@ class Operations:
                 )
                 in_dims = tuple(axis if axis is None else 0 for axis in in_dims)
             results = [
-                self.call(name, *map(one, args, in_dims, (index,) * len(args)))
+                self.call(
+                    name,
+                    *(
+                        arg if axis is None else arg.select(axis, index)
+                        for arg, axis in zip(args, in_dims, strict=True)
+                    ),
+                )
                 for index in range(max(1, info.batch_size))
             ]
             if isinstance(results[0], Tensor):

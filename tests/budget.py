@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -177,6 +178,7 @@ def plans_tables() -> str:
     return "\n".join(lines)
 
 
+@cache
 def planner() -> Any:
     """The plans of csrc/cuda, compiled for this machine."""
     compiler = toolchain.find_compiler()

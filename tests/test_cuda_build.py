@@ -34,6 +34,13 @@ def _nvcc() -> Any:
     return found if found.command else pytest.skip(found.missing)
 
 
+def _planner() -> Any:
+    """What makes the plans, compiled for this machine."""
+    if not toolchain.find_compiler().command:
+        pytest.skip("there is no C++ compiler")
+    return budget.planner()
+
+
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """An environment that says nothing about compilers, to change."""
@@ -119,8 +126,7 @@ def test_committed_kernels_exist() -> None:
 
 def test_plans_are_the_committed_ones() -> None:
     """Clusters and shared memory, for the shapes of common networks on every kind of device."""
-    if not toolchain.find_compiler().command:
-        pytest.skip("there is no C++ compiler")
+    _planner()
     _, _, committed = budget.COMMITTED.read_text().partition("## Planned\n\n")
     assert budget.plans_tables().splitlines() == committed.splitlines(), _RENEW
 
@@ -132,10 +138,8 @@ def test_plans_of_samples_beyond_32_bits(
     shape: tuple[int, int, int], bfloat16: bool, backward: bool
 ) -> None:
     """A block never holds such a sample, and what it has of shared memory stays within limits."""
-    if not toolchain.find_compiler().command:
-        pytest.skip("there is no C++ compiler")
     for device in budget.DEVICES.values():
-        plan = budget.plan(budget.planner(), device, shape, False, bfloat16, backward)
+        plan = budget.plan(_planner(), device, shape, False, bfloat16, backward)
         assert plan is not None
         assert plan.held == 0
         assert 0 < plan.shared <= device.shared_of_block

@@ -38,11 +38,7 @@ CSTA_INLINE void pool_channels(const Element* const* frames, int64_t channels, i
     }
     for (int row = 0; row < kRows; ++row) {
       for (int k = 0; k < kVectors; ++k) {
-        if (joint_count <= kBlockJoints) {
-          sums[row][k] = part[row][k];
-        } else {
-          add_compensated<Scalar>(part[row][k], sums[row][k], lost[row][k]);
-        }
+        add_chunk<Scalar>(block == 0, part[row][k], sums[row][k], lost[row][k]);
       }
     }
   }

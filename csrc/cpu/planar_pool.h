@@ -20,17 +20,6 @@ struct Chunk {
   }
 };
 
-// A row has few chunks or many: what rounding takes off is carried on.
-template <class Scalar>
-CSTA_INLINE void add_chunk(bool is_first, Vector<Scalar> part, Vector<Scalar>& sums,
-                           Vector<Scalar>& lost) {
-  if (is_first) {
-    sums = part;
-  } else {
-    add_compensated<Scalar>(part, sums, lost);
-  }
-}
-
 // Adds rows i and j of a chunk, each where it is there, to the columns' sums and returns their
 // vectors of partial sums. Two rows at a time halve the chain of sums that each column is. Half the
 // sums are written as products with `one`: the units that multiply and add share the work with

@@ -124,4 +124,15 @@ CSTA_INLINE Vector<double> exponential(Vector<double> x) {
   return x;
 }
 
+// Of a sum that is taken in chunks, few or many: what rounding takes off is carried on.
+template <class Scalar>
+CSTA_INLINE void add_chunk(bool is_first, Vector<Scalar> part, Vector<Scalar>& sums,
+                           Vector<Scalar>& lost) {
+  if (is_first) {
+    sums = part;
+  } else {
+    add_compensated<Scalar>(part, sums, lost);
+  }
+}
+
 }  // namespace csta::CSTA_ISA

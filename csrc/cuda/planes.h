@@ -91,8 +91,8 @@ class Planes {
     const int columns = count * joints,
               split = columns * kColumnThreads <= threads() ? kColumnThreads : 1;
     const int items = (columns * split + 31) / 32 * 32;  // whole warps, for their shuffles
-    const int behind = thread() - (count * frames + 31) / 32 * 32 % threads();
-    for (int i = behind < 0 ? behind + threads() : behind; i < items; i += threads()) {
+    Turns turns((count * frames + 31) / 32 * 32);
+    for (int i = turns.first(items); i < items; i += threads()) {
       const int j = i / split, piece = i % split;
       float sum = 0;
       if (j < columns) {
