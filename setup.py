@@ -96,9 +96,9 @@ class BuildPython(build_py):
 
 libraries = []
 if COMPILER.command:
-    libraries.append(Extension("csta_fast._cpu", sources("*.cpp", "cpu/*.cpp")))
+    libraries.append(Extension("csta_fast._cpu", sources("*.cpp", "cpu/**/*.cpp")))
 if NVCC.command:
-    libraries.append(Extension("csta_fast._cuda", sources("cuda/*.cpp", "cuda/*.cu")))
+    libraries.append(Extension("csta_fast._cuda", sources("cuda/**/*.cpp", "cuda/**/*.cu")))
 setup(
     ext_modules=libraries,
     cmdclass={"build_ext": BuildLibrary, "build_py": BuildPython},

@@ -25,7 +25,10 @@ import instructions
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMITTED = ROOT / "tests" / "cuda" / "budget.md"
-FILES = ("forward", "backward", "planes_forward", "planes_backward", "pooling", "weights")
+FILES = (
+    "general/forward", "general/backward", "general/pooling", "dense/dense_forward",
+    "dense/dense_backward", "weights",
+)  # fmt: skip
 TARGETS = ("80", "90", "100", "120")
 
 #: What setup.py knows of compilers. It is no part of the package, which may be an installed one.
@@ -134,7 +137,7 @@ def instructions_table(disassembler: str) -> str:
     """Markdown: instructions of the inner loops for an element."""
     printed = {
         file: machine_code(file, "90", disassembler)
-        for file in ("planes_forward", "planes_backward")
+        for file in ("dense/dense_forward", "dense/dense_backward")
     }
     return f"{_INSTRUCTIONS}\n\n{instructions.table(printed)}"
 
@@ -182,7 +185,11 @@ def plans_tables() -> str:
 def planner() -> Any:
     """The plans of csrc/cuda, compiled for this machine."""
     compiler = toolchain.find_compiler()
-    sources = ("tests/cuda/plans.cpp", "csrc/cuda/plan.cpp", "csrc/cuda/planes_plan.cpp")
+    sources = (
+        "tests/cuda/plans.cpp",
+        "csrc/cuda/general/plan.cpp",
+        "csrc/cuda/dense/dense_plan.cpp",
+    )
     with tempfile.TemporaryDirectory() as folder:
         library = f"{folder}/plans.so"
         command = [*compiler.command, "-std=c++17", "-shared", "-fPIC", "-Icsrc", *sources]

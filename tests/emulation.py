@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "tests" / "cuda"
 MACHINE = tuple(FOLDER / f"{name}.cpp" for name in ("emulator", "machine", "fibers"))
 _NAMES_OF_KERNELS = (
-    "forward.cu backward.cu planes_forward.cu planes_backward.cu pooling.cu weights.cu "
-    "plan.cpp planes_plan.cpp job.cpp"
+    "general/forward.cu general/backward.cu general/pooling.cu general/plan.cpp "
+    "dense/dense_forward.cu dense/dense_backward.cu dense/dense_plan.cpp weights.cu invocation.cpp"
 )
 KERNELS = tuple(ROOT / "csrc" / "cuda" / name for name in _NAMES_OF_KERNELS.split())
 _LIBRARY = (*KERNELS, ROOT / "csrc" / "cuda" / "register.cpp", FOLDER / "emulated_device.cpp")
@@ -93,8 +93,8 @@ def _library() -> Path:
     """The emulated kernels, compiled unless the same sources were before."""
     sources = sorted(
         path
-        for folder in (ROOT / "csrc", ROOT / "csrc" / "cuda", FOLDER)
-        for path in folder.iterdir()
+        for folder in (ROOT / "csrc", FOLDER)
+        for path in folder.rglob("*")
         if path.suffix in (".h", ".cpp", ".cu")
     )
     flags = os.environ.get("CXXFLAGS", "")

@@ -56,15 +56,16 @@ class _Counted(NamedTuple):
         )
 
 
+_FORWARD, _BACKWARD = "dense/dense_forward", "dense/dense_backward"
 _SOME = -1
 _TERM = {"LDS": 8, "FADD": 8, "LD.": 0, "STG": 0}  # a load, and an addition to the others
 _WRITTEN = {"LDS.128": _SOME, "STG.E.128": _SOME}
 _COUNTED = {
-    "means": _Counted("planes_forward", _TERM, ("LDS", 1), often=2),  # of its frame, of its joint
-    "y": _Counted("planes_forward", _WRITTEN, ("STG.E.128", 1)),
-    "u times x": _Counted("planes_backward", {"LDS.128": _SOME, "STG": 0, "FFMA": _SOME,
+    "means": _Counted(_FORWARD, _TERM, ("LDS", 1), often=2),  # of its frame, of its joint
+    "y": _Counted(_FORWARD, _WRITTEN, ("STG.E.128", 1)),
+    "u times x": _Counted(_BACKWARD, {"LDS.128": _SOME, "STG": 0, "FFMA": _SOME,
                                               "LDG": 0, "STS": 0}, ("LDS.128", 2)),
-    "dx": _Counted("planes_backward", {**_WRITTEN, "FADD": _SOME}, ("STG.E.128", 1)),
+    "dx": _Counted(_BACKWARD, {**_WRITTEN, "FADD": _SOME}, ("STG.E.128", 1)),
 }  # fmt: skip
 
 

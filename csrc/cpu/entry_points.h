@@ -3,11 +3,11 @@
 #pragma once
 
 #include "backward.h"
-#include "few_channels_passes.h"
 #include "forward.h"
-#include "interleaved_passes.h"
-#include "interleaved_vector_passes.h"
-#include "planar_passes.h"
+#include "layouts/channels_last_any_passes.h"
+#include "layouts/channels_last_vectors_passes.h"
+#include "layouts/contiguous_passes.h"
+#include "layouts/few_channels_passes.h"
 #include "pooling.h"
 
 namespace csta::CSTA_ISA {

@@ -3,7 +3,7 @@
 // gradients of 0.
 #pragma once
 
-#include "channels.h"
+#include "layouts/deinterleave.h"
 #include "products.h"
 
 namespace csta::CSTA_ISA {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels.h"
-#include "vector_math.h"
+#include "simd/vector_math.h"
 
 namespace csta::CSTA_ISA {
 

@@ -2,8 +2,8 @@
 // scalars, a multiple of kRowAlign, whose padding is written as well.
 #pragma once
 
-#include "ahead.h"
-#include "vector_math.h"
+#include "simd/prefetch.h"
+#include "simd/vector_math.h"
 
 namespace csta::CSTA_ISA {
 

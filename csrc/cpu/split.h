@@ -2,8 +2,8 @@
 // phase. Every sum is taken in the order in which one thread would take it.
 #pragma once
 
-#include "planar_flat.h"
-#include "worker.h"
+#include "layouts/contiguous_flat.h"
+#include "pipeline.h"
 
 namespace csta::CSTA_ISA {
 

@@ -1,8 +1,8 @@
 // From a call's dtype to the kernel that is compiled for it.
 #pragma once
 
+#include "common/numbers.h"
 #include "kernels.h"
-#include "numbers.h"
 
 namespace csta::cuda {
 

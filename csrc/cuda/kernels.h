@@ -1,8 +1,8 @@
 // The launchers of the kernels. Each returns 0, or the number of CUDA's error.
 #pragma once
 
-#include "call.h"
 #include "limits.h"
+#include "params.h"
 
 namespace csta::cuda {
 

@@ -2,7 +2,7 @@
 // the number of samples, on which no sample's result may depend.
 #pragma once
 
-#include "call.h"
+#include "params.h"
 
 namespace csta::cuda {
 

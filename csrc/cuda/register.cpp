@@ -1,6 +1,6 @@
 // The CUDA kernels behind the operations.
 
-#include "here.h"
+#include "op_context.h"
 
 // The emulated build of the tests has names of its own.
 #ifndef CSTA_NAMESPACE

@@ -1,9 +1,9 @@
 // Gradients of the heads' weights: sums over samples and positions, in an order that the shapes
 // decide. The samples fall into runs; a block sums one tile of a gradient over one run, and a
 // second kernel adds the runs in order.
-#include "divisor.h"
+#include "common/divisor.h"
+#include "common/numbers.h"
 #include "kernels.h"
-#include "numbers.h"
 
 namespace csta::cuda {
 namespace {

@@ -1,4 +1,4 @@
-// The host's spelling of csrc/cuda/primitives.h: every primitive asks the emulator.
+// The host's spelling of csrc/cuda/common/primitives.h: every primitive asks the emulator.
 #pragma once
 
 #include <cmath>

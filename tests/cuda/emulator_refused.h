@@ -1,7 +1,7 @@
 // Small kernels that are wrong whoever runs first, and what all small kernels share.
 #pragma once
 
-#include "cuda/primitives.h"
+#include "cuda/common/primitives.h"
 
 namespace csta::cuda {
 namespace {

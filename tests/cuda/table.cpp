@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "cpu/kernels.h"
-#include "cuda/job.h"
-#include "cuda/numbers.h"
+#include "cuda/common/numbers.h"
+#include "cuda/invocation.h"
 #include "emulator.h"
 #include "native/environment.h"
 

@@ -10,13 +10,19 @@ GATES, SAMPLE, WEIGHTS, ATTENTION = (
 )
 FORWARD, BACKWARD, SPLIT = (f"csrc/cpu/{name}.h" for name in ("forward", "backward", "split"))
 PLANAR, POOL, PASSES, FLAT = (
-    f"csrc/cpu/planar{part}.h" for part in ("", "_pool", "_passes", "_flat")
+    f"csrc/cpu/layouts/contiguous{part}.h" for part in ("", "_pool", "_passes", "_flat")
 )
-INTERLEAVED, INTERLEAVED_PASSES = "csrc/cpu/interleaved.h", "csrc/cpu/interleaved_passes.h"
-FEW_CHANNELS, FEW_CHANNELS_HEAD = (f"csrc/cpu/few_channels_{part}.h" for part in ("passes", "head"))
-VECTORS, VECTOR_PASSES = (f"csrc/cpu/interleaved_vector{part}.h" for part in ("s", "_passes"))
-WORKER = "csrc/cpu/worker.h"
-PRODUCTS, MATH, NARROW = (f"csrc/cpu/{name}.h" for name in ("products", "vector_math", "narrow"))
+INTERLEAVED, INTERLEAVED_PASSES = (
+    f"csrc/cpu/layouts/channels_last_any{part}.h" for part in ("", "_passes")
+)
+FEW_CHANNELS = "csrc/cpu/layouts/few_channels_passes.h"
+FEW_CHANNELS_HEAD = "csrc/cpu/few_channels_head.h"
+VECTORS, VECTOR_PASSES = (
+    f"csrc/cpu/layouts/channels_last_vectors{part}.h" for part in ("", "_passes")
+)
+WORKER = "csrc/cpu/pipeline.h"
+PRODUCTS = "csrc/cpu/products.h"
+MATH, NARROW = (f"csrc/cpu/simd/{name}.h" for name in ("vector_math", "half"))
 
 KERNELS = [
     Mutant("softmax_without_maximum", GATES,
@@ -97,7 +103,7 @@ KERNELS = [
            "add(block_product_columns_, product_columns_, lost_product_columns_);", ""),
     Mutant("channels_last_mask_by_channel", INTERLEAVED_PASSES,
            "i / problem_.channels", "i % problem_.joints"),
-    Mutant("few_channels_mixed_up", "csrc/cpu/channels.h",
+    Mutant("few_channels_mixed_up", "csrc/cpu/layouts/deinterleave.h",
            "store(planes + i * plane, vectors[i]);",
            "store(planes + (kChannels - 1 - i) * plane, vectors[i]);"),
     Mutant("few_channels_rest_left_out", FEW_CHANNELS,

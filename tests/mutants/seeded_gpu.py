@@ -64,15 +64,17 @@ TRITON = [
            "(self.samples + self.delay) * sum(items)", "self.samples * sum(items)", "triton"),
 ]  # fmt: skip
 
-_CUDA_FILES = ("gates", "heads", "passes", "ring", "sample", "reweight")
-C_GATES, C_HEADS, C_PASSES, C_RING, C_SAMPLE, C_REWEIGHT = (
-    f"csrc/cuda/{name}.h" for name in _CUDA_FILES
+_GENERAL = ("gates", "passes", "ring", "sample", "reweight", "correlation")
+C_GATES, C_PASSES, C_RING, C_SAMPLE, C_REWEIGHT, C_CORRELATION = (
+    f"csrc/cuda/general/{name}.h" for name in _GENERAL
 )
-C_FORWARD, C_BACKWARD, C_WEIGHTS, C_PLANES_FORWARD, C_PLANES_BACKWARD = (
-    f"csrc/cuda/{name}.cu"
-    for name in ("forward", "backward", "weights", "planes_forward", "planes_backward")
+C_HEADS, C_NUMBERS = (f"csrc/cuda/common/{name}.h" for name in ("heads", "numbers"))
+C_FORWARD, C_BACKWARD = (f"csrc/cuda/general/{name}.cu" for name in ("forward", "backward"))
+C_PLANES_FORWARD, C_PLANES_BACKWARD = (
+    f"csrc/cuda/dense/dense_{name}.cu" for name in ("forward", "backward")
 )
-C_PLANES = "csrc/cuda/planes.h"
+C_PLANES, C_PLANES_PLAN = "csrc/cuda/dense/dense.h", "csrc/cuda/dense/dense_plan.cpp"
+C_WEIGHTS = "csrc/cuda/weights.cu"
 
 CUDA = [
     Mutant("cuda_softmax_without_maximum", C_GATES,
@@ -102,11 +104,11 @@ CUDA = [
     Mutant("cuda_the_same_parity_always", C_RING, "phases_ ^= uint64_t{1} << slot;", "", "cuda"),
     Mutant("cuda_lengths_ignored", C_SAMPLE,
            "if (call.lengths == nullptr) return frames;", "return frames;"),
-    Mutant("cuda_products_of_the_last_channels_only", "csrc/cuda/correlation.h",
+    Mutant("cuda_products_of_the_last_channels_only", C_CORRELATION,
            "sums.of[k] += parts[k];", "sums.of[k] = parts[k];", "cuda"),
-    Mutant("cuda_rest_of_a_sum_dropped", "csrc/cuda/numbers.h",
+    Mutant("cuda_rest_of_a_sum_dropped", C_NUMBERS,
            "return total + rest;", "return total;"),
-    Mutant("cuda_pairs_not_added", "csrc/cuda/numbers.h",
+    Mutant("cuda_pairs_not_added", C_NUMBERS,
            "terms[k] += terms[k + apart];", ""),
     Mutant("cuda_row_of_joints_does_not_go_on", C_GATES,
            "for (; v < joints + kWrap; v += joints) block.scaled_joints().at(g, v) = scaled;",
@@ -184,9 +186,9 @@ CUDA = [
            "number<Element>(the.w2, h) * gradient(axis)[l]"),
     Mutant("planes_gradients_of_the_first_block_only", C_PLANES_BACKWARD,
            "other < cluster_size()", "other < 1", "cuda::test_planes"),
-    Mutant("planes_of_any_length", "csrc/cuda/planes_plan.cpp",
+    Mutant("planes_of_any_length", C_PLANES_PLAN,
            "call.channels % whole_channels(call, dtype) == 0", "true"),
-    Mutant("planes_blocks_begin_within_a_piece", "csrc/cuda/planes_plan.cpp",
+    Mutant("planes_blocks_begin_within_a_piece", C_PLANES_PLAN,
            "rounded((call_.channels + blocks - 1) / blocks, whole_channels_)",
            "rounded((call_.channels + blocks - 1) / blocks, 1)",
            "cuda::test_planes"),
@@ -196,7 +198,7 @@ CUDA = [
     Mutant("cuda_lengths_not_clamped", C_SAMPLE,
            "length > frames ? frames : static_cast<int>(length)", "static_cast<int>(length)",
            "cuda::lengths_out_of_range"),
-    Mutant("cuda_always_the_null_stream", "csrc/cuda/here.h", "on_device_.stream()",
+    Mutant("cuda_always_the_null_stream", "csrc/cuda/op_context.h", "on_device_.stream()",
            "static_cast<void*>(nullptr)"),
     Mutant("cuda_failed_launch_unnoticed", C_WEIGHTS,
            "if (error != 0) return error;", "", "cuda::launch_that_fails"),
@@ -205,7 +207,7 @@ CUDA = [
     Mutant("cuda_shared_memory_of_one_device", "csrc/cuda/device.cu",
            "allowed.count({kernel, device}) > 0", "allowed.count({kernel, 0}) > 0",
            "cuda_device"),
-    Mutant("cuda_slots_without_room_for_misplacement", "csrc/cuda/plan.cpp",
+    Mutant("cuda_slots_without_room_for_misplacement", "csrc/cuda/general/plan.cpp",
            "plan.channels_of_chunk * positions * element_bytes_ + 16",
            "plan.channels_of_chunk * positions * element_bytes_", "cuda"),
 ]  # fmt: skip

@@ -59,7 +59,7 @@ compile() {  # mode or -, source, object, further flags
 }
 for pair in "${pairs[@]}"; do
   mode=${pair%/*} isa=${pair#*/}
-  files=("$sources/cpu/kernels_"*"_$isa.cpp")
+  files=("$sources/cpu/isa/kernels_"*"_$isa.cpp")
   [[ $isa == wide ]] && files=(tests/native/wide.cpp)
   for i in "${!files[@]}"; do
     compile "$mode" "${files[i]}" "$mode.$isa.kernels.$i" "$arithmetic ${isa_flags[$isa]}"

@@ -1,0 +1,131 @@
+// Passes over one sample in channels-last memory (T, V, C): rows of V * C elements, each walked as
+// one flat run. What belongs to a channel repeats along a row with period C; `period` is the first
+// multiple of C that is whole vectors, so a vector's place in the period names its channels.
+#pragma once
+
+#include "../gates.h"
+#include "../simd/line_writer.h"
+#include "../simd/vector_math.h"
+
+namespace csta::CSTA_ISA {
+
+// Sums over frames are taken in blocks of rows: their rounding error stays bounded, and blocks can
+// be given to different threads without changing the result.
+constexpr int64_t kInterleavedBlockRows = 16;
+
+template <class Element>
+struct InterleavedRows {
+  using Scalar = Arithmetic<Element>;
+  static constexpr int lanes = kLanes<Scalar>;
+
+  int64_t channels;
+  int64_t joints;
+  int64_t row;                     // joints * channels
+  int64_t period;                  // scalars
+  const Mask<Scalar>* real_lanes;  // of a row, or null when every joint is real
+  Mask<Scalar> last_lanes;         // of a row's last vector, where that is not whole
+  const Element* limit;            // end of the tensor being read
+
+  // Calls function(i, k, count) for each vector of a row: i its place in the row, k in the period,
+  // count its elements.
+  template <class Function>
+  CSTA_INLINE void for_each_vector(const Function& function) const {
+    int64_t i = 0, k = 0;
+    for (; i + lanes <= row; i += lanes) {
+      function(i, k, int64_t{lanes});
+      k += lanes;
+      if (k == period) k = 0;
+    }
+    if (i < row) function(i, k, row - i);
+  }
+  // Whether lanes after the last element of a row may be read, of the next row or of nothing.
+  CSTA_INLINE bool may_overrun(const Element* at) const { return at + lanes <= limit; }
+  CSTA_INLINE Vector<Scalar> load_vector(const Element* at, int64_t count, bool overrun) const {
+    return count == lanes || overrun ? load(at) : load_some(at, count);
+  }
+  CSTA_INLINE Vector<Scalar> keep_real(Vector<Scalar> value, int64_t i, int64_t count) const {
+    if (real_lanes != nullptr) return keep<Scalar>(real_lanes[i / lanes], value);
+    return count == lanes ? value : keep<Scalar>(last_lanes, value);
+  }
+
+  // The sum of a period's worth of partial sums that belong to one channel.
+  CSTA_INLINE Scalar of_channel(const Scalar* phases, int64_t channel) const {
+    Scalar sum = phases[channel];
+    for (int64_t k = channel + channels; k < period; k += channels) sum += phases[k];
+    return sum;
+  }
+  // Repeats values[channel * stride] along the period.
+  CSTA_INLINE void repeat(const Scalar* values, int64_t stride, Scalar* phases) const {
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      phases[channel] = values[channel * stride];
+    }
+    for (int64_t k = channels; k < period; ++k) phases[k] = phases[k - channels];
+  }
+  // Spreads values [groups][stride] over a row padded with zeros to whole vectors:
+  // out[v * C + c] = values[group of c][v].
+  void spread(const Scalar* values, int64_t stride, int64_t groups, Scalar* out) const {
+    const int64_t width = groups > 0 ? channels / groups : 0;
+    for (int64_t joint = 0; joint < joints; ++joint) {
+      for (int64_t group = 0; group < groups; ++group) {
+        const Scalar value = values[group * stride + joint];
+        for (int64_t i = 0; i < width; ++i) *out++ = value;
+      }
+    }
+    for (int64_t i = row; i % lanes != 0; ++i) *out++ = 0;
+  }
+};
+
+// Adds one row to its joints' sums [row] and writes its sums over joints, spread over a period.
+template <class Element, class Scalar = Arithmetic<Element>>
+void pool_row(const InterleavedRows<Element>& rows, const Element* x, Scalar* columns,
+              Scalar* phases) {
+  for (int64_t k = 0; k < rows.period; k += rows.lanes) store(phases + k, Vector<Scalar>{});
+  rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) CSTA_LAMBDA_INLINE {
+    const bool overrun = rows.may_overrun(x + i);
+    const Vector<Scalar> value = rows.keep_real(rows.load_vector(x + i, count, overrun), i, count);
+    store(columns + i, load(columns + i) + value);
+    store(phases + k, load(phases + k) + value);
+  });
+}
+
+// Adds one row's share of the gradients of the joints' attention to columns [row], by channel and
+// not yet scaled, and writes that of its own frame's, spread over a period.
+template <class Element, class Scalar = Arithmetic<Element>>
+void correlate_row(const InterleavedRows<Element>& rows, const Element* x, const Element* u,
+                   const Scalar* frame_phases, const Scalar* scaled_joints, Scalar* columns,
+                   Scalar* phases) {
+  for (int64_t k = 0; k < rows.period; k += rows.lanes) store(phases + k, Vector<Scalar>{});
+  rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) CSTA_LAMBDA_INLINE {
+    const bool overrun = rows.may_overrun(x + i);
+    const Vector<Scalar> product = rows.keep_real(
+        rows.load_vector(x + i, count, overrun) * rows.load_vector(u + i, count, overrun), i,
+        count);
+    store(columns + i, load(columns + i) + product * load(frame_phases + k));
+    store(phases + k, load(phases + k) + product * load(scaled_joints + i));
+  });
+}
+
+// One row of out = in * (residual + frame_phases * scaled_joints) (kProduct) + gradients through
+// the means (kMeans), all real but for masked joints; `out` has room for a vector more.
+template <bool kProduct, bool kMeans, class Element, class Scalar = Arithmetic<Element>>
+void reweight_row(const InterleavedRows<Element>& rows, const Element* in,
+                  const Scalar* frame_phases, const Scalar* scaled_joints,
+                  const Scalar* mean_phases, const Scalar* joint_means, bool residual,
+                  Element* out) {
+  const Scalar rho = residual ? Scalar{1} : Scalar{0};
+  rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) CSTA_LAMBDA_INLINE {
+    Vector<Scalar> value{}, result{};
+    if (kProduct) {
+      value = rows.load_vector(in + i, count, rows.may_overrun(in + i));
+      result = value * (load(frame_phases + k) * load(scaled_joints + i) + rho);
+    }
+    if (kMeans) result += load(joint_means + i) + load(mean_phases + k);
+    if (rows.real_lanes != nullptr) {
+      const Vector<Scalar> untouched = residual ? value : Vector<Scalar>{};
+      result = choose<Scalar>(rows.real_lanes[i / rows.lanes], result, untouched);
+    }
+    store(out + i, result);
+  });
+}
+
+}  // namespace csta::CSTA_ISA

@@ -1,0 +1,150 @@
+// Passes over frames of one sample in channels-last memory (T, V, C) where C, and every group's
+// share of it, is a whole number of vectors: no vector holds channels of two positions.
+#pragma once
+
+#include "../simd/vector_math.h"
+#include "contiguous_flat.h"
+
+namespace csta::CSTA_ISA {
+
+constexpr int kFramesAtOnce = 2;
+constexpr int kVectorsAtOnce = 4;
+// Sums over many joints are taken in blocks of so many, and what rounding takes off is carried on.
+constexpr int64_t kBlockJoints = 64;
+
+// Sums kRows frames over joints, of kVectors vectors of channels from `channel` on: sums[r], and
+// the frames' total into columns [V, C]. Only the joints listed are real.
+template <int kRows, int kVectors, class Element, class Scalar = Arithmetic<Element>>
+CSTA_INLINE void pool_channels(const Element* const* frames, int64_t channels, int64_t channel,
+                               const int64_t* joints, int64_t joint_count, Scalar share,
+                               Scalar* columns, Scalar* const* means) {
+  constexpr int lanes = kLanes<Scalar>;
+  Vector<Scalar> sums[kRows][kVectors] = {}, lost[kRows][kVectors] = {};
+  for (int64_t block = 0; block < joint_count; block += kBlockJoints) {
+    Vector<Scalar> part[kRows][kVectors] = {};
+    for (int64_t i = block; i < smaller(joint_count, block + kBlockJoints); ++i) {
+      const int64_t at = joints[i] * channels + channel;
+      CSTA_UNROLL
+      for (int k = 0; k < kVectors; ++k) {
+        Vector<Scalar> total = load(columns + at + k * lanes);
+        CSTA_UNROLL
+        for (int row = 0; row < kRows; ++row) {
+          const Vector<Scalar> value = load(frames[row] + at + k * lanes);
+          part[row][k] += value;
+          total += value;
+        }
+        store(columns + at + k * lanes, total);
+      }
+    }
+    for (int row = 0; row < kRows; ++row) {
+      for (int k = 0; k < kVectors; ++k) {
+        add_chunk<Scalar>(block == 0, part[row][k], sums[row][k], lost[row][k]);
+      }
+    }
+  }
+  for (int row = 0; row < kRows; ++row) {
+    for (int k = 0; k < kVectors; ++k) {
+      store(means[row] + channel + k * lanes, sums[row][k] * share);
+    }
+  }
+}
+
+template <int kRows, class Element, class Scalar = Arithmetic<Element>>
+void pool_frames(const Element* const* frames, int64_t channels, const int64_t* joints,
+                 int64_t joint_count, Scalar share, Scalar* columns, Scalar* const* means) {
+  constexpr int lanes = kLanes<Scalar>;
+  int64_t c = 0;
+  for (; c + kVectorsAtOnce * lanes <= channels; c += kVectorsAtOnce * lanes) {
+    pool_channels<kRows, kVectorsAtOnce>(frames, channels, c, joints, joint_count, share, columns,
+                                         means);
+  }
+  for (; c < channels; c += lanes) {
+    pool_channels<kRows, 1>(frames, channels, c, joints, joint_count, share, columns, means);
+  }
+}
+
+// products[v] = the sum of x u over the channels of one group, for every joint of a frame. Writes
+// up to a vector beyond V.
+template <class Element, class Scalar = Arithmetic<Element>>
+void correlate_frame(const Element* x, const Element* u, int64_t channels, int64_t width,
+                     int64_t joints, Scalar* products) {
+  constexpr int lanes = kLanes<Scalar>;
+  for (int64_t v = 0; v < joints; v += lanes) {
+    store(products + v, sum_each<Scalar>([&](int i) CSTA_LAMBDA_INLINE {
+            Vector<Scalar> sum{};
+            if (v + i >= joints) return sum;
+            const int64_t at = (v + i) * channels;
+            for (int64_t c = 0; c < width; c += lanes) sum += load(x + at + c) * load(u + at + c);
+            return sum;
+          }));
+  }
+}
+
+// What one frame is multiplied by and has added.
+template <class Scalar>
+struct FrameGain {
+  const Scalar* attention;      // of the frame, [G] apart by attention_stride
+  const Scalar* scaled_joints;  // [G][joint_stride]
+  int64_t attention_stride, joint_stride, groups;
+  const Scalar* frame_gradients;  // through the means: [C] of the frame
+  const Scalar* joint_gradients;  // and [V, C]
+};
+
+// One real position: out = in * gain (kProduct) + the gradients through the means (kMeans).
+template <bool kStream, bool kProduct, bool kMeans, class Element,
+          class Scalar = Arithmetic<Element>>
+CSTA_INLINE void reweight_position(const Element* in, const FrameGain<Scalar>& gain,
+                                   Scalar residual, int64_t channels, int64_t joint, Element* out) {
+  constexpr int lanes = kLanes<Scalar>;
+  const int64_t width = channels / gain.groups;
+  const Scalar* joint_gradients = kMeans ? gain.joint_gradients + joint * channels : nullptr;
+  for (int64_t group = 0, c = 0; group < gain.groups; ++group) {
+    Vector<Scalar> factor{};
+    if (kProduct) {
+      factor = splat(gain.attention[group * gain.attention_stride] *
+                         gain.scaled_joints[group * gain.joint_stride + joint] +
+                     residual);
+    }
+    for (const int64_t end = c + width; c < end; c += lanes) {
+      Vector<Scalar> value{};
+      if (kProduct) value = load(in + c) * factor;
+      if (kMeans) value += load(joint_gradients + c) + load(gain.frame_gradients + c);
+      put<kStream>(out + c, value);
+    }
+  }
+}
+
+// In place: element j of vector i becomes element i of vector j.
+template <class Scalar, int kHalf = kLanes<Scalar> / 2>
+CSTA_INLINE void transpose_tile(Vector<Scalar>* tile) {
+  constexpr auto lanes = std::make_integer_sequence<int, kLanes<Scalar>>{};
+  CSTA_UNROLL
+  for (int i = 0; i < kLanes<Scalar>; ++i) {
+    if ((i & kHalf) != 0) continue;
+    const Vector<Scalar> a = tile[i], b = tile[i + kHalf];
+    tile[i] = halves_of<kHalf, 0>(a, b, lanes);
+    tile[i + kHalf] = halves_of<kHalf, 1>(a, b, lanes);
+  }
+  if constexpr (kHalf > 1) transpose_tile<Scalar, kHalf / 2>(tile);
+}
+
+// to [columns][padded rows] from [rows][columns], with zeros for the rows that are missing; columns
+// and padded_rows are whole vectors.
+template <class Scalar>
+void transpose(const Scalar* from, int64_t rows, int64_t padded_rows, int64_t columns, Scalar* to) {
+  constexpr int lanes = kLanes<Scalar>;
+  for (int64_t row = 0; row < padded_rows; row += lanes) {
+    for (int64_t column = 0; column < columns; column += lanes) {
+      Vector<Scalar> tile[lanes];
+      CSTA_UNROLL
+      for (int i = 0; i < lanes; ++i) {
+        tile[i] = row + i < rows ? load(from + (row + i) * columns + column) : Vector<Scalar>{};
+      }
+      transpose_tile<Scalar>(tile);
+      CSTA_UNROLL
+      for (int i = 0; i < lanes; ++i) store(to + (column + i) * padded_rows + row, tile[i]);
+    }
+  }
+}
+
+}  // namespace csta::CSTA_ISA

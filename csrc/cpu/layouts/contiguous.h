@@ -1,0 +1,193 @@
+// Passes over one sample in contiguous memory (C, T, V): rows of V joints, planes of T rows.
+//
+// V is rarely a multiple of the vector width. Loads run past a row's end into the next one and the
+// surplus lanes are masked; stores run past it too, into a buffer, where the next row overwrites
+// them. Only where a load would pass the end of the tensor is the last vector loaded in part.
+// kVectors is the number of vectors in a row, or 0 where it is only known at run time.
+#pragma once
+
+#include <type_traits>
+
+#include "../gates.h"
+#include "../simd/line_writer.h"
+
+namespace csta::CSTA_ISA {
+
+// Sums over many frames are taken in blocks of rows, which bounds their rounding error.
+constexpr int64_t kBlockRows = 64;
+constexpr int64_t kCorrelatedChannels = 4;
+
+// Rows of a plane, whatever the type of its elements.
+template <class Scalar>
+struct RowShape {
+  int64_t joints;
+  int64_t vectors;                 // of a row
+  const Mask<Scalar>* real_lanes;  // [vectors]: real joints; beyond V never
+  bool joints_masked;
+
+  static constexpr int lanes = kLanes<Scalar>;
+};
+
+template <class Element>
+struct PlanarRows : RowShape<Arithmetic<Element>> {
+  using Scalar = Arithmetic<Element>;
+  using Shape = RowShape<Scalar>;
+  using Shape::joints, Shape::vectors, Shape::lanes;
+
+  const Element* limit;  // end of the tensor being read
+
+  bool may_overrun(const Element* row, int64_t rows) const {
+    return row + (rows - 1) * joints + vectors * lanes <= limit;
+  }
+  CSTA_INLINE Vector<Scalar> load_vector(const Element* row, int64_t k, bool whole) const {
+    return whole || k + 1 < vectors ? load(row + k * lanes)
+                                    : load_some(row + k * lanes, joints - k * lanes);
+  }
+};
+
+// Calls function with the number of vectors as a constant for the skeletons in use: up to 20 joints
+// (MSR-Action3D, NW-UCLA, COCO) and up to 25 (Kinect v2, NTU), in single precision; else with 0.
+template <class Scalar, class Function>
+CSTA_INLINE void with_vectors(const RowShape<Scalar>& rows, const Function& function) {
+  constexpr int few = (20 + rows.lanes - 1) / rows.lanes;
+  constexpr int many = (25 + rows.lanes - 1) / rows.lanes;
+  if constexpr (sizeof(Scalar) == 4) {
+    if (!rows.joints_masked && rows.vectors == many) {
+      return function(std::integral_constant<int, many>{});
+    }
+    if (!rows.joints_masked && rows.vectors == few) {
+      return function(std::integral_constant<int, few>{});
+    }
+  }
+  return function(std::integral_constant<int, 0>{});
+}
+
+// products[f] (+)= the sum over kChannels planes of x[f] u[f], for f in [begin, end) of the plane.
+// begin is a multiple of the vector width.
+template <int kChannels, class Element, class Scalar = Arithmetic<Element>>
+void correlate_planes(const Element* x, const Element* u, int64_t plane, int64_t begin, int64_t end,
+                      Scalar* products, bool first) {
+  constexpr int lanes = kLanes<Scalar>;
+  int64_t f = begin;
+  for (; f + lanes <= end; f += lanes) {
+    Vector<Scalar> sum = load(x + f) * load(u + f);
+    CSTA_UNROLL
+    for (int i = 1; i < kChannels; ++i) sum += load(x + i * plane + f) * load(u + i * plane + f);
+    store(products + f, first ? sum : load(products + f) + sum);
+  }
+  if (f == end) return;
+  const int64_t some = end - f;
+  Vector<Scalar> sum = load_some(x + f, some) * load_some(u + f, some);
+  for (int i = 1; i < kChannels; ++i) {
+    sum += load_some(x + i * plane + f, some) * load_some(u + i * plane + f, some);
+  }
+  store(products + f, first ? sum : load(products + f) + sum);
+}
+
+template <class Element, class Scalar = Arithmetic<Element>>
+void correlate_planes(const Element* x, const Element* u, int64_t plane, int64_t channels,
+                      int64_t begin, int64_t end, Scalar* products, bool first) {
+  switch (channels) {
+    case 1: return correlate_planes<1>(x, u, plane, begin, end, products, first);
+    case 2: return correlate_planes<2>(x, u, plane, begin, end, products, first);
+    case 3: return correlate_planes<3>(x, u, plane, begin, end, products, first);
+    default: return correlate_planes<4>(x, u, plane, begin, end, products, first);
+  }
+}
+
+// grad_frames[t] = sum_v products[t, v] scaled_joints[v] and
+// grad_joints[v] = kappa sum_t products[t, v] attention_frames[t], over real positions.
+template <int kVectors, class Scalar>
+void contract_plane(const RowShape<Scalar>& rows, const Axis& frames, const Scalar* products,
+                    const Scalar* attention_frames, const Scalar* scaled_joints, Scalar kappa,
+                    Vector<Scalar>* columns, Scalar* grad_frames, Scalar* grad_joints) {
+  constexpr int lanes = kLanes<Scalar>;
+  const int64_t vectors = kVectors > 0 ? kVectors : rows.vectors;
+  auto* lost = reinterpret_cast<Scalar*>(columns + vectors);
+  for (int64_t k = 0; k < vectors; ++k) {
+    store(grad_joints + k * lanes, Vector<Scalar>{});
+    store(lost + k * lanes, Vector<Scalar>{});
+  }
+  for (int64_t block = 0; block < frames.end; block += kBlockRows) {
+    for (int64_t k = 0; k < vectors; ++k) columns[k] = Vector<Scalar>{};
+    const int64_t block_end = smaller(frames.end, block + kBlockRows);
+    for (int64_t t = block; t < block_end; t += lanes) {
+      const Vector<Scalar> sums = sum_each<Scalar>([&](int i) {
+        Vector<Scalar> sum{};
+        if (t + i >= block_end || !frames.is_real(t + i)) return sum;
+        const Scalar* row = products + (t + i) * rows.joints;
+        const Scalar frame = attention_frames[t + i];
+        for_count<kVectors>(vectors, [&](int64_t k) CSTA_LAMBDA_INLINE {
+          const Vector<Scalar> value = keep<Scalar>(rows.real_lanes[k], load(row + k * lanes));
+          columns[k] += value * frame;
+          sum += value * load(scaled_joints + k * lanes);
+        });
+        return sum;
+      });
+      store(grad_frames + t, sums);
+    }
+    for (int64_t k = 0; k < vectors; ++k) {
+      add_compensated<Scalar>(columns[k] * kappa, grad_joints + k * lanes, lost + k * lanes);
+    }
+  }
+}
+
+// gain[t, v] = residual + attention_frames[t] scaled_joints[v] for the first frames.end rows, then
+// a line's worth of the plane again, so that a walk over many planes may read across their seam.
+template <class Element, class Scalar = Arithmetic<Element>>
+void build_gain(const PlanarRows<Element>& rows, const Axis& frames, const Scalar* attention_frames,
+                const Scalar* scaled_joints, Scalar residual, Scalar* gain) {
+  constexpr int lanes = kLanes<Scalar>;
+  for (int64_t t = 0; t < frames.end; ++t) {
+    const Vector<Scalar> frame = splat(attention_frames[t]);
+    for (int64_t k = 0; k < rows.vectors; ++k) {
+      store(gain + t * rows.joints + k * lanes, frame * load(scaled_joints + k * lanes) + residual);
+    }
+  }
+  // In order: where the plane is less than a line, what is repeated has been repeated itself.
+  constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
+  const int64_t plane = frames.end * rows.joints;
+  for (int64_t i = 0; i < per_line && plane > 0; ++i) gain[plane + i] = gain[i];
+}
+
+// What reweight_rows adds to the product in backward: gradients through the means of one channel.
+template <class Scalar>
+struct MeanGradients {
+  const Scalar* frames;  // [T], already divided by V_n
+  const Scalar* joints;  // [V padded], already divided by T_n
+};
+
+// Rows [begin, end) of one plane: out = in * gain (kProduct) + frames[t] + joints[v] (kMeans) at
+// real positions, residual * in elsewhere. `out` has room for a vector more.
+template <bool kProduct, bool kMeans, class Element, class Scalar = Arithmetic<Element>>
+void reweight_rows(const PlanarRows<Element>& rows, const Axis& frames, const Element* in,
+                   const Scalar* gain, MeanGradients<Scalar> means, bool residual, int64_t begin,
+                   int64_t end, Element* out) {
+  constexpr int lanes = kLanes<Scalar>;
+  for (int64_t t = begin; t < end; ++t, out += rows.joints) {
+    const Element* row = in + t * rows.joints;
+    if (!frames.is_real(t)) {
+      if (residual) {
+        std::memcpy(out, row, static_cast<size_t>(rows.joints) * sizeof(Element));
+      } else {
+        std::memset(out, 0, static_cast<size_t>(rows.joints) * sizeof(Element));
+      }
+      continue;
+    }
+    const bool whole = kProduct && rows.may_overrun(row, 1);
+    const Scalar frame = kMeans ? means.frames[t] : Scalar{0};
+    for (int64_t k = 0; k < rows.vectors; ++k) {
+      Vector<Scalar> value{}, result{};
+      if (kProduct) {
+        value = rows.load_vector(row, k, whole);
+        result = value * load(gain + t * rows.joints + k * lanes);
+      }
+      if (kMeans) result += load(means.joints + k * lanes) + frame;
+      const Vector<Scalar> untouched = residual ? value : Vector<Scalar>{};
+      result = choose<Scalar>(rows.real_lanes[k], result, untouched);
+      store(out + k * lanes, result);
+    }
+  }
+}
+
+}  // namespace csta::CSTA_ISA

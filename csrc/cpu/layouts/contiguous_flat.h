@@ -1,0 +1,231 @@
+// Step 4 over whole planes of one sample in contiguous memory, where every position is real, or
+// over the first frames of each where the others are padding: a walk over the flat run of elements,
+// line by line, with no regard to rows and no lane thrown away.
+#pragma once
+
+#include <type_traits>
+
+#include "../scratch.h"
+#include "../simd/prefetch.h"
+
+namespace csta::CSTA_ISA {
+
+// Elements from `to` up to the next line's start, at most `count`.
+template <class Element>
+CSTA_INLINE int64_t until_line(const Element* to, int64_t count) {
+  const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine);
+  const int64_t left = (kLine - past) % kLine / static_cast<int64_t>(sizeof(Element));
+  return smaller(left, count);
+}
+
+template <bool kStream, class Element>
+CSTA_INLINE void put(Element* to, Vector<Arithmetic<Element>> value) {
+  if (kStream) {
+    stream(to, value);
+  } else {
+    store(to, value);
+  }
+}
+
+// y[f] = x[f] gain[f mod plane] for f in [0, count), in as many steps as the caller likes. gain
+// repeats for a line beyond the plane.
+template <bool kStream, class Element>
+class FlatProduct {
+  using Scalar = Arithmetic<Element>;
+  static constexpr int lanes = kLanes<Scalar>;
+  static constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
+
+ public:
+  FlatProduct(const Element* x, const Scalar* gain, int64_t plane, int64_t count,
+              Ahead<Element> ahead, Element* y)
+      : x_(x), gain_(gain), plane_(plane), count_(count), ahead_(ahead), y_(y) {
+    f_ = until_line(y, count);
+    edge(0, f_);
+    j_ = f_ % plane;
+  }
+
+  int64_t written() const { return f_; }
+
+  // The lines that end at `end` or before.
+  CSTA_INLINE void write_lines(int64_t end) {
+    int64_t f = f_, j = j_;
+    while (f + per_line <= end) {
+      const int64_t lines = smaller((end - f) / per_line, (plane_ - j + per_line - 1) / per_line);
+      for (int64_t stop = f + lines * per_line; f < stop; f += per_line, j += per_line) {
+        ahead_.fetch(f);
+        CSTA_UNROLL
+        for (int64_t k = 0; k < per_line; k += lanes) {
+          put<kStream>(y_ + f + k, load(x_ + f + k) * load(gain_ + j + k));
+        }
+      }
+      if (j >= plane_) j %= plane_;
+    }
+    f_ = f;
+    j_ = j;
+  }
+
+  void finish() {
+    write_lines(count_);
+    edge(f_, count_);
+  }
+
+ private:
+  void edge(int64_t from, int64_t to) const {
+    for (; from < to; from += lanes) {
+      const int64_t part = smaller(lanes, to - from);
+      Scalar factors[lanes];
+      for (int64_t i = 0; i < lanes; ++i) factors[i] = gain_[(from + i) % plane_];
+      store_some(y_ + from, load_some(x_ + from, part) * load(factors), part);
+    }
+  }
+
+  const Element* x_;
+  const Scalar* gain_;
+  int64_t plane_, count_;
+  Ahead<Element> ahead_;
+  Element* y_;
+  int64_t f_, j_;  // how much is written, and where in the plane that is
+};
+
+// Padding: to[f] = from[f], or 0 without `from`, for f in [0, count).
+template <bool kStream, class Element>
+void write_padding(const Element* from, int64_t count, Ahead<Element> ahead, Element* to) {
+  constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
+  constexpr int64_t per_vector = per_line * static_cast<int64_t>(sizeof(Vector<float>)) / kLine;
+  const auto edge = [&](int64_t first, int64_t end) {
+    const size_t bytes = static_cast<size_t>(end - first) * sizeof(Element);
+    from == nullptr ? std::memset(to + first, 0, bytes)
+                    : std::memcpy(to + first, from + first, bytes);
+  };
+  int64_t f = until_line(to, count);
+  edge(0, f);
+  for (; f + per_line <= count; f += per_line) {
+    ahead.fetch(f);
+    CSTA_UNROLL
+    for (int64_t k = 0; k < per_line; k += per_vector) {
+      Vector<float> bits{};
+      if (from != nullptr) std::memcpy(&bits, from + f + k, sizeof bits);
+      put<kStream>(reinterpret_cast<float*>(to + f + k), bits);
+    }
+  }
+  edge(f, count);
+}
+
+// The gradient of x over planes: grad_x = u gain + frames[c][t] + joints[c][v].
+template <class Element>
+class FlatGradient {
+  using Scalar = Arithmetic<Element>;
+  static constexpr int lanes = kLanes<Scalar>;
+  static constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
+
+ public:
+  // A vector must not span more than two rows.
+  static bool fits(int64_t joints) { return joints >= lanes; }
+
+  FlatGradient(Carver& carver, int64_t joints)
+      : joints_(joints),
+        repeated_joints_(carver.take<Scalar>(joints + lanes)),
+        row_lanes_(carver.take<MaskScalar>(joints + lanes)) {}
+
+  void begin() {
+    for (int64_t v = 0; v < joints_ + lanes; ++v) row_lanes_[v] = v >= lanes ? -1 : 0;
+  }
+
+  // Of `channels` planes from u on, all of one group. Rows of the means' gradients are `strides`
+  // apart; a row of frames may be read one scalar beyond its end.
+  template <bool kStream>
+  void run(const Element* u, const Scalar* gain, int64_t plane, const Scalar* frames,
+           int64_t frame_stride, const Scalar* joints, int64_t joint_stride, int64_t channels,
+           Ahead<Element> ahead, Element* out) {
+    Element line[per_line];
+    const int64_t total = channels * plane;
+    int64_t f = until_line(out, total);
+    int64_t filled = 0;  // elements of `line`, which starts at f
+    Element* target = out;
+    int64_t wanted = f;  // elements until target is complete: first those before a line's start
+    f = 0;
+    if (wanted == 0) wanted = per_line;
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      const Scalar* frame = frames + channel * frame_stride;
+      repeat(joints + channel * joint_stride);
+      const int64_t end = (channel + 1) * plane;
+      while (f < end) {
+        if (filled == 0 && wanted == per_line && f + per_line <= end) {
+          f = whole_lines<kStream>(u, gain, frame, channel * plane, f, end, ahead, out);
+          target = out + f;
+          continue;
+        }
+        const int64_t count = smaller(wanted - filled, end - f);
+        some(u + f, gain, frame, f - channel * plane, count, line + filled);
+        filled += count;
+        f += count;
+        if (filled < wanted && f < total) continue;
+        std::memcpy(target, line, static_cast<size_t>(filled) * sizeof(Element));
+        target = out + f;
+        filled = 0;
+        wanted = per_line;
+      }
+    }
+  }
+
+ private:
+  using MaskScalar = std::conditional_t<sizeof(Scalar) == 8, int64_t, int32_t>;
+
+  void repeat(const Scalar* joints) {
+    for (int64_t v = 0; v < joints_; ++v) repeated_joints_[v] = joints[v];
+    for (int64_t i = 0; i < lanes; ++i) repeated_joints_[joints_ + i] = repeated_joints_[i];
+  }
+
+  // The lines of one channel from f on; returns where they end.
+  template <bool kStream>
+  CSTA_INLINE int64_t whole_lines(const Element* u, const Scalar* gain, const Scalar* frame,
+                                  int64_t channel_start, int64_t f, int64_t end,
+                                  Ahead<Element> ahead, Element* out) {
+    const int64_t joints = joints_;
+    const Scalar* repeated_joints = repeated_joints_;
+    const MaskScalar* row_lanes = row_lanes_;
+    int64_t j = f - channel_start;
+    int64_t v = j % joints;
+    frame += j / joints;
+    for (; f + per_line <= end; f += per_line, j += per_line) {
+      ahead.fetch(f);
+      CSTA_UNROLL
+      for (int64_t k = 0; k < per_line; k += lanes) {
+        Vector<Scalar> of_frame = splat(frame[0]);
+        const Vector<Scalar> of_joint = load(repeated_joints + v);
+        v += lanes;
+        if (v >= joints) {
+          v -= joints;
+          ++frame;
+          Mask<Scalar> in_row;
+          std::memcpy(&in_row, row_lanes + v, sizeof in_row);
+          of_frame = choose<Scalar>(in_row, splat(frame[0]), of_frame);
+        }
+        put<kStream>(out + f + k, load(u + f + k) * load(gain + j + k) + (of_joint + of_frame));
+      }
+    }
+    return f;
+  }
+
+  // Fewer than a line of elements at place j of a channel.
+  void some(const Element* u, const Scalar* gain, const Scalar* frame, int64_t j, int64_t count,
+            Element* to) const {
+    for (int64_t done = 0; done < count; done += lanes) {
+      const int64_t part = smaller(lanes, count - done);
+      Scalar of_frame[lanes] = {}, of_joint[lanes] = {};
+      for (int64_t i = 0; i < part; ++i) {
+        of_frame[i] = frame[(j + done + i) / joints_];
+        of_joint[i] = repeated_joints_[(j + done + i) % joints_];
+      }
+      const Vector<Scalar> through_means = load(of_joint) + load(of_frame);
+      store_some(to + done, load_some(u + done, part) * load(gain + j + done) + through_means,
+                 part);
+    }
+  }
+
+  int64_t joints_;
+  Scalar* repeated_joints_;
+  MaskScalar* row_lanes_;
+};
+
+}  // namespace csta::CSTA_ISA

@@ -1,0 +1,138 @@
+// The passes over a sample in channels-last memory of few channels: they are taken apart into
+// planes, which stay in the caches, and computed as contiguous memory is.
+#pragma once
+
+#include "../pipeline.h"
+#include "contiguous_passes.h"
+#include "deinterleave.h"
+
+namespace csta::CSTA_ISA {
+
+// Of one sample. A thread has four of them, two samples with x and u each, and keeps them from call
+// to call (scratch.cpp).
+constexpr int64_t kMostPlanesBytes = int64_t{3} << 19;
+
+template <class ElementType>
+class FewChannelsPasses {
+ public:
+  using Element = ElementType;
+  using Scalar = Arithmetic<Element>;
+  static constexpr int lanes = kLanes<Scalar>;
+  static constexpr bool kSplits = false;
+  static constexpr bool kJoins = false;
+
+  // Samples whose planes would leave the caches, and grow the scratch, are walked where they lie.
+  static bool fit(const Problem& problem) {
+    const int64_t bytes = sample_elements(problem) * static_cast<int64_t>(sizeof(Scalar));
+    return problem.channels > 0 && problem.channels <= kFewChannels && bytes <= kMostPlanesBytes;
+  }
+
+  // A sample is one part.
+  static int64_t parts(const Problem&) { return 1; }
+  static int64_t parts_at_once(const Problem&) { return 1; }
+
+  CSTA_APART FewChannelsPasses(Carver& carver, const Problem& problem, bool stream)
+      : problem_(problem),
+        row_(problem.joints * problem.channels),
+        plane_(problem.frames * problem.joints),
+        stream_(stream),
+        planar_(carver, problem, false) {
+    const int64_t vectors = round_up(problem.joints, lanes) + lanes;  // may be read beyond a row
+    x_.values = carver.take<Scalar>(problem.channels * plane_ + vectors);
+    u_.values = carver.take<Scalar>(problem.channels * plane_ + vectors);
+    limit_ = u_.values + problem.channels * plane_ + vectors;
+    buffer_ = carver.take<char>(LineWriter<Element>::kCapacity + LineWriter<Element>::kSlack);
+  }
+
+  void begin(const Sample<Scalar>& sample, const Element*) { planar_.begin(sample, limit_); }
+
+  void pool(const Element* x, Sample<Scalar>& sample, int64_t, int64_t) {
+    planar_.pool(take_apart(x, sample, x_), sample, 0, problem_.channels);
+  }
+
+  void correlate(const Element* x, const Element* u, Sample<Scalar>& sample, bool pool_too, int64_t,
+                 int64_t) {
+    const Scalar* x_planes = take_apart(x, sample, x_);
+    const Scalar* u_planes = take_apart(u, sample, u_);
+    planar_.correlate(x_planes, u_planes, sample, pool_too, 0, problem_.channels);
+  }
+
+  // In place, in the planes that hold `in`.
+  void reweight(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
+                bool with_means, int64_t, int64_t, Ahead<Element> ahead, Element* out) {
+    Planes& planes = u_.of == in ? u_ : x_;
+    take_apart(in, sample, planes);
+    planes.of = nullptr;
+    planar_.reweight(planes.values, sample, frame_attention, with_means, 0, problem_.channels, {},
+                     planes.values);
+    put_together(planes.values, ahead, out);
+  }
+
+  void spread_means(const Sample<Scalar>& sample, int64_t, int64_t, Element* out) {
+    planar_.spread_means(sample, 0, problem_.channels, x_.values);
+    put_together(x_.values, {}, out);
+  }
+
+ private:
+  struct Planes {
+    Scalar* values = nullptr;     // [C, T, V]
+    const Element* of = nullptr;  // the sample that they hold
+  };
+
+  // The planes of a sample. Padding is not looked at unless it reaches the result.
+  const Scalar* take_apart(const Element* from, const Sample<Scalar>& sample, Planes& planes) {
+    if (planes.of == from) return planes.values;
+    planes.of = from;
+    const int64_t frames = problem_.residual ? problem_.frames : sample.frames.axis.end;
+    const int64_t positions = frames * problem_.joints;
+    with_channels<kFewChannels>(problem_.channels, [&](auto channels) {
+      constexpr int count = channels.value;
+      int64_t p = 0;
+      for (; p + lanes <= positions; p += lanes) {
+        part_block<count>(from + p * count, planes.values + p, plane_);
+      }
+      if (p == positions) return;
+      // A block for itself, which would run into the next plane and beyond the tensor.
+      const size_t rest = static_cast<size_t>(positions - p);
+      Element block[count * lanes] = {};
+      Scalar parted[count * lanes];
+      std::memcpy(block, from + p * count, rest * count * sizeof(Element));
+      part_block<count>(block, parted, lanes);
+      for (int channel = 0; channel < count; ++channel) {
+        std::memcpy(planes.values + channel * plane_ + p, parted + channel * lanes,
+                    rest * sizeof(Scalar));
+      }
+    });
+    return planes.values;
+  }
+
+  void put_together(const Scalar* planes, Ahead<Element> ahead, Element* out) {
+    if (!stream_) ahead = {};
+    ahead.limit = ahead.frames * row_;
+    LineWriter<Element> writer(buffer_, out, stream_);
+    with_channels<kFewChannels>(problem_.channels, [&](auto channels) {
+      constexpr int64_t count = channels.value, bytes = count * sizeof(Element);
+      constexpr int64_t at_once = LineWriter<Element>::kCapacity / bytes / lanes * lanes;
+      for (int64_t p = 0; p < plane_; p += at_once) {
+        const int64_t end = smaller(plane_, p + at_once);
+        ahead.fetch(p * count, (end - p) * count);
+        Element* to = writer.position();
+        for (int64_t q = p; q < end; q += lanes, to += count * lanes) {
+          join_block<count>(planes + q, plane_, to);
+        }
+        writer.advance((end - p) * count);
+      }
+    });
+    writer.finish();
+  }
+
+  const Problem& problem_;
+  int64_t row_, plane_;
+  bool stream_;
+  PlanarPasses<Scalar> planar_;
+  Planes x_, u_;
+  const Scalar* limit_;
+  char* buffer_;
+};
+
+}  // namespace csta::CSTA_ISA

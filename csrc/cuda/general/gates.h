@@ -1,0 +1,190 @@
+// Step 3 and its gradient: one warp for a row of logits.
+#pragma once
+
+#include "../common/heads.h"
+
+namespace csta::cuda {
+
+template <class Scalar>
+CSTA_DEVICE Scalar sum_over_warp(Scalar value) {
+  for (int step = 16; step > 0; step /= 2) value += shuffle_xor(value, step);
+  return value;
+}
+template <class Scalar>
+CSTA_DEVICE Scalar largest_of_warp(Scalar value) {
+  for (int step = 16; step > 0; step /= 2) {
+    const Scalar other = shuffle_xor(value, step);
+    value = other > value ? other : value;
+  }
+  return value;
+}
+
+// The logits that the cluster's blocks, or a tensor, have for the slice's groups. For all threads.
+template <class Element>
+CSTA_DEVICE void gather_logits(const Block<Element>& block, int axis, int64_t n, Turns& turns) {
+  using Scalar = Arithmetic<Element>;
+  const Call& call = block.call;
+  const AxisCall& the = call.axes[axis];
+  const Table<Scalar> rows = block.own_group_rows(axis, call.plan.room.attention[axis]);
+  const int items = block.groups() * the.length;
+  for (int i = turns.first(items); i < items; i += threads()) {
+    const int row = call.by_length[axis].quotient(i), g = block.first_group + row;
+    const int l = i - row * the.length;
+    if (call.has_heads) {
+      const int other = call.by_share[axis].quotient(l);
+      rows.at(g, l) = block.rows(axis, other, call.plan.room.scores[axis]).at(g, l);
+    } else {
+      rows.at(g, l) =
+          static_cast<const Scalar*>(the.logits)[(n * call.groups + g) * the.length + l];
+    }
+  }
+}
+
+// Whether this block, of all that have it, writes a group's row.
+template <class Element>
+CSTA_DEVICE bool writes(const Block<Element>& block, int g) {
+  const Call& call = block.call;
+  if (call.channels_last) return g % cluster_size() == block.rank;
+  return call.by_own.quotient(g * (call.channels / call.groups)) == block.rank;
+}
+
+// kappa times a joint's attention, where the last pass reads it. A row goes on with its first
+// numbers, for those who read several at once.
+template <class Element>
+CSTA_DEVICE void scale_joint(const Block<Element>& block, int g, int v,
+                             Arithmetic<Element> scaled) {
+  const int joints = block.call.axes[kJoints].length;
+  for (; v < joints + kWrap; v += joints) block.scaled_joints().at(g, v) = scaled;
+}
+
+// From the logits of the slice's groups to their attention, 0 where not real: a warp for a row of
+// either axis. For all threads.
+template <class Element>
+CSTA_DEVICE void attend(const Block<Element>& block, int64_t n, const Real& real,
+                        Arithmetic<Element> kappa) {
+  using Scalar = Arithmetic<Element>;
+  const Call& call = block.call;
+  const int lane = thread() % 32, warps = threads() / 32;
+  for (int i = thread() / 32; i < 2 * block.groups(); i += warps) {
+    const int axis = i % 2, g = block.first_group + i / 2;
+    const int length = call.axes[axis].length;
+    const Table<Scalar> row = block.own_group_rows(axis, call.plan.room.attention[axis]);
+    const Table<Scalar> out = block.tensor(call.axes[axis].attention, n, call.groups, axis);
+    const bool softmax = call.gate == Gate::softmax;
+    Scalar largest = -static_cast<Scalar>(INFINITY);
+    for (int l = lane; softmax && l < length; l += 32) {
+      if (!real.of_axis(axis, l)) continue;
+      const Scalar value = row.at(g, l);
+      largest = value > largest ? value : largest;
+    }
+    if (softmax) largest = largest_of_warp(largest);
+    Scalar sum = 0;
+    for (int l = lane; l < length; l += 32) {
+      const Scalar value = row.at(g, l);
+      if (!real.of_axis(axis, l)) {
+        row.at(g, l) = 0;
+      } else if (softmax) {
+        row.at(g, l) = exponential(value - largest);
+        sum += row.at(g, l);
+      } else {
+        const Scalar e = exponential(value < 0 ? value : -value);
+        row.at(g, l) = (value < 0 ? e : Scalar{1}) / (e + Scalar{1});
+      }
+    }
+    if (softmax) sum = sum_over_warp(sum);
+    const bool written = writes(block, g);
+    for (int l = lane; l < length; l += 32) {
+      const Scalar attention = softmax && real.of_axis(axis, l) ? row.at(g, l) / sum : row.at(g, l);
+      row.at(g, l) = attention;
+      if (written) out.at(g, l) = attention;
+      if (axis == kJoints) scale_joint(block, g, l, kappa * attention);
+    }
+  }
+}
+
+// The kept attention of the slice's groups, 0 where not real. For all threads.
+template <class Element>
+CSTA_DEVICE void recall_attention(const Block<Element>& block, int axis, int64_t n,
+                                  const Real& real, Arithmetic<Element> kappa, Turns& turns) {
+  using Scalar = Arithmetic<Element>;
+  const Call& call = block.call;
+  const int length = call.axes[axis].length;
+  const Table<Scalar> rows = block.own_group_rows(axis, call.plan.room.attention[axis]);
+  const Table<Scalar> kept = block.tensor(call.axes[axis].attention, n, call.groups, axis);
+  const int items = block.groups() * length;
+  for (int i = turns.first(items); i < items; i += threads()) {
+    const int row = call.by_length[axis].quotient(i), g = block.first_group + row;
+    const int l = i - row * length;
+    const Scalar attention = real.of_axis(axis, l) ? kept.at(g, l) : Scalar{0};
+    rows.at(g, l) = attention;
+    if (axis == kJoints) scale_joint(block, g, l, kappa * attention);
+  }
+}
+
+template <class Element>
+CSTA_DEVICE Arithmetic<Element> scale(const Call& call, const Real& real) {
+  using Scalar = Arithmetic<Element>;
+  if (!call.scale_by_mean) return static_cast<Scalar>(call.scale);
+  if (call.gate != Gate::softmax) return 1;
+  return static_cast<Scalar>(int64_t{real.count[kFrames]} * real.count[kJoints]);
+}
+
+// From the gradient of the attention, whose parts the cluster's blocks have, to that of the logits.
+// Each block takes some groups, a warp of it a row of either axis. For all threads.
+template <class Element>
+CSTA_DEVICE void gate_gradients(const Block<Element>& block, int64_t n, const Real& real) {
+  using Scalar = Arithmetic<Element>;
+  const Call& call = block.call;
+  const int size = cluster_size(), width = call.channels / call.groups;
+  const int rows = block.rank < call.groups ? (call.groups - 1 - block.rank) / size + 1 : 0;
+  Turns turns;
+#pragma unroll 1
+  for (int axis = kFrames; axis <= kJoints; ++axis) {
+    const AxisCall& the = call.axes[axis];
+    const Table<Scalar> out = block.tensor(the.score_gradients, n, call.groups, axis);
+    const int items = rows * the.length;
+    for (int i = turns.first(items); i < items; i += threads()) {
+      const int row = call.by_length[axis].quotient(i), l = i - row * the.length;
+      const int g = block.rank + row * size;
+      if (!real.of_axis(axis, l)) continue;
+      // The blocks that have channels of the group, or frames.
+      const int whole = call.channels_last ? call.axes[kFrames].length : (g + 1) * width;
+      const int first = call.channels_last ? 0 : call.by_own.quotient(g * width);
+      const int end = whole > 0 && (call.channels_last || width > 0)
+                          ? call.by_own.quotient(whole - 1) + 1
+                          : first;
+      Scalar sum = 0;
+#pragma unroll 2
+      for (int other = first; other < end; ++other) {
+        sum += block.group_rows(axis, call.plan.room.gradients[axis], other).at(g, l);
+      }
+      if (the.upstream != nullptr) {
+        sum += static_cast<const Scalar*>(the.upstream)[(n * call.groups + g) * the.length + l];
+      }
+      out.at(g, l) = sum;
+    }
+  }
+  block_barrier();
+  const int lane = thread() % 32, warps = threads() / 32;
+  for (int i = thread() / 32; i < 2 * rows; i += warps) {
+    const int axis = i % 2, g = block.rank + i / 2 * size;
+    const AxisCall& the = call.axes[axis];
+    const Table<Scalar> kept = block.tensor(the.attention, n, call.groups, axis);
+    const Table<Scalar> out = block.tensor(the.score_gradients, n, call.groups, axis);
+    Scalar dot = 0;
+    for (int l = lane; l < the.length; l += 32) {
+      if (real.of_axis(axis, l)) dot += kept.at(g, l) * out.at(g, l);
+    }
+    dot = sum_over_warp(dot);
+    for (int l = lane; l < the.length; l += 32) {
+      if (!real.of_axis(axis, l)) {
+        out.at(g, l) = 0;
+        continue;
+      }
+      const Scalar a = kept.at(g, l), da = out.at(g, l);
+      out.at(g, l) = call.gate == Gate::softmax ? a * (da - dot) : a * (1 - a) * da;
+    }
+  }
+}
+
+}  // namespace csta::cuda

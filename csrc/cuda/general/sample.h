@@ -1,0 +1,152 @@
+// One sample as a block sees it: what is real, which part of it is the block's own, and where its
+// numbers lie.
+#pragma once
+
+#include "../common/numbers.h"
+#include "../params.h"
+
+namespace csta::cuda {
+
+// A part of a sample that is one piece of memory: whole planes of some channels, or some positions
+// of one channel; in channels-last memory, all channels of some positions.
+struct Chunk {
+  int channel_begin, channel_end;
+  int position_begin, position_end;
+  int64_t offset;  // in elements from the sample's first
+  int channel_stride, position_stride;
+
+  CSTA_DEVICE int channels() const { return channel_end - channel_begin; }
+  CSTA_DEVICE int positions() const { return position_end - position_begin; }
+};
+
+// What a block of the cluster holds.
+struct Slice {
+  int channel_begin, channel_end, frame_begin, frame_end;
+  int chunks;
+
+  CSTA_DEVICE Slice(const Call& call, int rank) {
+    const Plan& plan = call.plan;
+    const int frames = call.axes[kFrames].length, joints = call.axes[kJoints].length;
+    const int whole = call.channels_last ? frames : call.channels;
+    const int begin = smaller(whole, rank * plan.own), end = smaller(whole, begin + plan.own);
+    channel_begin = call.channels_last ? 0 : begin;
+    channel_end = call.channels_last ? call.channels : end;
+    frame_begin = call.channels_last ? begin : 0;
+    frame_end = call.channels_last ? end : frames;
+    if (call.channels_last) {
+      chunks = pieces((end - begin) * joints, plan.positions_of_chunk);
+    } else if (plan.pieces > 1) {
+      chunks = (end - begin) * plan.pieces;
+    } else {
+      chunks = pieces(end - begin, plan.channels_of_chunk);
+    }
+    if (call.channels == 0 || frames == 0 || joints == 0) chunks = 0;
+  }
+
+  CSTA_DEVICE Chunk chunk(const Call& call, int number) const {
+    const Plan& plan = call.plan;
+    const int joints = call.axes[kJoints].length, plane = call.axes[kFrames].length * joints;
+    Chunk chunk{channel_begin, channel_end, 0, plane, 0, 1, call.channels};
+    if (call.channels_last) {
+      chunk.position_begin = frame_begin * joints + number * plan.positions_of_chunk;
+      chunk.position_end =
+          smaller(frame_end * joints, chunk.position_begin + plan.positions_of_chunk);
+      chunk.offset = int64_t{chunk.position_begin} * call.channels;
+      return chunk;
+    }
+    if (plan.pieces > 1) {
+      chunk.channel_begin = channel_begin + number / plan.pieces;
+      chunk.channel_end = chunk.channel_begin + 1;
+      chunk.position_begin = number % plan.pieces * plan.positions_of_chunk;
+      chunk.position_end = smaller(plane, chunk.position_begin + plan.positions_of_chunk);
+    } else {
+      chunk.channel_begin = channel_begin + number * plan.channels_of_chunk;
+      chunk.channel_end = smaller(channel_end, chunk.channel_begin + plan.channels_of_chunk);
+    }
+    chunk.offset = int64_t{chunk.channel_begin} * plane + chunk.position_begin;
+    chunk.channel_stride = chunk.positions();
+    chunk.position_stride = 1;
+    return chunk;
+  }
+
+ private:
+  CSTA_DEVICE static int pieces(int whole, int piece) { return (whole + piece - 1) / piece; }
+};
+
+// Numbers of one sample by channel, or group, and position. The plan refuses a call with 2^30 of
+// them.
+template <class Scalar>
+struct Table {
+  Scalar* first;
+  int row_stride, position_stride;
+
+  CSTA_DEVICE Scalar& at(int row, int position) const {
+    return first[row * row_stride + position * position_stride];
+  }
+};
+
+// The real positions of a sample.
+struct Real {
+  const uint8_t *frames, *joints;  // flags, or null where everything before frame_end is real
+  int frame_end;                   // frames from here on are not real
+  int count[2];                    // T_n, V_n
+
+  // Whether all joints of all frames before frame_end are real.
+  CSTA_DEVICE bool everything() const { return frames == nullptr && joints == nullptr; }
+  CSTA_DEVICE bool frame(int t) const {
+    return t < frame_end && (frames == nullptr || frames[t] != 0);
+  }
+  CSTA_DEVICE bool joint(int v) const { return joints == nullptr || joints[v] != 0; }
+  CSTA_DEVICE bool of_axis(int axis, int position) const {
+    return axis == kFrames ? frame(position) : count[kJoints] > 0 && joint(position);
+  }
+};
+
+// How many threads' flags are set; for all threads of the block.
+CSTA_DEVICE int count_over_block(int mine, int* scratch) {
+  for (int step = 16; step > 0; step /= 2) mine += shuffle_xor(mine, step);
+  block_barrier();
+  if (thread() % 32 == 0) scratch[thread() / 32] = mine;
+  block_barrier();
+  int sum = 0;
+  for (int warp = 0; warp < threads() / 32; ++warp) sum += scratch[warp];
+  return sum;
+}
+
+CSTA_DEVICE int length_of(const Call& call, int64_t n) {
+  const int frames = call.axes[kFrames].length;
+  if (call.lengths == nullptr) return frames;
+  const int64_t length = call.lengths[n];
+  return length < 0 ? 0 : length > frames ? frames : static_cast<int>(length);
+}
+
+// Finds the real positions of sample n; flags has a byte for every frame and joint.
+CSTA_DEVICE Real find_real(const Call& call, int64_t n, uint8_t* flags, int* scratch) {
+  const int frames = call.axes[kFrames].length, joints = call.axes[kJoints].length;
+  const int length = length_of(call, n);
+  Real real{nullptr, nullptr, length, {length, joints}};
+  if (call.frame_mask != nullptr) {
+    int count = 0;
+    for (int t = thread(); t < frames; t += threads()) {
+      flags[t] = t < length && call.frame_mask[n * frames + t] != 0;
+      count += flags[t];
+    }
+    real.count[kFrames] = count_over_block(count, scratch);
+    real.frames = flags;
+  }
+  if (call.joint_mask != nullptr) {
+    int count = 0;
+    for (int v = thread(); v < joints; v += threads()) {
+      flags[frames + v] = call.joint_mask[n * call.joint_mask_stride + v] != 0;
+      count += flags[frames + v];
+    }
+    real.count[kJoints] = count_over_block(count, scratch);
+    real.joints = flags + frames;
+  }
+  if (real.count[kFrames] == 0 || real.count[kJoints] == 0) {
+    real.frame_end = real.count[kFrames] = real.count[kJoints] = 0;
+  }
+  return real;
+}
+
+}  // namespace csta::cuda

@@ -1,0 +1,178 @@
+#include "invocation.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "limits.h"
+
+namespace csta::cuda {
+namespace {
+
+constexpr int64_t kMostRuns = 64;  // of samples whose gradients of weights are summed together
+
+AxisCall axis_call(int64_t length, const Head* head) {
+  AxisCall axis{};
+  axis.length = static_cast<int>(length);
+  if (head == nullptr) return axis;
+  axis.hidden = static_cast<int>(head->hidden);
+  axis.w1 = head->w1;
+  axis.b1 = head->b1;
+  axis.w2 = head->w2;
+  axis.b2 = head->b2;
+  return axis;
+}
+
+bool fits(int64_t size) { return size <= INT32_MAX; }
+
+}  // namespace
+
+std::optional<Job> Job::make(Task task, const Problem& problem, const Head* frame_head,
+                             const Head* joint_head, const Device& device) {
+  for (int64_t size : {problem.channels, problem.frames, problem.joints, problem.groups,
+                       frame_head != nullptr ? frame_head->hidden : 0,
+                       joint_head != nullptr ? joint_head->hidden : 0}) {
+    if (!fits(size)) return std::nullopt;
+  }
+  Job job;
+  job.task_ = task;
+  job.dtype_ = problem.dtype;
+  job.arithmetic_ = problem.dtype == Dtype::float64 ? Dtype::float64 : Dtype::float32;
+  Call& call = job.call_;
+  call.samples = problem.samples;
+  call.channels = static_cast<int>(problem.channels);
+  call.groups = static_cast<int>(problem.groups);
+  call.axes[kFrames] = axis_call(problem.frames, frame_head);
+  call.axes[kJoints] = axis_call(problem.joints, joint_head);
+  call.channels_last = problem.channels_last;
+  call.has_heads = frame_head != nullptr;
+  call.lengths = problem.lengths;
+  call.frame_mask = problem.frame_mask;
+  call.joint_mask = problem.joint_mask;
+  call.joint_mask_stride = problem.joint_mask_stride;
+  call.gate = problem.gate;
+  call.scale_by_mean = problem.scale_by_mean;
+  call.residual = problem.residual;
+  call.scale = problem.scale;
+  if (!make_plan(call, problem.dtype, task, device)) return std::nullopt;
+  job.other_plan_ = call.plan;
+  if (plan_planes(call, problem.dtype, task, device)) set_divisors(call);
+  if (task == Task::backward && call.has_heads) {
+    const Head* heads[] = {frame_head, joint_head};
+    job.sum_weights(heads);
+  }
+  job.take_memory(nullptr);
+  return job;
+}
+
+void Job::set_logits(const void* frames, const void* joints) {
+  call_.axes[kFrames].logits = frames;
+  call_.axes[kJoints].logits = joints;
+}
+
+void Job::set_tensors(const Tensors& tensors) {
+  call_.x = tensors.x;
+  call_.u = tensors.u;
+  call_.out = tensors.out;
+  // Views may begin anywhere; the other kernels take them as they are.
+  const auto is_aligned = [](const void* data) {
+    return reinterpret_cast<uintptr_t>(data) % kCopyBytes == 0;
+  };
+  if (call_.plan.planes &&
+      !(is_aligned(tensors.x) && is_aligned(tensors.u) && is_aligned(tensors.out))) {
+    call_.plan = other_plan_;
+    set_divisors(call_);
+    take_memory(nullptr);
+  }
+  for (int axis : {kFrames, kJoints}) {
+    AxisCall& the = call_.axes[axis];
+    the.attention = tensors.attention[axis];
+    the.upstream = tensors.upstream[axis];
+    the.score_gradients = tensors.logit_gradients[axis];
+    the.pooled = tensors.pooled[axis];
+    WeightSum* sums = weights_.sums + 2 * axis;
+    const HeadGradients& gradients = tensors.weights[axis];
+    sums[0].out.data = gradients.w1;
+    sums[0].bias.data = gradients.b1;
+    sums[1].out.data = gradients.w2;
+    sums[1].bias.data = gradients.b2;
+  }
+}
+
+// w1 with b1, and w2 with b2, of both heads: their shapes, types and runs.
+void Job::sum_weights(const Head* heads[2]) {
+  weights_.samples = call_.samples;
+  weights_.samples_of_a_run = std::max<int64_t>(1, (call_.samples + kMostRuns - 1) / kMostRuns);
+  weights_.runs =
+      static_cast<int>((call_.samples + weights_.samples_of_a_run - 1) / weights_.samples_of_a_run);
+  for (int axis : {kFrames, kJoints}) {
+    const AxisCall& the = call_.axes[axis];
+    const Head& head = *heads[axis];
+    const auto of = [&](int rows, int columns, const Weight& weight, const Weight& bias) {
+      return WeightSum{nullptr,
+                       nullptr,
+                       rows,
+                       columns,
+                       the.length,
+                       {nullptr, weight.dtype},
+                       {nullptr, bias.dtype}};
+    };
+    weights_.sums[2 * axis] = of(the.hidden, call_.channels, head.w1, head.b1);
+    weights_.sums[2 * axis + 1] = of(call_.groups, the.hidden, head.w2, head.b2);
+  }
+}
+
+// Cuts the working memory into pieces; without one, finds how much there must be.
+void Job::take_memory(unsigned char* memory) {
+  const int64_t scalar_bytes = arithmetic_ == Dtype::float64 ? 8 : 4;
+  int64_t end = 0;
+  const auto take = [&](int64_t bytes) -> void* {
+    void* piece = memory + end;
+    end += (bytes + 15) / 16 * 16;
+    return memory == nullptr ? nullptr : piece;
+  };
+  const Plan& plan = call_.plan;
+  if (!plan.room_is_shared) {
+    call_.rooms = take(int64_t{plan.clusters} * plan.cluster * plan.room.scalars * scalar_bytes);
+  }
+  if (weights_.samples_of_a_run > 0) {
+    for (int axis : {kFrames, kJoints}) {
+      AxisCall& the = call_.axes[axis];
+      const int64_t row = call_.samples * the.length * scalar_bytes;
+      the.means = take(row * call_.channels);
+      the.hidden_values = take(row * the.hidden);
+      the.hidden_gradients = take(row * the.hidden);
+      the.score_gradients = take(row * call_.groups);
+      WeightSum* sums = weights_.sums + 2 * axis;
+      sums[0].left = the.hidden_gradients;
+      sums[0].right = the.means;
+      sums[1].left = the.score_gradients;
+      sums[1].right = the.hidden_values;
+    }
+    int64_t all = 0;
+    for (const WeightSum& sum : weights_.sums) all += int64_t{sum.rows} * (sum.columns + 1);
+    weights_.parts = take(weights_.runs * all * scalar_bytes);
+  }
+  working_bytes_ = end;
+}
+
+int Job::run(void* working_memory, void* stream) {
+  take_memory(static_cast<unsigned char*>(working_memory));
+  int error = 0;
+  if (call_.samples > 0) {
+    switch (task_) {
+      case Task::forward:
+        error = (call_.plan.planes ? launch_forward_planes : launch_forward)(call_, dtype_, stream);
+        break;
+      case Task::backward:
+        error =
+            (call_.plan.planes ? launch_backward_planes : launch_backward)(call_, dtype_, stream);
+        break;
+      case Task::pool: error = launch_pool(call_, dtype_, stream); break;
+      case Task::pool_backward: error = launch_pool_backward(call_, dtype_, stream); break;
+    }
+  }
+  if (error != 0 || weights_.samples_of_a_run == 0) return error;
+  return launch_weight_sums(weights_, arithmetic_, stream);
+}
+
+}  // namespace csta::cuda

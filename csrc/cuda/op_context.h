@@ -1,0 +1,91 @@
+// What every operation does on a GPU: makes x's device the current one, allocates there, widens the
+// heads' weights, and runs a job on the current stream.
+#pragma once
+
+#include "../arguments.h"
+#include "device.h"
+#include "invocation.h"
+#include "shim.h"
+
+namespace csta::cuda {
+
+// Makes a device the current one for as long as it lives.
+class OnDevice {
+ public:
+  explicit OnDevice(Place place) : index_(place.index) {
+    CSTA_ABI(aoti_torch_create_device_guard(index_, &guard_));
+  }
+  OnDevice(const OnDevice&) = delete;
+  ~OnDevice() { aoti_torch_delete_device_guard(guard_); }
+
+  void* stream() const {
+    void* stream = nullptr;
+    CSTA_ABI(aoti_torch_get_current_cuda_stream(index_, &stream));
+    return stream;
+  }
+
+ private:
+  int32_t index_;
+  GuardHandle guard_ = nullptr;
+};
+
+// The operation's device and its tensors there.
+class Here {
+ public:
+  explicit Here(const Arguments& arguments) : place_(arguments.place()), on_device_(place_) {
+    make_current(place_.index);
+  }
+
+  Place place() const { return place_; }
+  Tensor empty(int64_t dim, const int64_t* sizes, int32_t dtype, bool channels_last = false) const {
+    return Tensor::empty(dim, sizes, dtype, channels_last, place_);
+  }
+  Problem problem(const Tensor& x, int64_t groups, const Masks& masks) const {
+    Problem problem = problem_of(x, groups);
+    masks.apply(problem, host_sees_values());
+    return problem;
+  }
+  Tensor like(const Tensor& x, const Problem& problem) const {
+    return empty(4, x.sizes(), x.torch_dtype(), problem.channels_last);
+  }
+  Tensor gradient_of(const Tensor& x, const Problem& problem, bool wanted) const {
+    const int64_t nothing[] = {0};
+    return wanted ? like(x, problem) : empty(1, nothing, x.torch_dtype());
+  }
+
+  Job job(Task task, const Problem& problem, const Head* frame_head, const Head* joint_head) const {
+    std::optional<Job> job =
+        Job::make(task, problem, frame_head, joint_head, describe_device(place_.index));
+    if (!job) refuse(problem);
+    return *job;
+  }
+  void run(Job job, const Tensors& tensors) const {
+    job.set_tensors(tensors);
+    const int64_t sizes[] = {job.working_bytes() / 4};
+    Tensor memory = empty(1, sizes, aoti_torch_dtype_float32());
+    const int error = job.run(memory.mutable_data(), on_device_.stream());
+    if (error != 0) throw std::runtime_error(std::string("csta_fast: CUDA: ") + error_text(error));
+  }
+
+ private:
+  // Calls are refused for their size before they come here, except in an exported program.
+  [[noreturn]] static void refuse(const Problem& problem) {
+    std::string sizes;
+    for (int64_t size : {problem.samples, problem.channels, problem.frames, problem.joints}) {
+      sizes += (sizes.empty() ? "" : ", ") + std::to_string(size);
+    }
+    throw std::runtime_error(
+        "csta_fast: x: wanted T V and C (T + V), also with G or H for C, of at most 2^30, and "
+        "channels that fit in shared memory, got (N, C, T, V) = (" +
+        sizes +
+        "); "
+        "backend='reference' takes every size, in an exported program if it was exported with it");
+  }
+
+  Place place_;
+  OnDevice on_device_;
+};
+
+inline void* writable(const void* data) { return const_cast<void*>(data); }
+
+}  // namespace csta::cuda
