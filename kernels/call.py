@@ -26,8 +26,8 @@ class Call:
     def __init__(
         self, x: Tensor, groups: int, masks: tuple[Tensor | None, ...], passes: int = 1
     ) -> None:
-        self.last = is_channels_last(x)
-        self.x = x if self.last else x.contiguous()
+        self.channels_last = is_channels_last(x)
+        self.x = x if self.channels_last else x.contiguous()
         self.samples, self.channels, self.frames, self.joints = x.shape
         self.groups = groups
         self.arithmetic = ARITHMETIC_DTYPES[x.dtype]
@@ -37,27 +37,27 @@ class Call:
         self.masks = MaskTensors(lengths, _bytes(frame_mask), _bytes(joint_mask))
         self.joint_stride = self.joints if joint_mask is not None and joint_mask.dim() == 2 else 0
         self.plan: Plan = plans.plan(
-            self.channels, self.frames, self.joints, groups, x.element_size(), self.last,
+            self.channels, self.frames, self.joints, groups, x.element_size(), self.channels_last,
             l2_bytes(x.device), passes,
         )  # fmt: skip
 
     def like_x(self, x: Tensor) -> Tensor:
         """x's shape in the layout of the call."""
-        layout = torch.channels_last if self.last else torch.contiguous_format
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
     def in_layout(self, tensor: Tensor) -> Tensor:
         """Another tensor of x's shape, in the layout of the call."""
-        layout = torch.channels_last if self.last else torch.contiguous_format
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return tensor.contiguous(memory_format=layout)
 
-    def room(self, *shape: int) -> Tensor:
+    def buffer(self, *shape: int) -> Tensor:
         """Uninitialised memory in the type of the arithmetic."""
         return self.x.new_empty((self.samples, *shape), dtype=self.arithmetic)
 
     def counters(self) -> tuple[Tensor | None, Tensor | None]:
-        """Tickets, and items done per stage and sample; none where programs work alone."""
-        if self.plan.alone:
+        """Tickets, and items done per stage and sample; none with SINGLE_PROGRAM."""
+        if self.plan.single_program:
             return None, None
         zeros = self.x.new_zeros(1 + 3 * self.samples, dtype=torch.int32)
         return zeros, zeros[1:]
@@ -66,7 +66,7 @@ class Call:
         """Warps of a program and registers of a thread, for a pass over x."""
         if torch.version.hip is not None:  # AMD's compiler has no such limit
             return {"num_warps": plans.WARPS}
-        more = any(mask is not None for mask in self.masks) or not self.plan.shared
+        more = any(mask is not None for mask in self.masks) or not self.plan.one_group_per_block
         double = self.arithmetic is torch.float64
         limit = plans.registers(backward, more, double)
         return {"num_warps": plans.WARPS, "maxnreg": limit}
@@ -82,19 +82,21 @@ class Call:
         choices: tuple[int, float | None, bool], **blocks: Any
     ) -> None:  # fmt: skip
         """Launch one of the two pipelines."""
-        this, (gate, scale, residual) = self.plan, choices
+        plan, (gate, scale, residual) = self.plan, choices
         softmax = gate == 0
         mean = scale is None and softmax
-        slots = self.samples if this.alone else (self.samples + self.delay) * sum(items)
+        slots = self.samples if plan.single_program else (self.samples + self.delay) * sum(items)
         kernel[(slots,)](
             *tensors, self.masks, *self.counters(),
             self.samples, self.channels, self.frames, self.joints, self.groups, self.joint_stride,
-            *widths, this.rows, this.slice_frames, this.slice_positions, self.delay, *items,
+            *widths, plan.rows, plan.slice_frames, plan.slice_positions, self.delay, *items,
             1.0 if scale is None else scale,
-            BLOCK_C=this.block_c, BLOCK_T=this.block_t, BLOCK_V=this.block_v,
+            BLOCK_C=plan.block_c, BLOCK_T=plan.block_t, BLOCK_V=plan.block_v,
             BLOCK_H=plans.BLOCK_H, BLOCK_K=inner_block(), BLOCK_P=plans.BLOCK_P,
-            BLOCK_R=this.block_r, BLOCK_L=plans.BLOCK_L, SHARED=this.shared, SOFTMAX=softmax,
-            MEAN=mean, RESIDUAL=residual, LAST=self.last, ALONE=this.alone,
+            BLOCK_R=plan.block_r, BLOCK_L=plans.BLOCK_L,
+            ONE_GROUP_PER_BLOCK=plan.one_group_per_block, SOFTMAX=softmax,
+            MEAN=mean, RESIDUAL=residual, CHANNELS_LAST=self.channels_last,
+            SINGLE_PROGRAM=plan.single_program,
             ARITHMETIC=ARITHMETIC[self.arithmetic], **self.threads(backward), **blocks,
         )  # fmt: skip
 

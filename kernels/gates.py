@@ -5,7 +5,7 @@ Every length is walked in blocks: T may be any number of frames without another 
 
 import triton
 import triton.language as tl
-from csta_fast.kernels.positions import real_counts, real_frames, real_joints, scale_of
+from csta_fast.kernels.positions import scale_of, valid_counts, valid_frames, valid_joints
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _LN2_HIGH = tl.constexpr(0.693145751953125)  # the upper bits of ln 2: n times it is exact
@@ -47,7 +47,7 @@ def gate_item(
     ARITHMETIC: tl.constexpr,
 ):
     """Attention of the logits: even items the frames', odd items the joints' of some groups."""
-    limit, _, joint_count = real_counts(sizes, masks, sample, BLOCK_V)
+    limit, _, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     group = (item // 2) * BLOCK_R + tl.arange(0, BLOCK_R)
     if item % 2 == 0:
         _gate_axis(frames, 0, sizes, masks, sample, group, limit,
@@ -58,11 +58,11 @@ def gate_item(
 
 
 @triton.jit
-def _real(sizes, masks, sample, at, bound, JOINTS: tl.constexpr):
+def _valid(sizes, masks, sample, at, bound, JOINTS: tl.constexpr):
     if JOINTS:
-        return real_joints(sizes, masks, sample, at, bound)
+        return valid_joints(sizes, masks, sample, at, bound)
     else:
-        return real_frames(sizes, masks, sample, at, bound)
+        return valid_frames(sizes, masks, sample, at, bound)
 
 
 @triton.jit
@@ -77,33 +77,33 @@ def _gate_axis(
     if SOFTMAX:
         for start in range(0, length, BLOCK_L):
             at = start + tl.arange(0, BLOCK_L)
-            real = (group < groups)[:, None] & _real(sizes, masks, sample, at, bound, JOINTS)[
+            valid = (group < groups)[:, None] & _valid(sizes, masks, sample, at, bound, JOINTS)[
                 None, :
             ]
-            place = axis.logits + start_of_row + at[None, :]
-            logits = tl.load(place, mask=real, other=float("-inf")).to(ARITHMETIC)
+            pointers = axis.logits + start_of_row + at[None, :]
+            logits = tl.load(pointers, mask=valid, other=float("-inf")).to(ARITHMETIC)
             largest = tl.maximum(largest, tl.max(logits, 1))
         for start in range(0, length, BLOCK_L):
             at = start + tl.arange(0, BLOCK_L)
-            real = (group < groups)[:, None] & _real(sizes, masks, sample, at, bound, JOINTS)[
+            valid = (group < groups)[:, None] & _valid(sizes, masks, sample, at, bound, JOINTS)[
                 None, :
             ]
-            place = axis.logits + start_of_row + at[None, :]
-            logits = tl.load(place, mask=real, other=0).to(ARITHMETIC)
-            shifted = exponential(tl.where(real, logits - largest[:, None], 0))
-            total += tl.sum(tl.where(real, shifted, 0), 1)
+            pointers = axis.logits + start_of_row + at[None, :]
+            logits = tl.load(pointers, mask=valid, other=0).to(ARITHMETIC)
+            shifted = exponential(tl.where(valid, logits - largest[:, None], 0))
+            total += tl.sum(tl.where(valid, shifted, 0), 1)
     for start in range(0, length, BLOCK_L):
         at = start + tl.arange(0, BLOCK_L)
         inside = (group < groups)[:, None] & (at < length)[None, :]
-        real = inside & _real(sizes, masks, sample, at, bound, JOINTS)[None, :]
-        place = start_of_row + at[None, :]
-        logits = tl.load(axis.logits + place, mask=real, other=0).to(ARITHMETIC)
+        valid = inside & _valid(sizes, masks, sample, at, bound, JOINTS)[None, :]
+        pointers = start_of_row + at[None, :]
+        logits = tl.load(axis.logits + pointers, mask=valid, other=0).to(ARITHMETIC)
         if SOFTMAX:
-            shifted = tl.where(real, logits - largest[:, None], 0)
+            shifted = tl.where(valid, logits - largest[:, None], 0)
             attention = exponential(shifted) / total[:, None]
         else:
             attention = sigmoid(logits)
-        tl.store(axis.attention + place, tl.where(real, attention, 0), mask=inside)
+        tl.store(axis.attention + pointers, tl.where(valid, attention, 0), mask=inside)
 
 
 @triton.jit
@@ -126,20 +126,20 @@ def gate_backward_item(
     ARITHMETIC: tl.constexpr,
 ):
     """Gradient of the logits: even items the frames', odd items the joints' of some groups."""
-    _, frame_count, joint_count = real_counts(sizes, masks, sample, BLOCK_V)
-    kappa = scale_of(scale, frame_count, joint_count, MEAN, ARITHMETIC)
+    _, frame_count, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
+    scale = scale_of(scale, frame_count, joint_count, MEAN, ARITHMETIC)
     group = (item // 2) * BLOCK_R + tl.arange(0, BLOCK_R)
     if item % 2 == 0:
-        _gate_axis_backward(frames, frame_gradients, sizes, slices, kappa, sample, group,
+        _gate_axis_backward(frames, frame_gradients, sizes, slices, scale, sample, group,
                             BLOCK_R, BLOCK_L, SOFTMAX, ARITHMETIC)  # fmt: skip
     else:
-        _gate_axis_backward(joints, joint_gradients, sizes, slices, kappa, sample, group,
+        _gate_axis_backward(joints, joint_gradients, sizes, slices, scale, sample, group,
                             BLOCK_R, BLOCK_L, SOFTMAX, ARITHMETIC)  # fmt: skip
 
 
 @triton.jit
 def _gate_axis_backward(
-    axis, gradients, sizes, slices, kappa, sample, group,
+    axis, gradients, sizes, slices, scale, sample, group,
     BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr, SOFTMAX: tl.constexpr, ARITHMETIC: tl.constexpr
 ):  # fmt: skip
     length = axis.length
@@ -150,13 +150,13 @@ def _gate_axis_backward(
         for start in range(0, length, BLOCK_L):
             at = start + tl.arange(0, BLOCK_L)
             attention, of_attention = _with_gradient(
-                axis, gradients, sizes, slices, kappa, sample, group, at, ARITHMETIC
+                axis, gradients, sizes, slices, scale, sample, group, at, ARITHMETIC
             )
             along += tl.sum(tl.where(attention != 0, attention * of_attention, 0), 1)
         for start in range(0, length, BLOCK_L):
             at = start + tl.arange(0, BLOCK_L)
             attention, of_attention = _with_gradient(
-                axis, gradients, sizes, slices, kappa, sample, group, at, ARITHMETIC
+                axis, gradients, sizes, slices, scale, sample, group, at, ARITHMETIC
             )
             centred = of_attention - along[:, None]
             rest += tl.sum(tl.where(attention != 0, attention * centred, 0), 1)
@@ -164,33 +164,33 @@ def _gate_axis_backward(
     for start in range(0, length, BLOCK_L):
         at = start + tl.arange(0, BLOCK_L)
         attention, of_attention = _with_gradient(
-            axis, gradients, sizes, slices, kappa, sample, group, at, ARITHMETIC
+            axis, gradients, sizes, slices, scale, sample, group, at, ARITHMETIC
         )
         if SOFTMAX:
             result = attention * ((of_attention - along[:, None]) - rest[:, None])
         else:
             result = attention * (1 - attention) * of_attention
         inside = (group < sizes.groups)[:, None] & (at < length)[None, :]
-        place = gradients.logits + row[:, None] * length + at[None, :]
-        tl.store(place, tl.where(attention != 0, result, 0), mask=inside)
+        pointers = gradients.logits + row[:, None] * length + at[None, :]
+        tl.store(pointers, tl.where(attention != 0, result, 0), mask=inside)
 
 
 @triton.jit
 def _with_gradient(
-    axis, gradients, sizes, slices, kappa, sample, group, at, ARITHMETIC: tl.constexpr
+    axis, gradients, sizes, slices, scale, sample, group, at, ARITHMETIC: tl.constexpr
 ):
     """Attention, and its gradient: κ Σ of the correlations of a group's rows, in their order, and
     what came from above."""
     row = sample.to(tl.int64) * sizes.groups + group
     inside = (group < sizes.groups)[:, None] & (at < axis.length)[None, :]
-    place = row[:, None] * axis.length + at[None, :]
+    pointers = row[:, None] * axis.length + at[None, :]
     total = tl.zeros(inside.shape, ARITHMETIC)
     rows = slices.rows // sizes.groups
-    first = (sample.to(tl.int64) * slices.rows + group * rows) * axis.parts
-    for index in range(rows * axis.parts):
+    first = (sample.to(tl.int64) * slices.rows + group * rows) * axis.partials
+    for index in range(rows * axis.partials):
         from_row = gradients.correlation + (first + index)[:, None] * axis.length + at[None, :]
         total += tl.load(from_row, mask=inside, other=0)
-    total = kappa * total
+    total = scale * total
     if gradients.upstream is not None:
-        total += tl.load(gradients.upstream + place, mask=inside, other=0)
-    return tl.load(axis.attention + place, mask=inside, other=0), total
+        total += tl.load(gradients.upstream + pointers, mask=inside, other=0)
+    return tl.load(axis.attention + pointers, mask=inside, other=0), total

@@ -6,11 +6,11 @@ hoisted out of the loops: it would cost registers that the passes over x need.
 
 import triton
 import triton.language as tl
-from csta_fast.kernels.positions import at_least_one, product, real_counts
+from csta_fast.kernels.positions import at_least_one, product, valid_counts
 
 
 @triton.jit
-def score_item(
+def head_item(
     frames,  # Axis; reads sums, writes hidden and logits
     joints,  # Axis; reads sums, writes hidden and logits
     frame_head,
@@ -26,18 +26,18 @@ def score_item(
     ARITHMETIC: tl.constexpr,
 ):
     """Logits of a block of frames; after all of those, of a block of joints."""
-    _, frame_count, joint_count = real_counts(sizes, masks, sample, BLOCK_V)
+    _, frame_count, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     blocks = tl.cdiv(sizes.frames, BLOCK_P)
     if item < blocks:
-        _score(frames, frame_head, sizes, at_least_one(joint_count, ARITHMETIC), sample,
+        _head(frames, frame_head, sizes, at_least_one(joint_count, ARITHMETIC), sample,
                item, BLOCK_H, BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
     else:
-        _score(joints, joint_head, sizes, at_least_one(frame_count, ARITHMETIC), sample,
+        _head(joints, joint_head, sizes, at_least_one(frame_count, ARITHMETIC), sample,
                item - blocks, BLOCK_H, BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
 
 
 @triton.jit
-def _score(
+def _head(
     axis, head, sizes, count, sample, block,
     BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, ARITHMETIC: tl.constexpr
 ):  # fmt: skip
@@ -47,8 +47,8 @@ def _score(
         hidden = _before_relu(axis, head, sizes, count, sample, h, p,
                               BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
         hidden = tl.where(hidden < 0, 0, hidden)
-        place = _rows(axis.hidden, sample, axis.width, h, p, axis.length)
-        tl.store(place, hidden, mask=(h < axis.width)[:, None] & (p < axis.length)[None, :])
+        pointers = _rows(axis.hidden, sample, axis.width, h, p, axis.length)
+        tl.store(pointers, hidden, mask=(h < axis.width)[:, None] & (p < axis.length)[None, :])
     tl.debug_barrier()
     for start in range(0, sizes.groups, BLOCK_K):
         g = start + tl.arange(0, BLOCK_K)
@@ -60,11 +60,13 @@ def _score(
             w2 = tl.load(head.w2 + g[None, :] * axis.width + h[:, None],
                          mask=(g < sizes.groups)[None, :] & some_hidden[:, None],
                          other=0).to(ARITHMETIC)  # fmt: skip
-            place = _rows(axis.hidden, sample, axis.width, h, p, axis.length)
-            hidden = tl.load(place, mask=some_hidden[:, None] & (p < axis.length)[None, :], other=0)
+            pointers = _rows(axis.hidden, sample, axis.width, h, p, axis.length)
+            hidden = tl.load(
+                pointers, mask=some_hidden[:, None] & (p < axis.length)[None, :], other=0
+            )
             logits = product(w2, hidden, logits)
-        place = _rows(axis.logits, sample, sizes.groups, g, p, axis.length)
-        tl.store(place, logits, mask=(g < sizes.groups)[:, None] & (p < axis.length)[None, :])
+        pointers = _rows(axis.logits, sample, sizes.groups, g, p, axis.length)
+        tl.store(pointers, logits, mask=(g < sizes.groups)[:, None] & (p < axis.length)[None, :])
 
 
 @triton.jit
@@ -93,18 +95,18 @@ def _before_relu(
 
 @triton.jit
 def means_of(axis, sizes, count, sample, c, p, BLOCK_P: tl.constexpr, ARITHMETIC: tl.constexpr):
-    """Means of some channels at some positions: their parts added in order, over the count."""
+    """Means of some channels at some positions: their partials added in order, over the count."""
     inside = (c < sizes.channels)[:, None] & (p < axis.length)[None, :]
     total = tl.zeros([c.shape[0], BLOCK_P], ARITHMETIC)
-    for part in range(axis.parts):
-        start = sample.to(tl.int64) * axis.parts + part
-        place = axis.sums + (start * sizes.channels + c)[:, None] * axis.length + p[None, :]
-        total += tl.load(place, mask=inside, other=0)
+    for partial in range(axis.partials):
+        start = sample.to(tl.int64) * axis.partials + partial
+        pointers = axis.sums + (start * sizes.channels + c)[:, None] * axis.length + p[None, :]
+        total += tl.load(pointers, mask=inside, other=0)
     return total / count
 
 
 @triton.jit
-def score_backward_item(
+def head_backward_item(
     frames,  # Axis; reads sums, writes hidden
     joints,  # Axis; reads sums, writes hidden
     frame_head,
@@ -122,20 +124,20 @@ def score_backward_item(
     ARITHMETIC: tl.constexpr,
 ):
     """Gradients of the hidden values and of the means, for a block of frames or of joints."""
-    _, frame_count, joint_count = real_counts(sizes, masks, sample, BLOCK_V)
+    _, frame_count, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     blocks = tl.cdiv(sizes.frames, BLOCK_P)
     if item < blocks:
-        _score_backward(frames, frame_head, frame_gradients, sizes,
+        _head_backward(frames, frame_head, frame_gradients, sizes,
                         at_least_one(joint_count, ARITHMETIC), sample, item,
                         BLOCK_H, BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
     else:
-        _score_backward(joints, joint_head, joint_gradients, sizes,
+        _head_backward(joints, joint_head, joint_gradients, sizes,
                         at_least_one(frame_count, ARITHMETIC), sample, item - blocks,
                         BLOCK_H, BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
 
 
 @triton.jit
-def _score_backward(
+def _head_backward(
     axis, head, gradients, sizes, count, sample, block,
     BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, ARITHMETIC: tl.constexpr
 ):  # fmt: skip
@@ -145,12 +147,12 @@ def _score_backward(
         inside = (h < axis.width)[:, None] & (p < axis.length)[None, :]
         hidden = _before_relu(axis, head, sizes, count, sample, h, p,
                               BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
-        place = _rows(axis.hidden, sample, axis.width, h, p, axis.length)
-        tl.store(place, tl.where(hidden < 0, 0, hidden), mask=inside)
+        pointers = _rows(axis.hidden, sample, axis.width, h, p, axis.length)
+        tl.store(pointers, tl.where(hidden < 0, 0, hidden), mask=inside)
         gradient = _through_w2(axis, head, gradients, sizes, sample, h, p,
                                BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
-        place = _rows(gradients.hidden, sample, axis.width, h, p, axis.length)
-        tl.store(place, tl.where(hidden <= 0, 0, gradient), mask=inside)
+        pointers = _rows(gradients.hidden, sample, axis.width, h, p, axis.length)
+        tl.store(pointers, tl.where(hidden <= 0, 0, gradient), mask=inside)
     tl.debug_barrier()
     for start in tl.range(0, sizes.channels, BLOCK_K, disable_licm=True):
         c = start + tl.arange(0, BLOCK_K)
@@ -162,8 +164,10 @@ def _score_backward(
             w1 = tl.load(head.w1 + h[:, None] * sizes.channels + c[None, :],
                          mask=some_hidden[:, None] & (c < sizes.channels)[None, :],
                          other=0).to(ARITHMETIC)  # fmt: skip
-            place = _rows(gradients.hidden, sample, axis.width, h, p, axis.length)
-            hidden = tl.load(place, mask=some_hidden[:, None] & (p < axis.length)[None, :], other=0)
+            pointers = _rows(gradients.hidden, sample, axis.width, h, p, axis.length)
+            hidden = tl.load(
+                pointers, mask=some_hidden[:, None] & (p < axis.length)[None, :], other=0
+            )
             total = product(w1, hidden, total)
         tl.store(
             _rows(gradients.means, sample, sizes.channels, c, p, axis.length), total, mask=inside
@@ -186,9 +190,9 @@ def _through_w2(
         w2 = tl.load(head.w2 + g[:, None] * axis.width + h[None, :],
                      mask=(g < sizes.groups)[:, None] & (h < axis.width)[None, :],
                      other=0).to(ARITHMETIC)  # fmt: skip
-        place = _rows(gradients.logits, sample, sizes.groups, g, p, axis.length)
+        pointers = _rows(gradients.logits, sample, sizes.groups, g, p, axis.length)
         logits = tl.load(
-            place, mask=(g < sizes.groups)[:, None] & (p < axis.length)[None, :], other=0
+            pointers, mask=(g < sizes.groups)[:, None] & (p < axis.length)[None, :], other=0
         )
         total = product(w2, logits, total)
     return total

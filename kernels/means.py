@@ -3,8 +3,8 @@
 import triton
 import triton.language as tl
 from csta_fast.kernels.heads import means_of
-from csta_fast.kernels.passes import pool_item, spread_item
-from csta_fast.kernels.positions import at_least_one, real_counts
+from csta_fast.kernels.passes import grad_x_item, pool_item
+from csta_fast.kernels.positions import at_least_one, valid_counts
 from csta_fast.kernels.structures import Axis, Masks, Sizes, Slices
 
 _NUMBERS = [
@@ -27,7 +27,7 @@ def pool_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_V: tl.constexpr,
-    LAST: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
     """The sums of every slice of every sample."""
@@ -35,11 +35,11 @@ def pool_kernel(
     masks = Masks(mask_tensors.lengths, mask_tensors.frames, mask_tensors.joints, joint_stride)
     slices = Slices(tl.cdiv(channels, BLOCK_C), slice_frames, 0, 0)
     frames = Axis(frame_sums, None, None, None, 1, 0, frame_total)
-    parts = tl.cdiv(frame_total, slice_frames)
-    joints = Axis(joint_sums, None, None, None, parts, 0, joint_total)
+    partials = tl.cdiv(frame_total, slice_frames)
+    joints = Axis(joint_sums, None, None, None, partials, 0, joint_total)
     program = tl.program_id(0)
     pool_item(x, frames, joints, sizes, masks, slices, program // items, program % items,
-              BLOCK_C, BLOCK_T, BLOCK_V, LAST, ARITHMETIC)  # fmt: skip
+              BLOCK_C, BLOCK_T, BLOCK_V, CHANNELS_LAST, ARITHMETIC)  # fmt: skip
 
 
 @triton.jit(do_not_specialize=_NUMBERS)
@@ -63,10 +63,10 @@ def means_kernel(
     sizes = Sizes(channels, frame_total, joint_total, 1)
     masks = Masks(mask_tensors.lengths, mask_tensors.frames, mask_tensors.joints, joint_stride)
     frames = Axis(frame_sums, None, None, None, 1, 0, frame_total)
-    parts = tl.cdiv(frame_total, slice_frames)
-    joints = Axis(joint_sums, None, None, None, parts, 0, joint_total)
+    partials = tl.cdiv(frame_total, slice_frames)
+    joints = Axis(joint_sums, None, None, None, partials, 0, joint_total)
     sample, c = tl.program_id(0), tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
-    _, frame_count, joint_count = real_counts(sizes, masks, sample, BLOCK_V)
+    _, frame_count, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     _store_means(frames, frame_means, sizes, joint_count, sample, c, BLOCK_P, ARITHMETIC)
     _store_means(joints, joint_means, sizes, frame_count, sample, c, BLOCK_P, ARITHMETIC)
 
@@ -88,7 +88,7 @@ def _store_means(
 def pool_backward_kernel(
     frame_means,  # (N, C, T) gradient
     joint_means,  # (N, C, V) gradient
-    dx,  # (N, C, T, V), written
+    grad_x,  # (N, C, T, V), written
     mask_tensors,  # MaskTensors
     channels,
     frame_total,
@@ -99,14 +99,14 @@ def pool_backward_kernel(
     BLOCK_C: tl.constexpr,
     BLOCK_T: tl.constexpr,
     BLOCK_V: tl.constexpr,
-    LAST: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """dp_f / V_n + dp_j / T_n at every real position."""
+    """dp_f / V_n + dp_j / T_n at every valid position."""
     sizes = Sizes(channels, frame_total, joint_total, 1)
     masks = Masks(mask_tensors.lengths, mask_tensors.frames, mask_tensors.joints, joint_stride)
     slices = Slices(tl.cdiv(channels, BLOCK_C), slice_frames, 0, 0)
     program = tl.program_id(0)
-    spread_item(None, dx, None, None, frame_means, joint_means, sizes, masks, slices, 0.0,
+    grad_x_item(None, grad_x, None, None, frame_means, joint_means, sizes, masks, slices, 0.0,
                 program // items, program % items, BLOCK_C, BLOCK_T, BLOCK_V, True, False, False,
-                LAST, ARITHMETIC)  # fmt: skip
+                CHANNELS_LAST, ARITHMETIC)  # fmt: skip

@@ -23,21 +23,21 @@ def csta(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
     heads = _heads(args[:8])
     call = Call(x, heads[0].w2.shape[0], args[8:11])
     widths = heads[0].w1.shape[0], heads[1].w1.shape[0]
-    this, channels, groups = call.plan, call.channels, call.groups
+    plan, channels, groups = call.plan, call.channels, call.groups
     frames, joints = (
         AxisTensors(
-            call.room(parts, channels, length), call.room(width, length),
-            call.room(groups, length), call.room(groups, length),
+            call.buffer(partials, channels, length), call.buffer(width, length),
+            call.buffer(groups, length), call.buffer(groups, length),
         )
-        for parts, width, length in _axes(call, widths)
+        for partials, width, length in _axes(call, widths)
     )  # fmt: skip
     y = call.like_x(x)
-    items = (this.tile_items, this.score_items, this.gate_items, this.flat_items)
+    items = (plan.tile_items, plan.head_items, plan.gate_items, plan.flat_items)
     if call.samples:
         call.launch(
             pipeline.forward_kernel, False,
             (call.x, y, frames, joints, *heads), items, widths, args[11:14],
-            FLAT_P=this.flat_p, ALIGNED=this.aligned,
+            FLAT_P=plan.flat_p, ALIGNED=plan.aligned,
         )  # fmt: skip
     return y, frames.attention, joints.attention
 
@@ -57,7 +57,7 @@ def couple(
 ) -> tuple[Tensor, Tensor, Tensor]:
     call = Call(x, frame_logits.shape[1], args[:3])
     frames, joints = (
-        AxisTensors(None, None, logits.contiguous(), call.room(call.groups, logits.shape[2]))
+        AxisTensors(None, None, logits.contiguous(), call.buffer(call.groups, logits.shape[2]))
         for logits in (frame_logits, joint_logits)
     )
     y = call.like_x(x)
@@ -83,23 +83,23 @@ def csta_backward(
     widths = heads[0].w1.shape[0], heads[1].w1.shape[0]
     frames, joints = (
         AxisTensors(
-            call.room(parts, call.channels, length), call.room(width, length), None,
+            call.buffer(partials, call.channels, length), call.buffer(width, length), None,
             given.contiguous(),
         )
-        for given, (parts, width, length) in zip(attention, _axes(call, widths), strict=True)
+        for given, (partials, width, length) in zip(attention, _axes(call, widths), strict=True)
     )  # fmt: skip
     gradients = tuple(
         AxisGradients(
-            call.room(call.plan.rows, parts, length), _contiguous(upstream),
-            call.room(call.groups, length), call.room(width, length),
-            call.room(call.channels, length), call.room(call.channels, length),
+            call.buffer(call.plan.rows, partials, length), _contiguous(upstream),
+            call.buffer(call.groups, length), call.buffer(width, length),
+            call.buffer(call.channels, length), call.buffer(call.channels, length),
         )
-        for upstream, (parts, width, length) in zip(
+        for upstream, (partials, width, length) in zip(
             (grad_frames, grad_joints), _axes(call, widths), strict=True
         )
     )  # fmt: skip
-    dx = _backward(call, grad_y, x, (frames, joints), heads, gradients, widths, args[13:17])
-    return dx, *_weight_gradients(call, heads, (frames, joints), gradients)
+    grad_x = _backward(call, grad_y, x, (frames, joints), heads, gradients, widths, args[13:17])
+    return grad_x, *_weight_gradients(call, heads, (frames, joints), gradients)
 
 
 def couple_backward(
@@ -120,15 +120,15 @@ def couple_backward(
     )
     gradients = tuple(
         AxisGradients(
-            call.room(call.plan.rows, parts, length), _contiguous(upstream),
-            call.room(call.groups, length), None, None, None,
+            call.buffer(call.plan.rows, partials, length), _contiguous(upstream),
+            call.buffer(call.groups, length), None, None, None,
         )
-        for upstream, (parts, _, length) in zip(
+        for upstream, (partials, _, length) in zip(
             (grad_frames, grad_joints), _axes(call, (1, 1)), strict=True
         )
     )  # fmt: skip
-    dx = _backward(call, grad_y, x, axes, (None, None), gradients, (1, 1), args[3:7])
-    return dx, gradients[0].logits, gradients[1].logits
+    grad_x = _backward(call, grad_y, x, axes, (None, None), gradients, (1, 1), args[3:7])
+    return grad_x, gradients[0].logits, gradients[1].logits
 
 
 def _contiguous(tensor: Tensor | None) -> Tensor | None:
@@ -141,12 +141,12 @@ def _backward(
 ) -> Tensor:  # fmt: skip
     """Launch the pipeline of backward; the gradient of x, empty if it is not wanted."""
     *choices, input_gradient = options
-    dx = call.like_x(x) if input_gradient else None
-    this = call.plan
-    items = (this.tile_items, this.gate_items, 0 if heads[0] is None else this.score_items,
-             this.tile_items if input_gradient else 0)  # fmt: skip
+    grad_x = call.like_x(x) if input_gradient else None
+    plan = call.plan
+    items = (plan.tile_items, plan.gate_items, 0 if heads[0] is None else plan.head_items,
+             plan.tile_items if input_gradient else 0)  # fmt: skip
     if call.samples:
-        tensors = (call.x, call.in_layout(grad_y), dx, *axes, *heads, *gradients)
+        tensors = (call.x, call.in_layout(grad_y), grad_x, *axes, *heads, *gradients)
         call.launch(
             pipeline.backward_kernel,
             True,
@@ -155,7 +155,7 @@ def _backward(
             widths,
             tuple(choices),
         )
-    return x.new_empty((0,)) if dx is None else dx
+    return x.new_empty((0,)) if grad_x is None else grad_x
 
 
 def _weight_gradients(
@@ -172,8 +172,8 @@ def _weight_gradients(
     for axis, gradient in zip(axes, gradients, strict=True):
         for left, right in ((gradient.hidden, gradient.pooled), (gradient.logits, axis.hidden)):
             rows, columns = left.shape[1], right.shape[1]
-            parts = left.new_empty((runs, rows, columns + 1))
-            outers.append(weights.Outer(left, right, parts))
+            partials = left.new_empty((runs, rows, columns + 1))
+            outers.append(weights.Outer(left, right, partials))
     numbers = [size for outer in outers for size in (outer.left.shape[1], outer.right.shape[1])]
     arithmetic = ARITHMETIC[call.arithmetic]
     blocks = sum(plans.ceil_div(outer.left.shape[1], weights.BLOCK_I)
@@ -185,10 +185,10 @@ def _weight_gradients(
         ARITHMETIC=arithmetic, num_warps=plans.WARPS,
     )  # fmt: skip
     totals = [
-        weights.Total(outer.parts, matrix, vector)
+        weights.Total(outer.partials, matrix, vector)
         for outer, matrix, vector in zip(outers, results[::2], results[1::2], strict=True)
     ]
-    blocks = sum(plans.ceil_div(outer.parts[0].numel(), _ADDED) for outer in outers)
+    blocks = sum(plans.ceil_div(outer.partials[0].numel(), _ADDED) for outer in outers)
     weights.add_runs_kernel[(blocks,)](
         *totals, *numbers, runs, BLOCK=_ADDED, ARITHMETIC=arithmetic, num_warps=plans.WARPS
     )
@@ -197,24 +197,26 @@ def _weight_gradients(
 
 def pool(x: Tensor, *masks: Tensor | None) -> tuple[Tensor, Tensor]:
     call = Call(x, 1, masks)
-    this = call.plan
+    plan = call.plan
     results = tuple(
         x.new_empty((call.samples, call.channels, length)) for length in (call.frames, call.joints)
     )
     if call.samples:
         sums = tuple(
-            call.room(parts, call.channels, length) for parts, _, length in _axes(call, (1, 1))
+            call.buffer(partials, call.channels, length)
+            for partials, _, length in _axes(call, (1, 1))
         )
-        numbers = (call.channels, call.frames, call.joints, call.joint_stride, this.slice_frames)
+        numbers = (call.channels, call.frames, call.joints, call.joint_stride, plan.slice_frames)
         arithmetic = ARITHMETIC[call.arithmetic]
-        if this.tile_items:
-            means.pool_kernel[(call.samples * this.tile_items,)](
-                call.x, *sums, call.masks, *numbers, this.tile_items,
-                BLOCK_C=this.block_c, BLOCK_T=this.block_t, BLOCK_V=this.block_v, LAST=call.last,
+        if plan.tile_items:
+            means.pool_kernel[(call.samples * plan.tile_items,)](
+                call.x, *sums, call.masks, *numbers, plan.tile_items,
+                BLOCK_C=plan.block_c, BLOCK_T=plan.block_t, BLOCK_V=plan.block_v,
+                CHANNELS_LAST=call.channels_last,
                 ARITHMETIC=arithmetic, **call.threads(backward=False),
             )  # fmt: skip
         means.means_kernel[(call.samples, plans.ceil_div(call.channels, plans.BLOCK_K))](
-            *sums, *results, call.masks, *numbers, BLOCK_V=this.block_v, BLOCK_K=plans.BLOCK_K,
+            *sums, *results, call.masks, *numbers, BLOCK_V=plan.block_v, BLOCK_K=plans.BLOCK_K,
             BLOCK_P=plans.BLOCK_P, ARITHMETIC=arithmetic, num_warps=plans.WARPS,
         )  # fmt: skip
     return results
@@ -229,18 +231,18 @@ def pool_backward(
     channels_last: bool,
 ) -> Tensor:
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    dx = torch.empty(
+    grad_x = torch.empty(
         (*grad_frame_means.shape, grad_joint_means.shape[2]), dtype=grad_frame_means.dtype,
         device=grad_frame_means.device, memory_format=layout,
     )  # fmt: skip
-    call = Call(dx, 1, (lengths, frame_mask, joint_mask))
-    this = call.plan
-    if dx.numel():
-        means.pool_backward_kernel[(call.samples * this.tile_items,)](
-            grad_frame_means.contiguous(), grad_joint_means.contiguous(), dx, call.masks,
-            call.channels, call.frames, call.joints, call.joint_stride, this.slice_frames,
-            this.tile_items, BLOCK_C=this.block_c, BLOCK_T=this.block_t, BLOCK_V=this.block_v,
-            LAST=call.last, ARITHMETIC=ARITHMETIC[call.arithmetic],
+    call = Call(grad_x, 1, (lengths, frame_mask, joint_mask))
+    plan = call.plan
+    if grad_x.numel():
+        means.pool_backward_kernel[(call.samples * plan.tile_items,)](
+            grad_frame_means.contiguous(), grad_joint_means.contiguous(), grad_x, call.masks,
+            call.channels, call.frames, call.joints, call.joint_stride, plan.slice_frames,
+            plan.tile_items, BLOCK_C=plan.block_c, BLOCK_T=plan.block_t, BLOCK_V=plan.block_v,
+            CHANNELS_LAST=call.channels_last, ARITHMETIC=ARITHMETIC[call.arithmetic],
             **call.threads(backward=True),
         )  # fmt: skip
-    return dx
+    return grad_x

@@ -9,15 +9,16 @@ has finished its sample. All of that stands at lower tickets, which running prog
 program waits for one that has not begun, whatever the hardware schedules, be it one program at a
 time. Counters are integers, and no sum depends on who comes first.
 
-Small samples are not worth the hand-over: there (ALONE) a slot is one program, which does all of
+Small samples are not worth the hand-over: there (SINGLE_PROGRAM) a slot is one program,
+which does all of
 its items in turn.
 """
 
 import triton
 import triton.language as tl
 from csta_fast.kernels.gates import gate_backward_item, gate_item
-from csta_fast.kernels.heads import score_backward_item, score_item
-from csta_fast.kernels.passes import correlate_item, couple_item, pool_item, spread_item
+from csta_fast.kernels.heads import head_backward_item, head_item
+from csta_fast.kernels.passes import correlate_item, grad_x_item, pool_item, reweight_item
 from csta_fast.kernels.structures import Axis, Masks, Sizes, Slices, Work
 
 _STAGES = tl.constexpr(4)
@@ -29,19 +30,19 @@ _NUMBERS = [
 
 
 @triton.jit
-def turn_of(tickets, places, ALONE: tl.constexpr):
-    """The slot of this program and its places there, first and end: one, or alone all of them."""
-    if ALONE:
-        return tl.program_id(0), 0, places
+def claim_ticket(tickets, items_per_slot, SINGLE_PROGRAM: tl.constexpr):
+    """This program's slot and its range of items: one item, or every item when SINGLE_PROGRAM."""
+    if SINGLE_PROGRAM:
+        return tl.program_id(0), 0, items_per_slot
     else:
         ticket = tl.atomic_add(tickets, 1, sem="relaxed")
-        return ticket // places, ticket % places, ticket % places + 1
+        return ticket // items_per_slot, ticket % items_per_slot, ticket % items_per_slot + 1
 
 
 @triton.jit
-def sample_of(work, STAGE: tl.constexpr, ALONE: tl.constexpr):
+def sample_in_flight(work, STAGE: tl.constexpr, SINGLE_PROGRAM: tl.constexpr):
     """The sample that a stage works on in this slot, and whether there is such a sample."""
-    if ALONE:
+    if SINGLE_PROGRAM:
         return work.slot, True
     else:
         sample = work.slot - (work.delay * STAGE + _STAGES - 2) // (_STAGES - 1)
@@ -49,9 +50,9 @@ def sample_of(work, STAGE: tl.constexpr, ALONE: tl.constexpr):
 
 
 @triton.jit
-def wait_for(work, sample, items, STAGE: tl.constexpr, ALONE: tl.constexpr):
+def wait_for(work, sample, items, STAGE: tl.constexpr, SINGLE_PROGRAM: tl.constexpr):
     """Until all items of a stage have finished a sample; what they wrote can be read then."""
-    if not ALONE:
+    if not SINGLE_PROGRAM:
         counter = work.done + STAGE * work.samples + sample
         while tl.atomic_add(counter, 0, sem="acquire") < items:
             pass
@@ -59,50 +60,53 @@ def wait_for(work, sample, items, STAGE: tl.constexpr, ALONE: tl.constexpr):
 
 
 @triton.jit
-def finish(work, sample, STAGE: tl.constexpr, ALONE: tl.constexpr):
+def finish(work, sample, STAGE: tl.constexpr, SINGLE_PROGRAM: tl.constexpr):
     """Tell that an item has finished, after the stores of all threads."""
     tl.debug_barrier()
-    if not ALONE:
+    if not SINGLE_PROGRAM:
         tl.atomic_add(work.done + STAGE * work.samples + sample, 1, sem="release")
 
 
 @triton.jit
 def forward_item(
-    x, y, frames, joints, frame_head, joint_head, sizes, masks, slices, work, place, scale,
+    x, y, frames, joints, frame_head, joint_head, sizes, masks, slices, work, item, scale,
     BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, FLAT_P: tl.constexpr,
     BLOCK_H: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_R: tl.constexpr,
-    BLOCK_L: tl.constexpr, SHARED: tl.constexpr, SOFTMAX: tl.constexpr, MEAN: tl.constexpr,
-    RESIDUAL: tl.constexpr, LAST: tl.constexpr, ALIGNED: tl.constexpr, ALONE: tl.constexpr,
+    BLOCK_L: tl.constexpr, ONE_GROUP_PER_BLOCK: tl.constexpr, SOFTMAX: tl.constexpr,
+    MEAN: tl.constexpr,
+    RESIDUAL: tl.constexpr, CHANNELS_LAST: tl.constexpr, ALIGNED: tl.constexpr,
+    SINGLE_PROGRAM: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """The item at a place of this slot: pool, score, gate or couple."""
+    """The item at a item of this slot: pool, score, gate or couple."""
     if frame_head is not None:
-        sample, exists = sample_of(work, 0, ALONE)
-        if exists & (place < work.first):
-            pool_item(x, frames, joints, sizes, masks, slices, sample, place,
-                      BLOCK_C, BLOCK_T, BLOCK_V, LAST, ARITHMETIC)  # fmt: skip
-            finish(work, sample, 0, ALONE)
-        place -= work.first
-        sample, exists = sample_of(work, 1, ALONE)
-        if exists & (place >= 0) & (place < work.second):
-            wait_for(work, sample, work.first, 0, ALONE)
-            score_item(frames, joints, frame_head, joint_head, sizes, masks, sample, place,
+        sample, exists = sample_in_flight(work, 0, SINGLE_PROGRAM)
+        if exists & (item < work.first):
+            pool_item(x, frames, joints, sizes, masks, slices, sample, item,
+                      BLOCK_C, BLOCK_T, BLOCK_V, CHANNELS_LAST, ARITHMETIC)  # fmt: skip
+            finish(work, sample, 0, SINGLE_PROGRAM)
+        item -= work.first
+        sample, exists = sample_in_flight(work, 1, SINGLE_PROGRAM)
+        if exists & (item >= 0) & (item < work.second):
+            wait_for(work, sample, work.first, 0, SINGLE_PROGRAM)
+            head_item(frames, joints, frame_head, joint_head, sizes, masks, sample, item,
                        BLOCK_V, BLOCK_H, BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
-            finish(work, sample, 1, ALONE)
-        place -= work.second
-    sample, exists = sample_of(work, 2, ALONE)
-    if exists & (place >= 0) & (place < work.third):
+            finish(work, sample, 1, SINGLE_PROGRAM)
+        item -= work.second
+    sample, exists = sample_in_flight(work, 2, SINGLE_PROGRAM)
+    if exists & (item >= 0) & (item < work.third):
         if frame_head is not None:
-            wait_for(work, sample, work.second, 1, ALONE)
-        gate_item(frames, joints, sizes, masks, sample, place,
+            wait_for(work, sample, work.second, 1, SINGLE_PROGRAM)
+        gate_item(frames, joints, sizes, masks, sample, item,
                   BLOCK_V, BLOCK_R, BLOCK_L, SOFTMAX, ARITHMETIC)  # fmt: skip
-        finish(work, sample, 2, ALONE)
-    place -= work.third
-    sample, exists = sample_of(work, 3, ALONE)
-    if exists & (place >= 0):
-        wait_for(work, sample, work.third, 2, ALONE)
-        couple_item(x, y, frames, joints, sizes, masks, slices, scale, sample, place,
-                    BLOCK_C, FLAT_P, BLOCK_V, SHARED, RESIDUAL, MEAN, LAST, ALIGNED,
+        finish(work, sample, 2, SINGLE_PROGRAM)
+    item -= work.third
+    sample, exists = sample_in_flight(work, 3, SINGLE_PROGRAM)
+    if exists & (item >= 0):
+        wait_for(work, sample, work.third, 2, SINGLE_PROGRAM)
+        reweight_item(x, y, frames, joints, sizes, masks, slices, scale, sample, item,
+                    BLOCK_C, FLAT_P, BLOCK_V, ONE_GROUP_PER_BLOCK, RESIDUAL, MEAN, CHANNELS_LAST,
+                    ALIGNED,
                     ARITHMETIC)  # fmt: skip
 
 
@@ -143,13 +147,13 @@ def forward_kernel(
     BLOCK_P: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_L: tl.constexpr,
-    SHARED: tl.constexpr,
+    ONE_GROUP_PER_BLOCK: tl.constexpr,
     SOFTMAX: tl.constexpr,
     MEAN: tl.constexpr,
     RESIDUAL: tl.constexpr,
-    LAST: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
     ALIGNED: tl.constexpr,
-    ALONE: tl.constexpr,
+    SINGLE_PROGRAM: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
     """pool, score, gate, couple; the first two only where there are heads."""
@@ -161,66 +165,71 @@ def forward_kernel(
     joints = Axis(joint_tensors.sums, joint_tensors.hidden, joint_tensors.logits,
                   joint_tensors.attention, tl.cdiv(frame_total, slice_frames), joint_width,
                   joint_total)  # fmt: skip
-    places = first_items + second_items + third_items + fourth_items
-    slot, first, end = turn_of(tickets, places, ALONE)
+    items_per_slot = first_items + second_items + third_items + fourth_items
+    slot, first, end = claim_ticket(tickets, items_per_slot, SINGLE_PROGRAM)
     work = Work(slot, first_items, second_items, third_items, samples, delay, done)
-    for place in tl.range(first, end, disable_licm=True):  # hoisting would cost registers
+    for item in tl.range(first, end, disable_licm=True):  # hoisting would cost registers
         forward_item(
-            x, y, frames, joints, frame_head, joint_head, sizes, masks, slices, work, place, scale,
-            BLOCK_C, BLOCK_T, BLOCK_V, FLAT_P, BLOCK_H, BLOCK_K, BLOCK_P, BLOCK_R, BLOCK_L, SHARED,
-            SOFTMAX, MEAN, RESIDUAL, LAST, ALIGNED, ALONE, ARITHMETIC,
+            x, y, frames, joints, frame_head, joint_head, sizes, masks, slices, work, item, scale,
+            BLOCK_C, BLOCK_T, BLOCK_V, FLAT_P, BLOCK_H, BLOCK_K, BLOCK_P, BLOCK_R, BLOCK_L,
+            ONE_GROUP_PER_BLOCK,
+            SOFTMAX, MEAN, RESIDUAL, CHANNELS_LAST, ALIGNED, SINGLE_PROGRAM, ARITHMETIC,
         )  # fmt: skip
 
 
 @triton.jit
 def backward_item(
-    x, u, dx, frames, joints, frame_head, joint_head, frame_gradients, joint_gradients,
-    sizes, masks, slices, work, place, scale,
+    x, grad_y, grad_x, frames, joints, frame_head, joint_head, frame_gradients, joint_gradients,
+    sizes, masks, slices, work, item, scale,
     BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr,
     BLOCK_K: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_L: tl.constexpr,
-    SHARED: tl.constexpr, SOFTMAX: tl.constexpr, MEAN: tl.constexpr, RESIDUAL: tl.constexpr,
-    LAST: tl.constexpr, ALONE: tl.constexpr, ARITHMETIC: tl.constexpr,
+    ONE_GROUP_PER_BLOCK: tl.constexpr, SOFTMAX: tl.constexpr, MEAN: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, SINGLE_PROGRAM: tl.constexpr, ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """The item at a place of this slot: correlate, the gates' or the heads' gradient, or spread."""
-    sample, exists = sample_of(work, 0, ALONE)
-    if exists & (place < work.first):
-        correlate_item(x, u, frames, joints, frame_gradients, joint_gradients, sizes, masks,
-                       slices, sample, place, BLOCK_C, BLOCK_T, BLOCK_V, SHARED, LAST,
+    """The item at a item of this slot: correlate, the gates' or the heads' gradient, or spread."""
+    sample, exists = sample_in_flight(work, 0, SINGLE_PROGRAM)
+    if exists & (item < work.first):
+        correlate_item(x, grad_y, frames, joints, frame_gradients, joint_gradients, sizes, masks,
+                       slices, sample, item, BLOCK_C, BLOCK_T, BLOCK_V, ONE_GROUP_PER_BLOCK,
+                       CHANNELS_LAST,
                        ARITHMETIC)  # fmt: skip
-        finish(work, sample, 0, ALONE)
-    place -= work.first
-    sample, exists = sample_of(work, 1, ALONE)
-    if exists & (place >= 0) & (place < work.second):
-        wait_for(work, sample, work.first, 0, ALONE)
+        finish(work, sample, 0, SINGLE_PROGRAM)
+    item -= work.first
+    sample, exists = sample_in_flight(work, 1, SINGLE_PROGRAM)
+    if exists & (item >= 0) & (item < work.second):
+        wait_for(work, sample, work.first, 0, SINGLE_PROGRAM)
         gate_backward_item(frames, joints, frame_gradients, joint_gradients, sizes, masks, slices,
-                           scale, sample, place, BLOCK_V, BLOCK_R, BLOCK_L, SOFTMAX, MEAN,
+                           scale, sample, item, BLOCK_V, BLOCK_R, BLOCK_L, SOFTMAX, MEAN,
                            ARITHMETIC)  # fmt: skip
-        finish(work, sample, 1, ALONE)
-    place -= work.second
+        finish(work, sample, 1, SINGLE_PROGRAM)
+    item -= work.second
     if frame_head is not None:
-        sample, exists = sample_of(work, 2, ALONE)
-        if exists & (place >= 0) & (place < work.third):
-            wait_for(work, sample, work.second, 1, ALONE)
-            score_backward_item(frames, joints, frame_head, joint_head, frame_gradients,
-                                joint_gradients, sizes, masks, sample, place,
+        sample, exists = sample_in_flight(work, 2, SINGLE_PROGRAM)
+        if exists & (item >= 0) & (item < work.third):
+            wait_for(work, sample, work.second, 1, SINGLE_PROGRAM)
+            head_backward_item(frames, joints, frame_head, joint_head, frame_gradients,
+                                joint_gradients, sizes, masks, sample, item,
                                 BLOCK_V, BLOCK_H, BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
-            finish(work, sample, 2, ALONE)
-        place -= work.third
-    if dx is not None:
-        sample, exists = sample_of(work, 3, ALONE)
-        if exists & (place >= 0):
+            finish(work, sample, 2, SINGLE_PROGRAM)
+        item -= work.third
+    if grad_x is not None:
+        sample, exists = sample_in_flight(work, 3, SINGLE_PROGRAM)
+        if exists & (item >= 0):
             if frame_head is not None:
-                wait_for(work, sample, work.third, 2, ALONE)
-            spread_item(u, dx, frames, joints, frame_gradients.means, joint_gradients.means, sizes,
-                        masks, slices, scale, sample, place, BLOCK_C, BLOCK_T, BLOCK_V, SHARED,
-                        RESIDUAL, MEAN, LAST, ARITHMETIC)  # fmt: skip
+                wait_for(work, sample, work.third, 2, SINGLE_PROGRAM)
+            grad_x_item(grad_y, grad_x, frames, joints, frame_gradients.means,
+            joint_gradients.means, sizes,
+                        masks, slices, scale, sample, item, BLOCK_C, BLOCK_T, BLOCK_V,
+                        ONE_GROUP_PER_BLOCK,
+                        RESIDUAL, MEAN, CHANNELS_LAST, ARITHMETIC)  # fmt: skip
 
 
 @triton.jit(do_not_specialize=_NUMBERS)
 def backward_kernel(
     x,  # (N, C, T, V)
-    u,  # (N, C, T, V) gradient of y
-    dx,  # (N, C, T, V), written; or None
+    grad_y,  # (N, C, T, V) gradient of y
+    grad_x,  # (N, C, T, V), written; or None
     frame_tensors,  # AxisTensors
     joint_tensors,  # AxisTensors
     frame_head,  # HeadTensors, or None
@@ -255,12 +264,12 @@ def backward_kernel(
     BLOCK_P: tl.constexpr,
     BLOCK_R: tl.constexpr,
     BLOCK_L: tl.constexpr,
-    SHARED: tl.constexpr,
+    ONE_GROUP_PER_BLOCK: tl.constexpr,
     SOFTMAX: tl.constexpr,
     MEAN: tl.constexpr,
     RESIDUAL: tl.constexpr,
-    LAST: tl.constexpr,
-    ALONE: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
+    SINGLE_PROGRAM: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
     """correlate, gates, heads, spread; the third only where there are heads."""
@@ -272,13 +281,15 @@ def backward_kernel(
     joints = Axis(joint_tensors.sums, joint_tensors.hidden, joint_tensors.logits,
                   joint_tensors.attention, tl.cdiv(frame_total, slice_frames), joint_width,
                   joint_total)  # fmt: skip
-    places = first_items + second_items + third_items + fourth_items
-    slot, first, end = turn_of(tickets, places, ALONE)
+    items_per_slot = first_items + second_items + third_items + fourth_items
+    slot, first, end = claim_ticket(tickets, items_per_slot, SINGLE_PROGRAM)
     work = Work(slot, first_items, second_items, third_items, samples, delay, done)
-    for place in tl.range(first, end, disable_licm=True):  # hoisting would cost registers
+    for item in tl.range(first, end, disable_licm=True):  # hoisting would cost registers
         backward_item(
-            x, u, dx, frames, joints, frame_head, joint_head, frame_gradients, joint_gradients,
-            sizes, masks, slices, work, place, scale,
-            BLOCK_C, BLOCK_T, BLOCK_V, BLOCK_H, BLOCK_K, BLOCK_P, BLOCK_R, BLOCK_L, SHARED,
-            SOFTMAX, MEAN, RESIDUAL, LAST, ALONE, ARITHMETIC,
+            x, grad_y, grad_x, frames, joints, frame_head, joint_head, frame_gradients,
+            joint_gradients,
+            sizes, masks, slices, work, item, scale,
+            BLOCK_C, BLOCK_T, BLOCK_V, BLOCK_H, BLOCK_K, BLOCK_P, BLOCK_R, BLOCK_L,
+            ONE_GROUP_PER_BLOCK,
+            SOFTMAX, MEAN, RESIDUAL, CHANNELS_LAST, SINGLE_PROGRAM, ARITHMETIC,
         )  # fmt: skip

@@ -26,7 +26,7 @@ _REGISTERS_OF_DOUBLES = (168, 168)
 _ITEM_BYTES = 48 * 1024
 
 #: Elements of a sample up to which one program takes it through all stages.
-_ALONE = 16_384
+_SINGLE_PROGRAM = 16_384
 
 #: The widest row of joints that a tile can hold.
 MOST_JOINTS = 4096
@@ -66,8 +66,8 @@ class Plan:
     block_t: int
     block_v: int
     flat_p: int
-    shared: bool  # every block of channels lies in one group
-    alone: bool
+    one_group_per_block: bool  # every block of channels lies in one group
+    single_program: bool
     aligned: bool
     slice_frames: int
     slice_positions: int
@@ -94,7 +94,7 @@ class Plan:
     @property
     def rows(self) -> int:
         """Rows of the correlations: channel slices, or channels where a slice mixes groups."""
-        return self.channel_slices if self.shared else self.channels
+        return self.channel_slices if self.one_group_per_block else self.channels
 
     @property
     def block_r(self) -> int:
@@ -106,7 +106,7 @@ class Plan:
         return 2 * ceil_div(self.groups, self.block_r)
 
     @property
-    def score_items(self) -> int:
+    def head_items(self) -> int:
         """Blocks of positions, of the frames and of the joints."""
         return ceil_div(self.frames, BLOCK_P) + ceil_div(self.joints, BLOCK_P)
 
@@ -155,14 +155,14 @@ def plan(
         block_c = max(min(most_channels, TILE // (_FRAMES * block_v)), 1)
         block_t = max(min(_MOST_FRAMES, TILE // (block_c * block_v)), 1)
     size, plane = channels * frames * joints, frames * joints
-    alone = size <= _ALONE
+    single_program = size <= _SINGLE_PROGRAM
     flat_p = min(TILE // (2 if channels_last else 1) // block_c, _MOST_POSITIONS)
     item = _ITEM_BYTES // element_bytes // block_c  # positions
     return Plan(
         channels, frames, joints, groups, block_c, block_t, block_v, flat_p,
-        shared=groups == 1 or (channels // max(groups, 1)) % block_c == 0,
-        alone=alone,
-        aligned=not (alone or channels_last) and plane % 16 == 0,
+        one_group_per_block=groups == 1 or (channels // max(groups, 1)) % block_c == 0,
+        single_program=single_program,
+        aligned=not (single_program or channels_last) and plane % 16 == 0,
         slice_frames=_even_slices(frames, max(item // max(joints, 1), 1), block_t),
         slice_positions=_even_slices(plane, item, flat_p),
         window=max(l2_bytes // _SHARE_OF_L2 // max(size * element_bytes * passes, 1), 1),

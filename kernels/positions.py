@@ -1,14 +1,14 @@
-"""Device functions that every stage shares: which positions are real, and where they lie."""
+"""Device functions that every stage shares: which positions are valid, and where they lie."""
 
 import triton
 import triton.language as tl
 
-_BLOCK = tl.constexpr(128)
+_FRAMES_AT_ONCE = tl.constexpr(128)
 
 
 @triton.jit
-def real_counts(sizes, masks, sample, BLOCK_V: tl.constexpr):
-    """Frames below which a real one may lie, and the numbers of real frames and real joints.
+def valid_counts(sizes, masks, sample, BLOCK_V: tl.constexpr):
+    """Frames below which a valid one may lie, and the numbers of valid frames and valid joints.
 
     A sample without one kind has none of the other: all three are 0 then.
     """
@@ -19,9 +19,9 @@ def real_counts(sizes, masks, sample, BLOCK_V: tl.constexpr):
     frame_count = limit
     if masks.frames is not None:
         frame_count = limit * 0
-        for start in range(0, limit, _BLOCK):
-            t = start + tl.arange(0, _BLOCK)
-            frame_count += tl.sum(real_frames(sizes, masks, sample, t, limit).to(tl.int32), 0)
+        for start in range(0, limit, _FRAMES_AT_ONCE):
+            t = start + tl.arange(0, _FRAMES_AT_ONCE)
+            frame_count += tl.sum(valid_frames(sizes, masks, sample, t, limit).to(tl.int32), 0)
     v = tl.arange(0, BLOCK_V)
     joint_count = tl.sum(_unmasked_joints(sizes, masks, sample, v).to(tl.int32), 0)
     nothing = (frame_count == 0) | (joint_count == 0)
@@ -35,33 +35,33 @@ def is_masked(masks):
 
 
 @triton.jit
-def real_frames(sizes, masks, sample, t, limit):
-    """Which of the frames t are real, of those below the limit."""
-    real = t < limit
+def valid_frames(sizes, masks, sample, t, limit):
+    """Which of the frames t are valid, of those below the limit."""
+    valid = t < limit
     if masks.frames is not None:
-        place = masks.frames + sample.to(tl.int64) * sizes.frames + t
-        real = real & (tl.load(place, mask=real, other=0) != 0)
-    return real
+        pointers = masks.frames + sample.to(tl.int64) * sizes.frames + t
+        valid = valid & (tl.load(pointers, mask=valid, other=0) != 0)
+    return valid
 
 
 @triton.jit
 def _unmasked_joints(sizes, masks, sample, v):
-    real = v < sizes.joints
+    valid = v < sizes.joints
     if masks.joints is not None:
-        place = masks.joints + sample.to(tl.int64) * masks.joint_stride + v
-        real = real & (tl.load(place, mask=real, other=0) != 0)
-    return real
+        pointers = masks.joints + sample.to(tl.int64) * masks.joint_stride + v
+        valid = valid & (tl.load(pointers, mask=valid, other=0) != 0)
+    return valid
 
 
 @triton.jit
-def real_joints(sizes, masks, sample, v, joint_count):
-    """Which of the joints v are real."""
+def valid_joints(sizes, masks, sample, v, joint_count):
+    """Which of the joints v are valid."""
     return _unmasked_joints(sizes, masks, sample, v) & (joint_count > 0)
 
 
 @triton.jit
 def tile_of(x, sizes, sample, c, t, v, BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr,
-            BLOCK_V: tl.constexpr, LAST: tl.constexpr):  # fmt: skip
+            BLOCK_V: tl.constexpr, CHANNELS_LAST: tl.constexpr):  # fmt: skip
     """Pointers to x[sample, c:, t:, v:] of a tile (BLOCK_C, BLOCK_T, BLOCK_V).
 
     Only the tile's start is 64 bits wide: addresses of every element would take its registers.
@@ -70,7 +70,7 @@ def tile_of(x, sizes, sample, c, t, v, BLOCK_C: tl.constexpr, BLOCK_T: tl.conste
     along_c = tl.arange(0, BLOCK_C)[:, None, None]
     along_t = tl.arange(0, BLOCK_T)[None, :, None]
     along_v = tl.arange(0, BLOCK_V)[None, None, :]
-    if LAST:
+    if CHANNELS_LAST:
         start = ((sample.to(tl.int64) * frames + t) * joints + v) * channels + c
         return x + start + ((along_t * joints + along_v) * channels + along_c)
     else:
@@ -80,7 +80,7 @@ def tile_of(x, sizes, sample, c, t, v, BLOCK_C: tl.constexpr, BLOCK_T: tl.conste
 
 @triton.jit
 def scale_of(scale, frame_count, joint_count, MEAN: tl.constexpr, ARITHMETIC: tl.constexpr):
-    """κ: real frames × real joints for the "mean" of a softmax, else the number given."""
+    """κ: valid frames × valid joints for the "mean" of a softmax, else the number given."""
     if MEAN:
         return frame_count.to(ARITHMETIC) * joint_count.to(ARITHMETIC)
     else:
@@ -105,17 +105,17 @@ def at_least_one(count, ARITHMETIC: tl.constexpr):
 
 
 @triton.jit
-def groups_of(c, sizes, SHARED: tl.constexpr):
+def groups_of(c, sizes, ONE_GROUP_PER_BLOCK: tl.constexpr):
     """The group of every channel, as a column; a single row where all of them share one."""
     group = c // (sizes.channels // sizes.groups)
-    if SHARED:
+    if ONE_GROUP_PER_BLOCK:
         return tl.min(group, 0) + tl.zeros([1, 1], tl.int32)
     else:
         return tl.minimum(group, sizes.groups - 1)[:, None]
 
 
 @triton.jit
-def attention_at(axis, sizes, sample, group, at, real):
-    """The attention of every group (rows) at the places given (columns); 0 where not real."""
+def attention_at(axis, sizes, sample, group, at, valid):
+    """The attention of every group (rows) at the places given (columns); 0 where not valid."""
     row = sample.to(tl.int64) * sizes.groups + group
-    return tl.load(axis.attention + row * axis.length + at[None, :], mask=real[None, :], other=0)
+    return tl.load(axis.attention + row * axis.length + at[None, :], mask=valid[None, :], other=0)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class MaskTensors(NamedTuple):
-    """What is real; None where everything is."""
+    """What is valid; None where everything is."""
 
     lengths: Tensor | None  # (N,) int64
     frames: Tensor | None  # (N, T) uint8
@@ -40,7 +40,7 @@ class AxisTensors(NamedTuple):
 class AxisGradients(NamedTuple):
     """The same side in backward. R rows: channel slices, or channels where groups are smaller."""
 
-    correlation: Tensor  # (N, R, S, L) sums of u·x times the other axis's attention
+    correlation: Tensor  # (N, R, S, L) sums of grad_y·x times the other axis's attention
     upstream: Tensor | None  # (N, G, L) gradient of the attention itself
     logits: Tensor  # (N, G, L) gradient of the logits
     hidden: Tensor | None  # (N, H, L) gradient before the relu
@@ -82,7 +82,7 @@ class Axis(NamedTuple):
     hidden: Tensor | None
     logits: Tensor | None
     attention: Tensor
-    parts: int  # S
+    partials: int  # S
     width: int  # H
     length: int  # L
 

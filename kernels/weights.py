@@ -1,6 +1,6 @@
 """Gradients of the heads' weights: the only sums over samples, in an order that shapes alone fix.
 
-The samples fall into runs. One program sums a run in order into a part of its own; the parts are
+The samples fall into runs. One program sums a run in order into a part of its own; the partials are
 then added in order. There are no atomic additions of floats.
 """
 
@@ -21,13 +21,13 @@ class Outer(NamedTuple):
 
     left: Tensor  # (N, I, L)
     right: Tensor  # (N, J, L)
-    parts: Tensor  # (R, I, J + 1): the last column holds the sums of left
+    partials: Tensor  # (R, I, J + 1): the last column holds the sums of left
 
 
 class Total(NamedTuple):
-    """Where the parts of one matrix, and of the sums beside it, are added up."""
+    """Where the partials of one matrix, and of the sums beside it, are added up."""
 
-    parts: Tensor  # (R, I, J + 1)
+    partials: Tensor  # (R, I, J + 1)
     matrix: Tensor  # (I, J), written
     vector: Tensor  # (I,), written
 
@@ -102,10 +102,12 @@ def _outer(
                                 other=0)  # fmt: skip
                 total = product(left, right, total)
                 beside += tl.sum(left, 0)
-        place = outer.parts + (run.to(tl.int64) * rows + i) * (columns + 1)
-        tl.store(place[:, None] + j[None, :], total, mask=some_row[:, None] & some_column[None, :])
+        pointers = outer.partials + (run.to(tl.int64) * rows + i) * (columns + 1)
+        tl.store(
+            pointers[:, None] + j[None, :], total, mask=some_row[:, None] & some_column[None, :]
+        )
         if item % across == 0:
-            tl.store(place + columns, beside, mask=some_row)
+            tl.store(pointers + columns, beside, mask=some_row)
     return item - blocks
 
 
@@ -137,16 +139,18 @@ def add_runs_kernel(
 
 @triton.jit
 def _add_runs(total, rows, columns, item, runs, BLOCK: tl.constexpr, ARITHMETIC: tl.constexpr):
-    """The parts of one matrix and of the vector beside it, added in the order of the runs, if the
-    item is one of its; else the item's number in the next."""
+    """Add the runs of one matrix and its vector in order, if the item is one of theirs.
+
+    Else return the item's number in the next matrix.
+    """
     size = rows * (columns + 1)
     blocks = tl.cdiv(size, BLOCK)
     if (item >= 0) & (item < blocks):
         each = item * BLOCK + tl.arange(0, BLOCK)
         added = tl.zeros([BLOCK], ARITHMETIC)
         for run in range(runs):
-            place = total.parts + size.to(tl.int64) * run + each
-            added += tl.load(place, mask=each < size, other=0)
+            pointers = total.partials + size.to(tl.int64) * run + each
+            added += tl.load(pointers, mask=each < size, other=0)
         row, column = each // (columns + 1), each % (columns + 1)
         in_matrix = (each < size) & (column < columns)
         tl.store(total.matrix + row * columns + column, added, mask=in_matrix)

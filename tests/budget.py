@@ -210,7 +210,7 @@ class Plan(NamedTuple):
     second_slots: int
     slot: int
     shared: int
-    room_is_shared: int
+    layout_in_shared: int
     held: int
 
 
@@ -229,7 +229,7 @@ def plan(
 def _cell(made: Plan | None, backward: bool) -> str:
     if made is None:
         return "none"
-    star = "" if made.room_is_shared else "\\*"
+    star = "" if made.layout_in_shared else "\\*"
     slots = str(made.held or made.first_slots)
     if backward:
         slots += f" + {made.second_slots}"

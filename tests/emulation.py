@@ -147,15 +147,15 @@ def adjust(
     library: ctypes.CDLL, *, order: str = "forward", landing: str = "late", seed: int = 1,
     bulk_copies: bool = True, clusters: bool = True, shared_bytes: int = 232_448,
     chunk_bytes: int = 16_384, threads: int = 64, most_blocks: int = 8,
-    host_sees_values: bool = True, refused: int = 0, planes: bool = True,
+    host_sees_values: bool = True, refused: int = 0, dense: bool = True,
 ) -> None:  # fmt: skip
     """Say how the kernels run from now on: the threads' order, the device, the plan's sizes.
 
-    ``refused``: the one of all launches to come that fails, from 1. ``planes``: whether common
+    ``refused``: the one of all launches to come that fails, from 1. ``dense``: whether common
     samples have kernels of their own.
     """
     library.emulate(
         ORDERS[order], LANDINGS[landing], seed, bulk_copies, clusters,
         ctypes.c_int64(shared_bytes), ctypes.c_int64(chunk_bytes), threads, most_blocks,
-        host_sees_values, refused, planes,
+        host_sees_values, refused, dense,
     )  # fmt: skip

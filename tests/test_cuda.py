@@ -20,15 +20,15 @@ from csta_fast import cuda_backend, functional, reference
 
 #: Plans that the small cases do not come to by themselves.
 PLANS: dict[str, dict[str, Any]] = {
-    "streamed": {"chunk_bytes": 256, "shared_bytes": 12_000, "order": "random", "planes": False},
+    "streamed": {"chunk_bytes": 256, "shared_bytes": 12_000, "order": "random", "dense": False},
     "two_blocks": {"chunk_bytes": 300, "shared_bytes": 20_000, "most_blocks": 2,
-                   "order": "block by block", "planes": False},
+                   "order": "block by block", "dense": False},
     "before_hopper": {"chunk_bytes": 512, "bulk_copies": False, "clusters": False},
     "rooms_in_memory": {"chunk_bytes": 200, "shared_bytes": 5_000, "threads": 32,
-                        "planes": False},
+                        "dense": False},
     "rooms_in_memory_before_hopper": {"chunk_bytes": 100, "shared_bytes": 6_000, "threads": 32,
                                       "bulk_copies": False, "clusters": False},
-    "any_sample": {"planes": False},
+    "any_sample": {"dense": False},
 }  # fmt: skip
 
 _LARGE = 20_000
@@ -71,9 +71,9 @@ def test_plans(case: Case, plan: str, adjust: Callable[..., None]) -> None:
 @pytest.mark.quick
 @pytest.mark.parametrize("dtype", EMULATED.dtypes, ids=str)
 @pytest.mark.parametrize("case", _PACKED, ids=str)
-@pytest.mark.parametrize("planes", [True, False], ids=["planes", "any"])
-def test_packs(case: Case, dtype: torch.dtype, planes: bool, adjust: Callable[..., None]) -> None:
-    adjust(planes=planes)
+@pytest.mark.parametrize("dense", [True, False], ids=["dense", "any"])
+def test_packs(case: Case, dtype: torch.dtype, dense: bool, adjust: Callable[..., None]) -> None:
+    adjust(dense=dense)
     check(case, dtype, EMULATED)
 
 

@@ -57,7 +57,7 @@ def test_pooling_starts_while_chunks_land(
     op: str, frames: int, planes: int, adjust: Callable[..., None]
 ) -> None:
     """Each block has several, which land one by one: after each but the last it has pooled."""
-    adjust(planes=False)
+    adjust(dense=False)
     inputs = make(Case("overlap", (2, 64, frames, 25), op=op, hidden=16), torch.float32)
     library = emulation.install()
     before = library.emulated_overlaps()

@@ -129,9 +129,9 @@ def test_the_second_use_comes_from_the_cache(
     sample = channels * frames * joints * element_bytes
     for passes, tensors in ((1, 2), (2, 3)):  # x, y; x, u, dx
         plan = plans.plan(*shape, 1, element_bytes, last, l2, passes)
-        if not plan.alone:
+        if not plan.single_program:
             assert plan.window * tensors * sample <= l2 / 2 or plan.window == 1
-            assert tensors * sample <= l2 / 2, "one sample alone is too much"
+            assert tensors * sample <= l2 / 2, "one sample single_program is too much"
         sums = channels * (frames + joints * plan.frame_slices)
         rows = plan.rows * (frames + joints * plan.frame_slices)
         between = 4 * (sums + (rows + 2 * channels * (frames + joints)) * (passes == 2))

@@ -31,9 +31,9 @@ class PackedHeads {
  public:
   PackedHeads(const Problem& problem, const Scores& scores)
       : scratch_(bytes(problem, scores)),
-        carver_(scratch_.memory()),
-        frames(carver_, scores.frame_head, problem.channels, problem.groups),
-        joints(carver_, scores.joint_head, problem.channels, problem.groups) {
+        arena_(scratch_.memory()),
+        frames(arena_, scores.frame_head, problem.channels, problem.groups),
+        joints(arena_, scores.joint_head, problem.channels, problem.groups) {
     if (scores.frame_head == nullptr) return;
     frames.fill(*scores.frame_head, problem.channels, problem.groups);
     joints.fill(*scores.joint_head, problem.channels, problem.groups);
@@ -41,14 +41,14 @@ class PackedHeads {
 
  private:
   static int64_t bytes(const Problem& problem, const Scores& scores) {
-    Carver carver;
-    PackedHead<Scalar>(carver, scores.frame_head, problem.channels, problem.groups);
-    PackedHead<Scalar>(carver, scores.joint_head, problem.channels, problem.groups);
-    return carver.used();
+    Arena arena;
+    PackedHead<Scalar>(arena, scores.frame_head, problem.channels, problem.groups);
+    PackedHead<Scalar>(arena, scores.joint_head, problem.channels, problem.groups);
+    return arena.used();
   }
 
   Scratch scratch_;
-  Carver carver_;
+  Arena arena_;
 
  public:
   PackedHead<Scalar> frames, joints;
@@ -70,29 +70,29 @@ class AttentionForward {
   const Sizes& sizes() const { return sizes_; }
 
   // Of sample n, asking for what will be read soon.
-  CSTA_APART void attend(Sample<Scalar>& sample, int64_t n, Soon soon) const {
-    attend(sample.frames, n, true, soon);
-    attend(sample.joints, n, false, soon);
+  CSTA_NOINLINE void forward(Sample<Scalar>& sample, int64_t n, Prefetcher prefetcher) const {
+    forward(sample.frames, n, true, prefetcher);
+    forward(sample.joints, n, false, prefetcher);
     sample.scale_joints(sample.joints.scores, problem_.groups);
   }
 
   // Of one axis of sample n.
-  CSTA_APART void attend_axis(Sample<Scalar>& sample, int64_t n, bool of_frames) const {
-    Soon nothing;
-    attend(of_frames ? sample.frames : sample.joints, n, of_frames, nothing);
+  CSTA_NOINLINE void forward_axis(Sample<Scalar>& sample, int64_t n, bool of_frames) const {
+    Prefetcher nothing;
+    forward(of_frames ? sample.frames : sample.joints, n, of_frames, nothing);
     if (!of_frames) sample.scale_joints(sample.joints.scores, problem_.groups);
   }
 
-  CSTA_APART void clear() const {
+  CSTA_NOINLINE void clear() const {
     const int64_t rows = problem_.samples * problem_.groups;
     std::fill_n(frame_attention_, rows * problem_.frames, Scalar{0});
     std::fill_n(joint_attention_, rows * problem_.joints, Scalar{0});
   }
 
  private:
-  void attend(AxisState<Scalar>& state, int64_t n, bool of_frames, Soon& soon) const {
+  void forward(AxisState<Scalar>& state, int64_t n, bool of_frames, Prefetcher& prefetcher) const {
     if (has_heads_) {
-      state.evaluate_scores(of_frames ? heads_.frames : heads_.joints, sizes_, soon);
+      state.evaluate_scores(of_frames ? heads_.frames : heads_.joints, sizes_, prefetcher);
     } else {
       state.read_scores(of_frames ? scores_.frame_logits : scores_.joint_logits, n,
                         problem_.groups);
@@ -132,7 +132,7 @@ class AttentionBackward {
   int64_t samples_of_a_run() const { return sums_.samples_of_a_run(); }
 
   // What forward found for sample n.
-  CSTA_APART void recall(Sample<Scalar>& sample, int64_t n) const {
+  CSTA_NOINLINE void load_attention(Sample<Scalar>& sample, int64_t n) const {
     sample.frames.read_attention(static_cast<const Scalar*>(attention_.frames), n, problem_.groups);
     sample.joints.read_attention(static_cast<const Scalar*>(attention_.joints), n, problem_.groups);
     sample.scale_joints(sample.joints.attention, problem_.groups);
@@ -140,25 +140,25 @@ class AttentionBackward {
 
   // From the gradients of the attention of sample n to those of the logits and, with heads, of the
   // means and weights; asks for what will be read soon.
-  CSTA_APART void descend(Sample<Scalar>& sample, int64_t n, Soon soon) const {
-    descend(sample, n, true, soon);
-    descend(sample, n, false, soon);
+  CSTA_NOINLINE void backward(Sample<Scalar>& sample, int64_t n, Prefetcher prefetcher) const {
+    backward(sample, n, true, prefetcher);
+    backward(sample, n, false, prefetcher);
   }
 
   // The same of one axis.
-  CSTA_APART void descend_axis(Sample<Scalar>& sample, int64_t n, bool of_frames) const {
-    Soon nothing;
-    descend(sample, n, of_frames, nothing);
+  CSTA_NOINLINE void backward_axis(Sample<Scalar>& sample, int64_t n, bool of_frames) const {
+    Prefetcher nothing;
+    backward(sample, n, of_frames, nothing);
   }
 
   // The gradients of the weights, once all samples have been gone through.
-  CSTA_APART void write_weights() {
+  CSTA_NOINLINE void write_weights() {
     if (!has_heads_) return;
     sums_.write(*scores_.frame_head, gradients_.frame_head, *scores_.joint_head,
                 gradients_.joint_head);
   }
 
-  CSTA_APART void clear_logits() const {
+  CSTA_NOINLINE void clear_logits() const {
     if (has_heads_) return;
     const int64_t rows = problem_.samples * problem_.groups;
     std::fill_n(static_cast<Scalar*>(gradients_.frame_logits), rows * problem_.frames, Scalar{0});
@@ -166,7 +166,7 @@ class AttentionBackward {
   }
 
  private:
-  void descend(Sample<Scalar>& sample, int64_t n, bool of_frames, Soon& soon) const {
+  void backward(Sample<Scalar>& sample, int64_t n, bool of_frames, Prefetcher& prefetcher) const {
     AxisState<Scalar>& state = of_frames ? sample.frames : sample.joints;
     const void* upstream = of_frames ? attention_.grad_frames : attention_.grad_joints;
     state.gates_backward(problem_.gate, static_cast<const Scalar*>(upstream), n, problem_.groups);
@@ -177,8 +177,8 @@ class AttentionBackward {
     }
     const int64_t run = n / sums_.samples_of_a_run();
     const Axis& other = of_frames ? sample.joints.axis : sample.frames.axis;
-    state.head_backward(of_frames ? heads_.frames : heads_.joints, sizes_, other.real_count,
-                        of_frames ? sums_.frames(run) : sums_.joints(run), with_means_, soon);
+    state.head_backward(of_frames ? heads_.frames : heads_.joints, sizes_, other.valid_count,
+                        of_frames ? sums_.frames(run) : sums_.joints(run), with_means_, prefetcher);
   }
 
   const Problem& problem_;

@@ -23,7 +23,7 @@ int64_t last_level_cache() {
 
 }  // namespace
 
-int64_t streaming_threshold() {
+int64_t nontemporal_threshold() {
   // Half the last-level cache: beyond that, a result has left the cache before it is read. A very
   // large cache serves many more cores than this process has, and a training step goes through
   // several tensors of the size: there the gain was measured to begin at about 24 MiB.

@@ -5,6 +5,6 @@
 
 namespace csta {
 
-int64_t streaming_threshold();
+int64_t nontemporal_threshold();
 
 }  // namespace csta

@@ -23,13 +23,13 @@ void with_passes(const Problem& problem, const Function& function) {
   const auto by_layout = [&](auto element) {
     using Element = decltype(element);
     if (!problem.channels_last) {
-      function(Identity<PlanarPasses<Element>>{});
-    } else if (InterleavedVectorPasses<Element>::fit(problem)) {
-      function(Identity<InterleavedVectorPasses<Element>>{});
+      function(Identity<ContiguousPasses<Element>>{});
+    } else if (ChannelsLastVectorsPasses<Element>::fit(problem)) {
+      function(Identity<ChannelsLastVectorsPasses<Element>>{});
     } else if (FewChannelsPasses<Element>::fit(problem)) {
       function(Identity<FewChannelsPasses<Element>>{});
     } else {
-      function(Identity<InterleavedPasses<Element>>{});
+      function(Identity<ChannelsLastAnyPasses<Element>>{});
     }
   };
   if constexpr (std::is_same_v<Scalar, double>) {

@@ -40,7 +40,7 @@ CSTA_INLINE void load_means(const Scalar* rows, int64_t stride, Vector<Scalar>* 
 // scores[l] = b2 + w2 . relu(w1 means[.][l] + b1), for kWidth vectors of positions.
 template <int kChannels, int kWidth, class Head, class Scalar>
 CSTA_INLINE void few_channels_tile(const Head& head, const Scalar* means, int64_t stride,
-                                   Scalar* scores, Soon& soon) {
+                                   Scalar* scores, Prefetcher& prefetcher) {
   constexpr int lanes = kLanes<Scalar>;
   Vector<Scalar> at[kWidth][kChannels], total[kWidth];
   CSTA_UNROLL
@@ -49,10 +49,10 @@ CSTA_INLINE void few_channels_tile(const Head& head, const Scalar* means, int64_
     total[w] = splat(head.b2[0]);
   }
   for (int64_t block = 0; block < head.hidden; block += kBlockDepth) {
-    const int64_t end = smaller(head.hidden, block + kBlockDepth);
+    const int64_t end = min(head.hidden, block + kBlockDepth);
     Vector<Scalar> sum[kWidth] = {};
     for (int64_t h = block; h < end; ++h) {
-      soon.ask();
+      prefetcher.step();
       const HiddenUnit<kChannels, Scalar> unit(head.w1 + h * kChannels, head.b1[h]);
       CSTA_UNROLL
       for (int w = 0; w < kWidth; ++w) sum[w] += unit.activation(at[w]) * head.w2[h];
@@ -66,13 +66,13 @@ CSTA_INLINE void few_channels_tile(const Head& head, const Scalar* means, int64_
 
 template <int kChannels, class Head, class Scalar>
 void few_channels_scores(const Head& head, const Scalar* means, int64_t stride, Scalar* scores,
-                         Soon& soon) {
+                         Prefetcher& prefetcher) {
   constexpr int lanes = kLanes<Scalar>;
   int64_t l = 0;
   for (; l + 2 * lanes <= stride; l += 2 * lanes) {
-    few_channels_tile<kChannels, 2>(head, means + l, stride, scores + l, soon);
+    few_channels_tile<kChannels, 2>(head, means + l, stride, scores + l, prefetcher);
   }
-  if (l < stride) few_channels_tile<kChannels, 1>(head, means + l, stride, scores + l, soon);
+  if (l < stride) few_channels_tile<kChannels, 1>(head, means + l, stride, scores + l, prefetcher);
 }
 
 // Of one hidden unit, from the gradients of the scores: adds to those of the means, and, lane by
@@ -80,11 +80,11 @@ void few_channels_scores(const Head& head, const Scalar* means, int64_t stride, 
 template <int kChannels, class Scalar>
 CSTA_INLINE void few_channels_unit_backward(const HiddenUnit<kChannels, Scalar>& unit, Scalar w2,
                                             const Scalar* means, const Scalar* grad_scores,
-                                            int64_t stride, Scalar* mean_gradients,
+                                            int64_t stride, Scalar* grad_means,
                                             Vector<Scalar>* parts) {
   constexpr int lanes = kLanes<Scalar>;
   for (int64_t block = 0; block < stride; block += kBlockDepth * lanes) {
-    const int64_t end = smaller(stride, block + kBlockDepth * lanes);
+    const int64_t end = min(stride, block + kBlockDepth * lanes);
     Vector<Scalar> grad_w1[kChannels] = {}, grad_b1{}, grad_w2{};
     for (int64_t l = block; l < end; l += lanes) {
       Vector<Scalar> at[kChannels];
@@ -92,12 +92,12 @@ CSTA_INLINE void few_channels_unit_backward(const HiddenUnit<kChannels, Scalar>&
       const Vector<Scalar> activation = unit.activation(at), grad_score = load(grad_scores + l);
       grad_w2 += grad_score * activation;
       const Mask<Scalar> passes = ~(activation <= Vector<Scalar>{});
-      const Vector<Scalar> gradient = keep<Scalar>(passes, grad_score * w2);
+      const Vector<Scalar> gradient = zero_unless<Scalar>(passes, grad_score * w2);
       grad_b1 += gradient;
       CSTA_UNROLL
       for (int channel = 0; channel < kChannels; ++channel) {
         grad_w1[channel] += gradient * at[channel];
-        Scalar* to = mean_gradients + channel * stride + l;
+        Scalar* to = grad_means + channel * stride + l;
         store(to, load(to) + gradient * unit.w1[channel]);
       }
     }
@@ -114,19 +114,19 @@ CSTA_INLINE void few_channels_unit_backward(const HiddenUnit<kChannels, Scalar>&
 // are added to `sums`.
 template <int kChannels, class Head, class Sums, class Scalar>
 void few_channels_backward(const Head& head, const Scalar* means, const Scalar* grad_scores,
-                           int64_t stride, Scalar share, const Sums& sums, Scalar* mean_gradients,
-                           Soon& soon) {
+                           int64_t stride, Scalar inverse_count, const Sums& sums,
+                           Scalar* grad_means, Prefetcher& prefetcher) {
   constexpr int lanes = kLanes<Scalar>;
-  std::fill_n(mean_gradients, kChannels * stride, Scalar{0});
+  std::fill_n(grad_means, kChannels * stride, Scalar{0});
   for (int64_t first = 0; first < head.hidden; first += lanes) {
-    const int64_t units = smaller(lanes, head.hidden - first);
+    const int64_t units = min(lanes, head.hidden - first);
     Vector<Scalar> parts[(kChannels + 2) * lanes] = {};
     for (int64_t i = 0; i < units; ++i) {
       const int64_t h = first + i;
-      soon.ask();
+      prefetcher.step();
       const HiddenUnit<kChannels, Scalar> unit(head.w1 + h * kChannels, head.b1[h]);
       few_channels_unit_backward<kChannels>(unit, head.w2[h], means, grad_scores, stride,
-                                            mean_gradients, parts + i);
+                                            grad_means, parts + i);
     }
     CSTA_UNROLL
     for (int part = 0; part < kChannels + 2; ++part) {
@@ -140,7 +140,7 @@ void few_channels_backward(const Head& head, const Scalar* means, const Scalar* 
     }
   }
   for (int64_t i = 0; i < kChannels * stride; i += lanes) {
-    store(mean_gradients + i, load(mean_gradients + i) * share);
+    store(grad_means + i, load(grad_means + i) * inverse_count);
   }
 }
 

@@ -18,7 +18,7 @@ class Forward {
         attention_(problem, scores, attention),
         has_heads_(attention_.has_heads()),
         elements_(sample_elements(problem)),
-        bytes_asked_for_(bytes_asked_for<Element>(problem)),
+        prefetch_bytes_(prefetch_bytes<Element>(problem)),
         x_(static_cast<const Element*>(x)),
         limit_(x_ + problem.samples * elements_),
         y_(static_cast<Element*>(y)) {}
@@ -40,9 +40,9 @@ class Forward {
             if (has_heads_) stage.passes.pool(x_ + stage.n * elements_, stage.sample, begin, end);
           },
           [&](Stage<Passes>& stage, bool more) {
-            Soon soon;
-            if (more) soon = {x_ + (stage.n + 1) * elements_, nullptr, bytes_asked_for_};
-            attention_.attend(stage.sample, stage.n, soon);
+            Prefetcher prefetcher;
+            if (more) prefetcher = {x_ + (stage.n + 1) * elements_, nullptr, prefetch_bytes_};
+            attention_.forward(stage.sample, stage.n, prefetcher);
           },
           [&](Stage<Passes>& stage, int64_t begin, int64_t end) CSTA_LAMBDA_INLINE {
             stage.passes.reweight(x_ + stage.n * elements_, stage.sample,
@@ -67,9 +67,9 @@ class Forward {
                                               next_x, next.sample);
       }
     }
-    Ahead<Element> ahead;
-    if (has_heads_) ahead = {next_x, nullptr, next.sample.frames.axis.end};
-    stage.passes.reweight(x, stage.sample, frame_attention, false, begin, end, ahead, y);
+    PrefetchTarget<Element> prefetch;
+    if (has_heads_) prefetch = {next_x, nullptr, next.sample.frames.axis.end};
+    stage.passes.reweight(x, stage.sample, frame_attention, false, begin, end, prefetch, y);
     if (has_heads_) next.passes.pool(next_x, next.sample, begin, end);
   }
 
@@ -81,7 +81,7 @@ class Forward {
       });
     }
     call.for_axes(
-        [&](int64_t n, bool of_frames) { attention_.attend_axis(call.sample(n), n, of_frames); });
+        [&](int64_t n, bool of_frames) { attention_.forward_axis(call.sample(n), n, of_frames); });
     call.for_channels(limit_, [&](Passes& passes, int64_t n, int64_t begin, int64_t end) {
       const Sample<Scalar>& sample = call.sample(n);
       passes.reweight(x_ + n * elements_, sample, sample.frames.scores, false, begin, end, {},
@@ -93,7 +93,7 @@ class Forward {
   AttentionForward<Scalar> attention_;
   bool has_heads_;
   int64_t elements_;
-  int64_t bytes_asked_for_;
+  int64_t prefetch_bytes_;
   const Element* x_;
   const Element* limit_;  // end of x
   Element* y_;

@@ -1,5 +1,5 @@
-// Step 3: softmax or sigmoid of one row of logits over its real positions, and its gradient.
-// Rows are padded to whole vectors; positions that are not real, and padding, come out as 0.
+// Step 3: softmax or sigmoid of one row of logits over its valid positions, and its gradient.
+// Rows are padded to whole vectors; positions that are not valid, and padding, come out as 0.
 #pragma once
 
 #include "kernels.h"
@@ -7,37 +7,38 @@
 
 namespace csta::CSTA_ISA {
 
-// One axis of one sample: positions [0, end) may be real, and are where `real` says so (null: all).
+// One axis of one sample: positions [0, end) may be valid, and are where `valid` says so (null:
+// all).
 struct Axis {
-  int64_t length;      // T or V
-  int64_t end;         // positions from here on are not real
-  int64_t stride;      // scalars of a padded row
-  int64_t real_count;  // T_n or V_n
-  const uint8_t* real;
+  int64_t length;       // T or V
+  int64_t end;          // positions from here on are not valid
+  int64_t stride;       // scalars of a padded row
+  int64_t valid_count;  // T_n or V_n
+  const uint8_t* valid;
 
-  bool is_real(int64_t position) const {
-    return position < end && (real == nullptr || real[position] != 0);
+  bool is_valid(int64_t position) const {
+    return position < end && (valid == nullptr || valid[position] != 0);
   }
-  bool is_prefix() const { return real == nullptr; }
+  bool is_prefix() const { return valid == nullptr; }
 };
 
 template <class Scalar>
-void fill_unreal(const Axis& axis, Scalar value, Scalar* row) {
+void fill_invalid(const Axis& axis, Scalar value, Scalar* row) {
   for (int64_t i = axis.end; i < axis.stride; ++i) row[i] = value;
   if (axis.is_prefix()) return;
   for (int64_t i = 0; i < axis.end; ++i) {
-    if (axis.real[i] == 0) row[i] = value;
+    if (axis.valid[i] == 0) row[i] = value;
   }
 }
 
 template <class Scalar>
 void softmax(const Axis& axis, Scalar* row) {
   constexpr int lanes = kLanes<Scalar>;
-  fill_unreal(axis, -static_cast<Scalar>(INFINITY), row);
+  fill_invalid(axis, -static_cast<Scalar>(INFINITY), row);
   Vector<Scalar> largest = load(row);
   for (int64_t i = lanes; i < axis.stride; i += lanes) {
     const Vector<Scalar> value = load(row + i);
-    largest = choose<Scalar>(value > largest, value, largest);
+    largest = select<Scalar>(value > largest, value, largest);
   }
   const Scalar top = largest_lane<Scalar>(largest);
   Vector<Scalar> sum{}, lost{};
@@ -55,22 +56,22 @@ void sigmoid(const Axis& axis, Scalar* row) {
   for (int64_t i = 0; i < axis.stride; i += kLanes<Scalar>) {
     const Vector<Scalar> value = load(row + i);
     const Mask<Scalar> negative = value < Vector<Scalar>{};
-    const Vector<Scalar> e = exponential(choose<Scalar>(negative, value, -value));
-    store(row + i, choose<Scalar>(negative, e, splat(Scalar{1})) / (e + Scalar{1}));
+    const Vector<Scalar> e = exponential(select<Scalar>(negative, value, -value));
+    store(row + i, select<Scalar>(negative, e, splat(Scalar{1})) / (e + Scalar{1}));
   }
 }
 
 template <class Scalar>
 void apply_gate(Gate gate, const Axis& axis, Scalar* row) {
-  if (axis.real_count > 0) gate == Gate::softmax ? softmax(axis, row) : sigmoid(axis, row);
-  fill_unreal(axis, Scalar{0}, row);
+  if (axis.valid_count > 0) gate == Gate::softmax ? softmax(axis, row) : sigmoid(axis, row);
+  fill_invalid(axis, Scalar{0}, row);
 }
 
 // Turns the gradient of a row of attention into that of its logits, in place.
 template <class Scalar>
 void gate_backward(Gate gate, const Axis& axis, const Scalar* attention, Scalar* row) {
   constexpr int lanes = kLanes<Scalar>;
-  fill_unreal(axis, Scalar{0}, row);
+  fill_invalid(axis, Scalar{0}, row);
   Vector<Scalar> sum{}, lost{};
   if (gate == Gate::softmax) {
     for (int64_t i = 0; i < axis.stride; i += lanes) {
@@ -82,7 +83,7 @@ void gate_backward(Gate gate, const Axis& axis, const Scalar* attention, Scalar*
     const Vector<Scalar> a = load(attention + i), da = load(row + i);
     store(row + i, gate == Gate::softmax ? a * (da - mean) : a * (1 - a) * da);
   }
-  fill_unreal(axis, Scalar{0}, row);
+  fill_invalid(axis, Scalar{0}, row);
 }
 
 }  // namespace csta::CSTA_ISA

@@ -15,7 +15,7 @@ constexpr int64_t kGrainElements = 32768;
 template <class Function>
 void for_each(const Problem& problem, int64_t end, int64_t elements_each,
               const Function& function) {
-  const int64_t grain = larger(1, kGrainElements / larger(elements_each, 1));
+  const int64_t grain = max(1, kGrainElements / max(elements_each, 1));
   problem.parallel.for_each(
       end, grain,
       [](int64_t first, int64_t last, void* context) {
@@ -30,17 +30,17 @@ inline int64_t sample_elements(const Problem& problem) {
 
 // Past the caches goes only what would not stay in them.
 template <class Element>
-bool streams(const Problem& problem) {
+bool bypasses_cache(const Problem& problem) {
   return problem.samples * sample_elements(problem) * static_cast<int64_t>(sizeof(Element)) >
-         streaming_threshold();
+         nontemporal_threshold();
 }
 
 // What the heads of one sample ask for of the next: its first part, unless much of that may be
 // padding. Results that stay in the caches come from tensors that are there already.
 template <class Element>
-int64_t bytes_asked_for(const Problem& problem) {
-  if (!streams<Element>(problem) || problem.lengths != nullptr) return 0;
-  return smaller(kPartBytes, sample_elements(problem) * static_cast<int64_t>(sizeof(Element)));
+int64_t prefetch_bytes(const Problem& problem) {
+  if (!bypasses_cache<Element>(problem) || problem.lengths != nullptr) return 0;
+  return min(kStepBytes, sample_elements(problem) * static_cast<int64_t>(sizeof(Element)));
 }
 
 // What one thread works with: the passes, with room for their scratch.
@@ -48,24 +48,24 @@ template <class Passes>
 class PassScratch {
  public:
   explicit PassScratch(const Problem& problem)
-      : stream_(streams<typename Passes::Element>(problem)),
+      : nontemporal_(bypasses_cache<typename Passes::Element>(problem)),
         scratch_(bytes(problem)),
-        carver_(scratch_.memory()),
-        passes(carver_, problem, stream_) {}
+        arena_(scratch_.memory()),
+        passes(arena_, problem, nontemporal_) {}
   ~PassScratch() {
-    if (stream_) finish_streaming();
+    if (nontemporal_) fence_nontemporal_stores();
   }
 
  private:
   static int64_t bytes(const Problem& problem) {
-    Carver carver;
-    Passes(carver, problem, false);
-    return carver.used();
+    Arena arena;
+    Passes(arena, problem, false);
+    return arena.used();
   }
 
-  bool stream_;
+  bool nontemporal_;
   Scratch scratch_;
-  Carver carver_;
+  Arena arena_;
 
  public:
   Passes passes;
@@ -78,8 +78,8 @@ struct Stage {
   Passes passes;
   Sample<typename Passes::Scalar> sample;
 
-  Stage(Carver& carver, const Problem& problem, const Sizes& sizes, bool backward, bool stream)
-      : passes(carver, problem, stream), sample(carver, sizes, backward) {}
+  Stage(Arena& arena, const Problem& problem, const Sizes& sizes, bool backward, bool nontemporal)
+      : passes(arena, problem, nontemporal), sample(arena, sizes, backward) {}
 };
 
 // Calls function(stage) for every sample, whose positions are known by then: for what goes over a
@@ -87,21 +87,21 @@ struct Stage {
 template <class Passes, class Function>
 void for_each_sample(const Problem& problem, const Sizes& sizes, bool backward,
                      const Function& function) {
-  const bool stream = streams<typename Passes::Element>(problem);
-  const auto make = [&](Carver& carver) {
-    return Stage<Passes>(carver, problem, sizes, backward, stream);
+  const bool nontemporal = bypasses_cache<typename Passes::Element>(problem);
+  const auto make = [&](Arena& arena) {
+    return Stage<Passes>(arena, problem, sizes, backward, nontemporal);
   };
   for_each(problem, problem.samples, sample_elements(problem), [&](int64_t first, int64_t last) {
-    Carver ruler;
+    Arena ruler;
     make(ruler);
     Scratch scratch(ruler.used());
-    Carver carver(scratch.memory());
-    Stage<Passes> stage = make(carver);
+    Arena arena(scratch.memory());
+    Stage<Passes> stage = make(arena);
     for (stage.n = first; stage.n < last; ++stage.n) {
       stage.sample.describe(problem, stage.n);
       function(stage);
     }
-    if (stream) finish_streaming();
+    if (nontemporal) fence_nontemporal_stores();
   });
 }
 
@@ -111,15 +111,15 @@ template <class Passes>
 class Pipeline {
  public:
   Pipeline(const Problem& problem, const Sizes& sizes, bool backward)
-      : stream_(streams<typename Passes::Element>(problem)),
+      : nontemporal_(bypasses_cache<typename Passes::Element>(problem)),
         scratch_(bytes(problem, sizes, backward)),
-        carver_(scratch_.memory()),
-        stages_{{carver_, problem, sizes, backward, stream_},
-                {carver_, problem, sizes, backward, stream_}},
-        parts_(Passes::parts(problem)),
-        step_(Passes::parts_at_once(problem)) {}
+        arena_(scratch_.memory()),
+        stages_{{arena_, problem, sizes, backward, nontemporal_},
+                {arena_, problem, sizes, backward, nontemporal_}},
+        units_(Passes::units(problem)),
+        step_(Passes::units_per_step(problem)) {}
   ~Pipeline() {
-    if (stream_) finish_streaming();
+    if (nontemporal_) fence_nontemporal_stores();
   }
 
   // Takes samples [first, last) through: start(stage) before anything is read, turn(stage, more)
@@ -132,7 +132,7 @@ class Pipeline {
     Stage<Passes>*now = &stages_[0], *next = &stages_[1];
     const auto for_parts = [&](const auto& function) CSTA_LAMBDA_INLINE {
       for (int64_t part = 0; is_part(part); part += step_) {
-        function(part, smaller(parts_, part + step_));
+        function(part, min(units_, part + step_));
       }
     };
     now->n = first;
@@ -152,19 +152,19 @@ class Pipeline {
 
  private:
   static int64_t bytes(const Problem& problem, const Sizes& sizes, bool backward) {
-    Carver carver;
-    Stage<Passes>(carver, problem, sizes, backward, false);
-    return 2 * carver.used();
+    Arena arena;
+    Stage<Passes>(arena, problem, sizes, backward, false);
+    return 2 * arena.used();
   }
 
   // A sample without parts is one empty part.
-  bool is_part(int64_t part) const { return part < larger(1, parts_); }
+  bool is_part(int64_t part) const { return part < max(1, units_); }
 
-  bool stream_;
+  bool nontemporal_;
   Scratch scratch_;
-  Carver carver_;
+  Arena arena_;
   Stage<Passes> stages_[2];
-  int64_t parts_, step_;
+  int64_t units_, step_;
 };
 
 }  // namespace csta::CSTA_ISA

@@ -7,29 +7,29 @@ namespace csta::CSTA_ISA {
 
 // The means of one axis of sample n, to [N, C, length].
 template <class Element, class Scalar = Arithmetic<Element>>
-CSTA_APART void write_means(const AxisState<Scalar>& state, int64_t channels, int64_t n,
-                            Element* to) {
+CSTA_NOINLINE void write_means(const AxisState<Scalar>& state, int64_t channels, int64_t n,
+                               Element* to) {
   const int64_t length = state.axis.length;
   for (int64_t channel = 0; channel < channels; ++channel) {
     Element* row = to + (n * channels + channel) * length;
     for (int64_t i = 0; i < length; i += kLanes<Scalar>) {
       store_some(row + i, load(state.means + channel * state.axis.stride + i),
-                 smaller(kLanes<Scalar>, length - i));
+                 min(kLanes<Scalar>, length - i));
     }
   }
 }
 
-// Their gradients, each divided by the number of real positions of the other axis.
+// Their gradients, each divided by the number of valid positions of the other axis.
 template <class Element, class Scalar = Arithmetic<Element>>
-CSTA_APART void read_mean_gradients(const Element* from, int64_t channels, int64_t n,
-                                    const Axis& other, AxisState<Scalar>& state) {
+CSTA_NOINLINE void load_grad_means(const Element* from, int64_t channels, int64_t n,
+                                   const Axis& other, AxisState<Scalar>& state) {
   const int64_t length = state.axis.length;
-  const Scalar share = Scalar{1} / static_cast<Scalar>(larger(other.real_count, 1));
+  const Scalar inverse_count = Scalar{1} / static_cast<Scalar>(max(other.valid_count, 1));
   for (int64_t channel = 0; channel < channels; ++channel) {
     const Element* row = from + (n * channels + channel) * length;
     for (int64_t i = 0; i < length; i += kLanes<Scalar>) {
-      store(state.mean_gradients + channel * state.axis.stride + i,
-            load_some(row + i, smaller(kLanes<Scalar>, length - i)) * share);
+      store(state.grad_means + channel * state.axis.stride + i,
+            load_some(row + i, min(kLanes<Scalar>, length - i)) * inverse_count);
     }
   }
 }
@@ -58,7 +58,7 @@ void pool(const Problem& problem, const void* x_data, void* frame_means, void* j
   }
   for_each_sample<Passes>(problem, sizes, false, [&](Stage<Passes>& stage) {
     stage.passes.begin(stage.sample, limit);
-    stage.passes.pool(x + stage.n * elements, stage.sample, 0, Passes::parts(problem));
+    stage.passes.pool(x + stage.n * elements, stage.sample, 0, Passes::units(problem));
     write(stage.sample, stage.n);
   });
 }
@@ -77,9 +77,9 @@ void pool_backward(const Problem& problem, const void* grad_frame_means,
   for_each_sample<Passes>(problem, sizes, true, [&](Stage<Passes>& stage) {
     Sample<Scalar>& sample = stage.sample;
     stage.passes.begin(sample, nullptr);
-    read_mean_gradients(of_frames, channels, stage.n, sample.joints.axis, sample.frames);
-    read_mean_gradients(of_joints, channels, stage.n, sample.frames.axis, sample.joints);
-    stage.passes.spread_means(sample, 0, Passes::parts(problem), grad_x + stage.n * elements);
+    load_grad_means(of_frames, channels, stage.n, sample.joints.axis, sample.frames);
+    load_grad_means(of_joints, channels, stage.n, sample.frames.axis, sample.joints);
+    stage.passes.pool_backward(sample, 0, Passes::units(problem), grad_x + stage.n * elements);
   });
 }
 

@@ -17,13 +17,14 @@ constexpr int64_t kBlockDepth = 32;
 // Keeps NaN, as torch.relu does.
 template <class Scalar>
 CSTA_INLINE Vector<Scalar> relu(Vector<Scalar> value) {
-  return keep<Scalar>(~(value <= Vector<Scalar>{}), value);
+  return zero_unless<Scalar>(~(value <= Vector<Scalar>{}), value);
 }
 
 // kRows rows and kWidth vectors of: out[m][l] = bias[m] + sum_k a[k * a_stride + m] b[k][l].
 template <int kRows, int kWidth, bool kRelu, class Scalar>
 CSTA_INLINE void product_tile(const Scalar* a, int64_t a_stride, const Scalar* b, int64_t depth,
-                              const Scalar* bias, Scalar* out, int64_t stride, Soon& soon) {
+                              const Scalar* bias, Scalar* out, int64_t stride,
+                              Prefetcher& prefetcher) {
   constexpr int lanes = kLanes<Scalar>;
   Vector<Scalar> total[kRows][kWidth];
   CSTA_UNROLL
@@ -33,9 +34,9 @@ CSTA_INLINE void product_tile(const Scalar* a, int64_t a_stride, const Scalar* b
     for (int w = 0; w < kWidth; ++w) total[row][w] = start;
   }
   for (int64_t block = 0; block < depth; block += kBlockDepth) {
-    const int64_t block_end = smaller(depth, block + kBlockDepth);
+    const int64_t block_end = min(depth, block + kBlockDepth);
     Vector<Scalar> sum[kRows][kWidth] = {};
-    soon.ask();
+    prefetcher.step();
     for (int64_t k = block; k < block_end; ++k) {
       Vector<Scalar> right[kWidth];
       CSTA_UNROLL
@@ -65,14 +66,15 @@ CSTA_INLINE void product_tile(const Scalar* a, int64_t a_stride, const Scalar* b
 
 template <int kRows, bool kRelu, class Scalar>
 CSTA_INLINE void product_rows(const Scalar* a, int64_t a_stride, const Scalar* b, int64_t depth,
-                              const Scalar* bias, Scalar* out, int64_t stride, Soon& soon) {
+                              const Scalar* bias, Scalar* out, int64_t stride,
+                              Prefetcher& prefetcher) {
   constexpr int lanes = kLanes<Scalar>;
   int64_t l = 0;
   for (; l + 2 * lanes <= stride; l += 2 * lanes) {
-    product_tile<kRows, 2, kRelu>(a, a_stride, b + l, depth, bias, out + l, stride, soon);
+    product_tile<kRows, 2, kRelu>(a, a_stride, b + l, depth, bias, out + l, stride, prefetcher);
   }
   if (l < stride) {
-    product_tile<kRows, 1, kRelu>(a, a_stride, b + l, depth, bias, out + l, stride, soon);
+    product_tile<kRows, 1, kRelu>(a, a_stride, b + l, depth, bias, out + l, stride, prefetcher);
   }
 }
 
@@ -80,21 +82,21 @@ CSTA_INLINE void product_rows(const Scalar* a, int64_t a_stride, const Scalar* b
 // its positive part.
 template <bool kRelu, class Scalar>
 void product(const Scalar* a, const Scalar* b, int64_t rows, int64_t depth, const Scalar* bias,
-             Scalar* out, int64_t stride, Soon& soon) {
+             Scalar* out, int64_t stride, Prefetcher& prefetcher) {
   int64_t row = 0;
   for (; row + 4 <= rows; row += 4) {
     product_rows<4, kRelu>(a + row, rows, b, depth, bias == nullptr ? nullptr : bias + row,
-                           out + row * stride, stride, soon);
+                           out + row * stride, stride, prefetcher);
   }
   for (; row < rows; ++row) {
     product_rows<1, kRelu>(a + row, rows, b, depth, bias == nullptr ? nullptr : bias + row,
-                           out + row * stride, stride, soon);
+                           out + row * stride, stride, prefetcher);
   }
 }
 
 // sum_l a[l] b[l] over a row of `stride`, lane by lane.
 template <class Scalar>
-CSTA_INLINE Vector<Scalar> lane_products(const Scalar* a, const Scalar* b, int64_t stride) {
+CSTA_INLINE Vector<Scalar> dot_lanes(const Scalar* a, const Scalar* b, int64_t stride) {
   Vector<Scalar> sum{};
   for (int64_t l = 0; l < stride; l += kLanes<Scalar>) sum += load(a + l) * load(b + l);
   return sum;
@@ -104,13 +106,13 @@ CSTA_INLINE Vector<Scalar> lane_products(const Scalar* a, const Scalar* b, int64
 // columns share the work of adding up lanes, and so do whole vectors of rows of the columns left.
 template <class Scalar>
 void add_outer_product(const Scalar* a, const Scalar* b, int64_t rows, int64_t columns,
-                       int64_t stride, Scalar* out, Soon& soon) {
+                       int64_t stride, Scalar* out, Prefetcher& prefetcher) {
   constexpr int lanes = kLanes<Scalar>;
   const int64_t whole_columns = columns / lanes * lanes, whole_rows = rows / lanes * lanes;
   for (int64_t row = 0; row < rows; ++row) {
     const Scalar* a_row = a + row * stride;
     for (int64_t column = 0; column < whole_columns; column += lanes) {
-      soon.ask();
+      prefetcher.step();
       Vector<Scalar> sums[lanes] = {};
       for (int64_t l = 0; l < stride; l += lanes) {
         const Vector<Scalar> factor = load(a_row + l);
@@ -124,14 +126,13 @@ void add_outer_product(const Scalar* a, const Scalar* b, int64_t rows, int64_t c
   for (int64_t column = whole_columns; column < columns; ++column) {
     const Scalar* b_row = b + column * stride;
     for (int64_t row = 0; row < whole_rows; row += lanes) {
-      soon.ask();
-      const Vector<Scalar> sums = sum_each<Scalar>(
-          [&](int i) { return lane_products(a + (row + i) * stride, b_row, stride); });
+      prefetcher.step();
+      const Vector<Scalar> sums =
+          sum_each<Scalar>([&](int i) { return dot_lanes(a + (row + i) * stride, b_row, stride); });
       for (int i = 0; i < lanes; ++i) out[(row + i) * columns + column] += sums[i];
     }
     for (int64_t row = whole_rows; row < rows; ++row) {
-      out[row * columns + column] +=
-          sum_lanes<Scalar>(lane_products(a + row * stride, b_row, stride));
+      out[row * columns + column] += sum_lanes<Scalar>(dot_lanes(a + row * stride, b_row, stride));
     }
   }
 }
@@ -156,7 +157,7 @@ template <class Scalar>
 void relu_backward(Scalar* gradients, const Scalar* activations, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes<Scalar>) {
     const Mask<Scalar> passes = ~(load(activations + i) <= Vector<Scalar>{});
-    store(gradients + i, keep<Scalar>(passes, load(gradients + i)));
+    store(gradients + i, zero_unless<Scalar>(passes, load(gradients + i)));
   }
 }
 

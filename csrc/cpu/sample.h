@@ -1,4 +1,4 @@
-// What is known of one sample between the passes over it: which positions are real, the means, the
+// What is known of one sample between the passes over it: which positions are valid, the means, the
 // scores and their gradients. Step 2 (heads) and step 3 (gates) work on nothing else.
 #pragma once
 
@@ -14,7 +14,7 @@ namespace csta::CSTA_ISA {
 // Bytes of one sample that are written, and of the next that are read, in turn: few enough for the
 // L2 cache together, many enough that starting and ending a part, where memory rests, costs
 // nothing.
-constexpr int64_t kPartBytes = 131072;
+constexpr int64_t kStepBytes = 131072;
 
 struct Sizes {
   int64_t channels, frames, joints, groups;
@@ -61,15 +61,15 @@ struct PackedHead {
   int64_t hidden = 0;
   Scalar *w1, *w1_transposed, *b1, *w2, *w2_transposed, *b2;
 
-  PackedHead(Carver& carver, const Head* head, int64_t channels, int64_t groups) {
+  PackedHead(Arena& arena, const Head* head, int64_t channels, int64_t groups) {
     if (head == nullptr) return;
     hidden = head->hidden;
-    w1 = carver.take<Scalar>(hidden * channels);
-    w1_transposed = carver.take<Scalar>(hidden * channels);
-    b1 = carver.take<Scalar>(hidden);
-    w2 = carver.take<Scalar>(hidden * groups);
-    w2_transposed = carver.take<Scalar>(hidden * groups);
-    b2 = carver.take<Scalar>(groups);
+    w1 = arena.take<Scalar>(hidden * channels);
+    w1_transposed = arena.take<Scalar>(hidden * channels);
+    b1 = arena.take<Scalar>(hidden);
+    w2 = arena.take<Scalar>(hidden * groups);
+    w2_transposed = arena.take<Scalar>(hidden * groups);
+    b2 = arena.take<Scalar>(groups);
   }
 
   void fill(const Head& head, int64_t channels, int64_t groups) {
@@ -96,52 +96,52 @@ template <class Scalar>
 struct WeightSums {
   Scalar *w1, *b1, *w2, *b2;
 
-  WeightSums(Carver& carver, int64_t hidden, int64_t channels, int64_t groups)
-      : w1(carver.take<Scalar>(hidden * channels)),
-        b1(carver.take<Scalar>(hidden)),
-        w2(carver.take<Scalar>(hidden * groups)),
-        b2(carver.take<Scalar>(groups)) {}
+  WeightSums(Arena& arena, int64_t hidden, int64_t channels, int64_t groups)
+      : w1(arena.take<Scalar>(hidden * channels)),
+        b1(arena.take<Scalar>(hidden)),
+        w2(arena.take<Scalar>(hidden * groups)),
+        b2(arena.take<Scalar>(groups)) {}
 };
 
 // One axis of one sample. Rows are [stride] and padded with zeros.
 template <class Scalar>
 struct AxisState {
   Axis axis;
-  Scalar* means;           // [C]
-  Scalar* mean_gradients;  // [C], divided by the number of real positions of the other axis
-  Scalar* hidden;          // [H]
-  Scalar* hidden_gradients;
+  Scalar* means;       // [C]
+  Scalar* grad_means;  // [C], divided by the number of valid positions of the other axis
+  Scalar* hidden;      // [H]
+  Scalar* grad_hidden;
   Scalar* scores;     // [G]: logits, then attention; in backward the gradients of either
   Scalar* attention;  // [G], in backward only
 
   AxisState() = default;
-  AxisState(Carver& carver, const Sizes& sizes, int64_t length, int64_t stride,
-            int64_t hidden_width, bool backward)
+  AxisState(Arena& arena, const Sizes& sizes, int64_t length, int64_t stride, int64_t hidden_width,
+            bool backward)
       : axis{length, length, stride, length, nullptr} {
     const int64_t mean_rows = sizes.means ? sizes.channels : 0;
-    means = carver.take<Scalar>(mean_rows * stride);
-    hidden = carver.take<Scalar>(hidden_width * stride);
-    scores = carver.take<Scalar>(sizes.groups * stride);
+    means = arena.take<Scalar>(mean_rows * stride);
+    hidden = arena.take<Scalar>(hidden_width * stride);
+    scores = arena.take<Scalar>(sizes.groups * stride);
     if (!backward) return;
-    mean_gradients = carver.take<Scalar>(mean_rows * stride + 1);
-    hidden_gradients = carver.take<Scalar>(hidden_width * stride);
-    attention = carver.take<Scalar>(sizes.groups * stride);
+    grad_means = arena.take<Scalar>(mean_rows * stride + 1);
+    grad_hidden = arena.take<Scalar>(hidden_width * stride);
+    attention = arena.take<Scalar>(sizes.groups * stride);
   }
 
-  void evaluate_hidden(const PackedHead<Scalar>& head, int64_t channels, Soon& soon) {
+  void evaluate_hidden(const PackedHead<Scalar>& head, int64_t channels, Prefetcher& prefetcher) {
     product<true>(head.w1_transposed, means, head.hidden, channels, head.b1, hidden, axis.stride,
-                  soon);
+                  prefetcher);
   }
 
-  void evaluate_scores(const PackedHead<Scalar>& head, const Sizes& sizes, Soon& soon) {
+  void evaluate_scores(const PackedHead<Scalar>& head, const Sizes& sizes, Prefetcher& prefetcher) {
     if (is_few(sizes)) {
       return with_channels<kMostHeadChannels>(sizes.channels, [&](auto channels) {
-        few_channels_scores<channels.value>(head, means, axis.stride, scores, soon);
+        few_channels_scores<channels.value>(head, means, axis.stride, scores, prefetcher);
       });
     }
-    evaluate_hidden(head, sizes.channels, soon);
+    evaluate_hidden(head, sizes.channels, prefetcher);
     product<false>(head.w2_transposed, hidden, sizes.groups, head.hidden, head.b2, scores,
-                   axis.stride, soon);
+                   axis.stride, prefetcher);
   }
 
   void read_scores(Weight logits, int64_t sample, int64_t groups) {
@@ -165,7 +165,7 @@ struct AxisState {
     for (int64_t group = 0; group < groups; ++group) {
       std::memcpy(attention + group * axis.stride, from + (sample * groups + group) * axis.length,
                   static_cast<size_t>(axis.length) * sizeof(Scalar));
-      fill_unreal(axis, Scalar{0}, attention + group * axis.stride);
+      fill_invalid(axis, Scalar{0}, attention + group * axis.stride);
     }
   }
 
@@ -189,29 +189,29 @@ struct AxisState {
   }
 
   void head_backward(const PackedHead<Scalar>& head, const Sizes& sizes, int64_t other_count,
-                     const WeightSums<Scalar>& sums, bool input_gradient, Soon& soon) {
+                     const WeightSums<Scalar>& sums, bool input_gradient, Prefetcher& prefetcher) {
     const int64_t stride = axis.stride;
-    const Scalar share = Scalar{1} / static_cast<Scalar>(larger(other_count, 1));
+    const Scalar inverse_count = Scalar{1} / static_cast<Scalar>(max(other_count, 1));
     add_row_sums(scores, sizes.groups, stride, sums.b2);
     if (is_few(sizes)) {
       return with_channels<kMostHeadChannels>(sizes.channels, [&](auto channels) {
-        few_channels_backward<channels.value>(head, means, scores, stride, share, sums,
-                                              mean_gradients, soon);
+        few_channels_backward<channels.value>(head, means, scores, stride, inverse_count, sums,
+                                              grad_means, prefetcher);
       });
     }
-    evaluate_hidden(head, sizes.channels, soon);
-    add_outer_product(scores, hidden, sizes.groups, head.hidden, stride, sums.w2, soon);
-    product<false, Scalar>(head.w2, scores, head.hidden, sizes.groups, nullptr, hidden_gradients,
-                           stride, soon);
-    relu_backward(hidden_gradients, hidden, head.hidden * stride);
-    add_row_sums(hidden_gradients, head.hidden, stride, sums.b1);
-    add_outer_product(hidden_gradients, means, head.hidden, sizes.channels, stride, sums.w1, soon);
+    evaluate_hidden(head, sizes.channels, prefetcher);
+    add_outer_product(scores, hidden, sizes.groups, head.hidden, stride, sums.w2, prefetcher);
+    product<false, Scalar>(head.w2, scores, head.hidden, sizes.groups, nullptr, grad_hidden, stride,
+                           prefetcher);
+    relu_backward(grad_hidden, hidden, head.hidden * stride);
+    add_row_sums(grad_hidden, head.hidden, stride, sums.b1);
+    add_outer_product(grad_hidden, means, head.hidden, sizes.channels, stride, sums.w1, prefetcher);
     if (!input_gradient) return;
     for (int64_t i = 0; i < head.hidden * stride; i += kLanes<Scalar>) {
-      store(hidden_gradients + i, load(hidden_gradients + i) * share);
+      store(grad_hidden + i, load(grad_hidden + i) * inverse_count);
     }
-    product<false, Scalar>(head.w1, hidden_gradients, sizes.channels, head.hidden, nullptr,
-                           mean_gradients, stride, soon);
+    product<false, Scalar>(head.w1, grad_hidden, sizes.channels, head.hidden, nullptr, grad_means,
+                           stride, prefetcher);
   }
 
  private:
@@ -223,17 +223,17 @@ struct AxisState {
 template <class Scalar>
 struct Sample {
   AxisState<Scalar> frames, joints;
-  Scalar* scaled_joints = nullptr;  // [G][joint stride]: kappa times the joints' attention
-  Scalar kappa = 1;
+  Scalar* scaled_joints = nullptr;  // [G][joint stride]: scale times the joints' attention
+  Scalar scale = 1;
 
   Sample() = default;
-  CSTA_APART Sample(Carver& carver, const Sizes& sizes, bool backward)
-      : frames(carver, sizes, sizes.frames, sizes.frame_stride, sizes.frame_hidden, backward),
-        joints(carver, sizes, sizes.joints, sizes.joint_stride, sizes.joint_hidden, backward),
-        scaled_joints(carver.take<Scalar>(sizes.groups * sizes.joint_stride)) {}
+  CSTA_NOINLINE Sample(Arena& arena, const Sizes& sizes, bool backward)
+      : frames(arena, sizes, sizes.frames, sizes.frame_stride, sizes.frame_hidden, backward),
+        joints(arena, sizes, sizes.joints, sizes.joint_stride, sizes.joint_hidden, backward),
+        scaled_joints(arena.take<Scalar>(sizes.groups * sizes.joint_stride)) {}
 
-  // Finds the real positions of sample n and its scale.
-  CSTA_APART void describe(const Problem& problem, int64_t n) {
+  // Finds the valid positions of sample n and its scale.
+  CSTA_NOINLINE void describe(const Problem& problem, int64_t n) {
     const uint8_t* frame_mask =
         problem.frame_mask == nullptr ? nullptr : problem.frame_mask + n * problem.frames;
     const uint8_t* joint_mask = problem.joint_mask == nullptr
@@ -242,15 +242,15 @@ struct Sample {
     const int64_t length = problem.lengths == nullptr ? problem.frames : problem.lengths[n];
     describe_axis(length, frame_mask, frames.axis);
     describe_axis(problem.joints, joint_mask, joints.axis);
-    if (frames.axis.real_count == 0 || joints.axis.real_count == 0) {
-      frames.axis.end = frames.axis.real_count = joints.axis.end = joints.axis.real_count = 0;
+    if (frames.axis.valid_count == 0 || joints.axis.valid_count == 0) {
+      frames.axis.end = frames.axis.valid_count = joints.axis.end = joints.axis.valid_count = 0;
     }
     if (!problem.scale_by_mean) {
-      kappa = static_cast<Scalar>(problem.scale);
+      scale = static_cast<Scalar>(problem.scale);
     } else if (problem.gate == Gate::softmax) {
-      kappa = static_cast<Scalar>(frames.axis.real_count * joints.axis.real_count);
+      scale = static_cast<Scalar>(frames.axis.valid_count * joints.axis.valid_count);
     } else {
-      kappa = 1;
+      scale = 1;
     }
   }
 
@@ -263,22 +263,22 @@ struct Sample {
 
   void scale_joints(const Scalar* attention, int64_t groups) {
     for (int64_t i = 0; i < groups * joints.axis.stride; i += kLanes<Scalar>) {
-      store(scaled_joints + i, load(attention + i) * kappa);
+      store(scaled_joints + i, load(attention + i) * scale);
     }
   }
 
  private:
   static void describe_axis(int64_t length, const uint8_t* mask, Axis& axis) {
-    axis.end = axis.real_count = length;
-    axis.real = nullptr;
+    axis.end = axis.valid_count = length;
+    axis.valid = nullptr;
     if (mask == nullptr) return;
-    axis.end = axis.real_count = 0;
+    axis.end = axis.valid_count = 0;
     for (int64_t i = 0; i < length; ++i) {
       if (mask[i] == 0) continue;
       axis.end = i + 1;
-      ++axis.real_count;
+      ++axis.valid_count;
     }
-    if (axis.real_count < axis.end) axis.real = mask;
+    if (axis.valid_count < axis.end) axis.valid = mask;
   }
 };
 

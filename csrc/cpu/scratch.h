@@ -7,9 +7,9 @@ namespace csta {
 
 // Hands out 64-byte aligned pieces of a block, one after the other. Without a block it only counts,
 // so that the code which takes the pieces also tells how large the block must be.
-class Carver {
+class Arena {
  public:
-  explicit Carver(char* block = nullptr) : block_(block) {}
+  explicit Arena(char* block = nullptr) : block_(block) {}
 
   template <class Item>
   Item* take(int64_t count) {

@@ -8,11 +8,11 @@
 namespace csta::CSTA_ISA {
 
 // A tile of the plane of products that one thread sums over all channels: whole lines.
-constexpr int64_t kProductTile = 256;
+constexpr int64_t kCorrelationTile = 256;
 constexpr int64_t kMostSplitSamples = 64;
 
 inline bool wants_split(const Problem& problem) {
-  return problem.samples < smaller(problem.parallel.threads, kMostSplitSamples) &&
+  return problem.samples < min(problem.parallel.threads, kMostSplitSamples) &&
          problem.samples * sample_elements(problem) >= 2 * kGrainElements;
 }
 
@@ -28,11 +28,11 @@ class SplitCall {
         sizes_(sizes),
         plane_(problem.frames * problem.joints),
         scratch_(bytes(problem, sizes, backward)) {
-    Carver carver(scratch_.memory());
+    Arena arena(scratch_.memory());
     for (int64_t n = 0; n < problem.samples; ++n) {
-      samples_[n] = Sample<Scalar>(carver, sizes, backward);
+      samples_[n] = Sample<Scalar>(arena, sizes, backward);
       samples_[n].describe(problem, n);
-      products_[n] = carver.take<Scalar>(backward ? plane_ + kProductTile : 0);
+      correlation_[n] = arena.take<Scalar>(backward ? plane_ + kCorrelationTile : 0);
     }
   }
 
@@ -46,7 +46,7 @@ class SplitCall {
       PassScratch<Passes> scratch(problem_);
       while (first < last) {
         const int64_t n = first / channels;
-        const int64_t end = smaller(last, (n + 1) * channels);
+        const int64_t end = min(last, (n + 1) * channels);
         scratch.passes.begin(samples_[n], limit);
         function(scratch.passes, n, first - n * channels, end - n * channels);
         first = end;
@@ -57,15 +57,15 @@ class SplitCall {
   // Calls function(n, whether it is for the frames' axis) for both axes of all samples.
   template <class Function>
   void for_axes(const Function& function) {
-    const int64_t work = problem_.channels * (problem_.frames + problem_.joints) *
-                         larger(1, sizes_.frame_hidden) / 2;
+    const int64_t work =
+        problem_.channels * (problem_.frames + problem_.joints) * max(1, sizes_.frame_hidden) / 2;
     for_each(problem_, 2 * problem_.samples, work, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) function(i / 2, i % 2 == 0);
     });
   }
 
   // Gradients of the attention, into the scores.
-  void correlate(const Element* x, const Element* u, const Element* limit) {
+  void correlate(const Element* x, const Element* grad_y, const Element* limit) {
     const int64_t elements = sample_elements(problem_), groups = problem_.groups;
     const int64_t width = problem_.channels / groups;
     if (groups > 1) {
@@ -75,37 +75,38 @@ class SplitCall {
                  for (int64_t i = first; i < last; ++i) {
                    const int64_t n = i / groups;
                    scratch.passes.begin(samples_[n], limit);
-                   scratch.passes.correlate(x + n * elements, u + n * elements, samples_[n], false,
-                                            i % groups * width, (i % groups + 1) * width);
+                   scratch.passes.correlate(x + n * elements, grad_y + n * elements, samples_[n],
+                                            false, i % groups * width, (i % groups + 1) * width);
                  }
                });
       return;
     }
-    const int64_t tiles = (plane_ + kProductTile - 1) / kProductTile;
-    for_each(problem_, problem_.samples * tiles, kProductTile * problem_.channels,
+    const int64_t tiles = (plane_ + kCorrelationTile - 1) / kCorrelationTile;
+    for_each(problem_, problem_.samples * tiles, kCorrelationTile * problem_.channels,
              [&](int64_t first, int64_t last) {
                PassScratch<Passes> scratch(problem_);
                for (int64_t i = first; i < last; ++i) {
-                 const int64_t n = i / tiles, begin = i % tiles * kProductTile;
-                 const int64_t real = samples_[n].frames.axis.end * problem_.joints;
-                 if (begin >= real) continue;
-                 scratch.passes.correlate_part(x + n * elements, u + n * elements, begin,
-                                               smaller(real, begin + kProductTile), products_[n]);
+                 const int64_t n = i / tiles, begin = i % tiles * kCorrelationTile;
+                 const int64_t valid = samples_[n].frames.axis.end * problem_.joints;
+                 if (begin >= valid) continue;
+                 scratch.passes.correlate_tile(x + n * elements, grad_y + n * elements, begin,
+                                               min(valid, begin + kCorrelationTile),
+                                               correlation_[n]);
                }
              });
     PassScratch<Passes> scratch(problem_);
     for (int64_t n = 0; n < problem_.samples; ++n) {
       scratch.passes.begin(samples_[n], limit);
-      scratch.passes.contract(samples_[n], 0, products_[n]);
+      scratch.passes.contract(samples_[n], 0, correlation_[n]);
     }
   }
 
  private:
   static int64_t bytes(const Problem& problem, const Sizes& sizes, bool backward) {
-    Carver carver;
-    Sample<Scalar>(carver, sizes, backward);
-    carver.take<Scalar>(backward ? problem.frames * problem.joints + kProductTile : 0);
-    return carver.used() * problem.samples;
+    Arena arena;
+    Sample<Scalar>(arena, sizes, backward);
+    arena.take<Scalar>(backward ? problem.frames * problem.joints + kCorrelationTile : 0);
+    return arena.used() * problem.samples;
   }
 
   const Problem& problem_;
@@ -113,7 +114,7 @@ class SplitCall {
   int64_t plane_;
   Scratch scratch_;
   Sample<Scalar> samples_[kMostSplitSamples];
-  Scalar* products_[kMostSplitSamples];
+  Scalar* correlation_[kMostSplitSamples];
 };
 
 }  // namespace csta::CSTA_ISA

@@ -12,11 +12,11 @@ class RunSums {
  public:
   RunSums(const Sizes& sizes, int64_t samples)
       : sizes_(sizes),
-        samples_of_a_run_(larger(1, (samples + kMostRuns - 1) / kMostRuns)),
+        samples_of_a_run_(max(1, (samples + kMostRuns - 1) / kMostRuns)),
         runs_((samples + samples_of_a_run_ - 1) / samples_of_a_run_),
-        scratch_(bytes_of_a_run() * larger(runs_, 1)) {
+        scratch_(bytes_of_a_run() * max(runs_, 1)) {
     if (sizes_.means) {
-      std::memset(scratch_.memory(), 0, static_cast<size_t>(bytes_of_a_run() * larger(runs_, 1)));
+      std::memset(scratch_.memory(), 0, static_cast<size_t>(bytes_of_a_run() * max(runs_, 1)));
     }
   }
 
@@ -24,13 +24,13 @@ class RunSums {
   int64_t samples_of_a_run() const { return samples_of_a_run_; }
 
   WeightSums<Scalar> frames(int64_t run) const {
-    Carver carver(scratch_.memory() + run * bytes_of_a_run());
-    return WeightSums<Scalar>(carver, sizes_.frame_hidden, sizes_.channels, sizes_.groups);
+    Arena arena(scratch_.memory() + run * bytes_of_a_run());
+    return WeightSums<Scalar>(arena, sizes_.frame_hidden, sizes_.channels, sizes_.groups);
   }
   WeightSums<Scalar> joints(int64_t run) const {
-    Carver carver(scratch_.memory() + run * bytes_of_a_run());
-    WeightSums<Scalar>(carver, sizes_.frame_hidden, sizes_.channels, sizes_.groups);
-    return WeightSums<Scalar>(carver, sizes_.joint_hidden, sizes_.channels, sizes_.groups);
+    Arena arena(scratch_.memory() + run * bytes_of_a_run());
+    WeightSums<Scalar>(arena, sizes_.frame_hidden, sizes_.channels, sizes_.groups);
+    return WeightSums<Scalar>(arena, sizes_.joint_hidden, sizes_.channels, sizes_.groups);
   }
 
   // Adds the runs into the first and writes the totals, each in its weight's type.
@@ -53,10 +53,10 @@ class RunSums {
 
   int64_t bytes_of_a_run() const {
     if (!sizes_.means) return 0;
-    Carver carver;
-    WeightSums<Scalar>(carver, sizes_.frame_hidden, sizes_.channels, sizes_.groups);
-    WeightSums<Scalar>(carver, sizes_.joint_hidden, sizes_.channels, sizes_.groups);
-    return carver.used();
+    Arena arena;
+    WeightSums<Scalar>(arena, sizes_.frame_hidden, sizes_.channels, sizes_.groups);
+    WeightSums<Scalar>(arena, sizes_.joint_hidden, sizes_.channels, sizes_.groups);
+    return arena.used();
   }
 
   void write_head(const WeightSums<Scalar>& sums, const Head& head,

@@ -9,7 +9,7 @@ namespace csta::cuda {
 // Launches the kernel that `kernel_for` has for elements of this dtype; kDoubles: it has one for
 // float64.
 template <bool kDoubles = true, class KernelFor>
-int launch_for(Dtype dtype, const Call& call, void* stream, const KernelFor& kernel_for) {
+int launch_for(Dtype dtype, const CallParams& call, void* stream, const KernelFor& kernel_for) {
   const auto launch_with = [&](auto element) {
     return launch(kernel_for(element), shape_of(call), call, stream);
   };

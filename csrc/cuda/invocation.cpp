@@ -10,8 +10,8 @@ namespace {
 
 constexpr int64_t kMostRuns = 64;  // of samples whose gradients of weights are summed together
 
-AxisCall axis_call(int64_t length, const Head* head) {
-  AxisCall axis{};
+AxisParams axis_params(int64_t length, const Head* head) {
+  AxisParams axis{};
   axis.length = static_cast<int>(length);
   if (head == nullptr) return axis;
   axis.hidden = static_cast<int>(head->hidden);
@@ -26,23 +26,23 @@ bool fits(int64_t size) { return size <= INT32_MAX; }
 
 }  // namespace
 
-std::optional<Job> Job::make(Task task, const Problem& problem, const Head* frame_head,
-                             const Head* joint_head, const Device& device) {
+std::optional<Invocation> Invocation::make(Op op, const Problem& problem, const Head* frame_head,
+                                           const Head* joint_head, const Device& device) {
   for (int64_t size : {problem.channels, problem.frames, problem.joints, problem.groups,
                        frame_head != nullptr ? frame_head->hidden : 0,
                        joint_head != nullptr ? joint_head->hidden : 0}) {
     if (!fits(size)) return std::nullopt;
   }
-  Job job;
-  job.task_ = task;
-  job.dtype_ = problem.dtype;
-  job.arithmetic_ = problem.dtype == Dtype::float64 ? Dtype::float64 : Dtype::float32;
-  Call& call = job.call_;
+  Invocation invocation;
+  invocation.op_ = op;
+  invocation.dtype_ = problem.dtype;
+  invocation.arithmetic_ = problem.dtype == Dtype::float64 ? Dtype::float64 : Dtype::float32;
+  CallParams& call = invocation.call_;
   call.samples = problem.samples;
   call.channels = static_cast<int>(problem.channels);
   call.groups = static_cast<int>(problem.groups);
-  call.axes[kFrames] = axis_call(problem.frames, frame_head);
-  call.axes[kJoints] = axis_call(problem.joints, joint_head);
+  call.axes[kFrames] = axis_params(problem.frames, frame_head);
+  call.axes[kJoints] = axis_params(problem.joints, joint_head);
   call.channels_last = problem.channels_last;
   call.has_heads = frame_head != nullptr;
   call.lengths = problem.lengths;
@@ -53,42 +53,42 @@ std::optional<Job> Job::make(Task task, const Problem& problem, const Head* fram
   call.scale_by_mean = problem.scale_by_mean;
   call.residual = problem.residual;
   call.scale = problem.scale;
-  if (!make_plan(call, problem.dtype, task, device)) return std::nullopt;
-  job.other_plan_ = call.plan;
-  if (plan_planes(call, problem.dtype, task, device)) set_divisors(call);
-  if (task == Task::backward && call.has_heads) {
+  if (!make_plan(call, problem.dtype, op, device)) return std::nullopt;
+  invocation.fallback_plan_ = call.plan;
+  if (plan_dense(call, problem.dtype, op, device)) set_divisors(call);
+  if (op == Op::backward && call.has_heads) {
     const Head* heads[] = {frame_head, joint_head};
-    job.sum_weights(heads);
+    invocation.sum_weights(heads);
   }
-  job.take_memory(nullptr);
-  return job;
+  invocation.assign_workspace(nullptr);
+  return invocation;
 }
 
-void Job::set_logits(const void* frames, const void* joints) {
+void Invocation::set_logits(const void* frames, const void* joints) {
   call_.axes[kFrames].logits = frames;
   call_.axes[kJoints].logits = joints;
 }
 
-void Job::set_tensors(const Tensors& tensors) {
+void Invocation::set_tensors(const Tensors& tensors) {
   call_.x = tensors.x;
-  call_.u = tensors.u;
+  call_.grad_y = tensors.grad_y;
   call_.out = tensors.out;
   // Views may begin anywhere; the other kernels take them as they are.
   const auto is_aligned = [](const void* data) {
     return reinterpret_cast<uintptr_t>(data) % kCopyBytes == 0;
   };
-  if (call_.plan.planes &&
-      !(is_aligned(tensors.x) && is_aligned(tensors.u) && is_aligned(tensors.out))) {
-    call_.plan = other_plan_;
+  if (call_.plan.dense &&
+      !(is_aligned(tensors.x) && is_aligned(tensors.grad_y) && is_aligned(tensors.out))) {
+    call_.plan = fallback_plan_;
     set_divisors(call_);
-    take_memory(nullptr);
+    assign_workspace(nullptr);
   }
   for (int axis : {kFrames, kJoints}) {
-    AxisCall& the = call_.axes[axis];
-    the.attention = tensors.attention[axis];
-    the.upstream = tensors.upstream[axis];
-    the.score_gradients = tensors.logit_gradients[axis];
-    the.pooled = tensors.pooled[axis];
+    AxisParams& params = call_.axes[axis];
+    params.attention = tensors.attention[axis];
+    params.upstream = tensors.upstream[axis];
+    params.grad_logits = tensors.grad_logits[axis];
+    params.pooled = tensors.pooled[axis];
     WeightSum* sums = weights_.sums + 2 * axis;
     const HeadGradients& gradients = tensors.weights[axis];
     sums[0].out.data = gradients.w1;
@@ -99,30 +99,30 @@ void Job::set_tensors(const Tensors& tensors) {
 }
 
 // w1 with b1, and w2 with b2, of both heads: their shapes, types and runs.
-void Job::sum_weights(const Head* heads[2]) {
+void Invocation::sum_weights(const Head* heads[2]) {
   weights_.samples = call_.samples;
   weights_.samples_of_a_run = std::max<int64_t>(1, (call_.samples + kMostRuns - 1) / kMostRuns);
   weights_.runs =
       static_cast<int>((call_.samples + weights_.samples_of_a_run - 1) / weights_.samples_of_a_run);
   for (int axis : {kFrames, kJoints}) {
-    const AxisCall& the = call_.axes[axis];
+    const AxisParams& params = call_.axes[axis];
     const Head& head = *heads[axis];
     const auto of = [&](int rows, int columns, const Weight& weight, const Weight& bias) {
       return WeightSum{nullptr,
                        nullptr,
                        rows,
                        columns,
-                       the.length,
+                       params.length,
                        {nullptr, weight.dtype},
                        {nullptr, bias.dtype}};
     };
-    weights_.sums[2 * axis] = of(the.hidden, call_.channels, head.w1, head.b1);
-    weights_.sums[2 * axis + 1] = of(call_.groups, the.hidden, head.w2, head.b2);
+    weights_.sums[2 * axis] = of(params.hidden, call_.channels, head.w1, head.b1);
+    weights_.sums[2 * axis + 1] = of(call_.groups, params.hidden, head.w2, head.b2);
   }
 }
 
 // Cuts the working memory into pieces; without one, finds how much there must be.
-void Job::take_memory(unsigned char* memory) {
+void Invocation::assign_workspace(unsigned char* memory) {
   const int64_t scalar_bytes = arithmetic_ == Dtype::float64 ? 8 : 4;
   int64_t end = 0;
   const auto take = [&](int64_t bytes) -> void* {
@@ -131,44 +131,44 @@ void Job::take_memory(unsigned char* memory) {
     return memory == nullptr ? nullptr : piece;
   };
   const Plan& plan = call_.plan;
-  if (!plan.room_is_shared) {
-    call_.rooms = take(int64_t{plan.clusters} * plan.cluster * plan.room.scalars * scalar_bytes);
+  if (!plan.layout_in_shared) {
+    call_.global_layouts =
+        take(int64_t{plan.clusters} * plan.cluster * plan.layout.scalars * scalar_bytes);
   }
   if (weights_.samples_of_a_run > 0) {
     for (int axis : {kFrames, kJoints}) {
-      AxisCall& the = call_.axes[axis];
-      const int64_t row = call_.samples * the.length * scalar_bytes;
-      the.means = take(row * call_.channels);
-      the.hidden_values = take(row * the.hidden);
-      the.hidden_gradients = take(row * the.hidden);
-      the.score_gradients = take(row * call_.groups);
+      AxisParams& params = call_.axes[axis];
+      const int64_t row = call_.samples * params.length * scalar_bytes;
+      params.means = take(row * call_.channels);
+      params.hidden_values = take(row * params.hidden);
+      params.grad_hidden = take(row * params.hidden);
+      params.grad_logits = take(row * call_.groups);
       WeightSum* sums = weights_.sums + 2 * axis;
-      sums[0].left = the.hidden_gradients;
-      sums[0].right = the.means;
-      sums[1].left = the.score_gradients;
-      sums[1].right = the.hidden_values;
+      sums[0].left = params.grad_hidden;
+      sums[0].right = params.means;
+      sums[1].left = params.grad_logits;
+      sums[1].right = params.hidden_values;
     }
     int64_t all = 0;
     for (const WeightSum& sum : weights_.sums) all += int64_t{sum.rows} * (sum.columns + 1);
     weights_.parts = take(weights_.runs * all * scalar_bytes);
   }
-  working_bytes_ = end;
+  workspace_bytes_ = end;
 }
 
-int Job::run(void* working_memory, void* stream) {
-  take_memory(static_cast<unsigned char*>(working_memory));
+int Invocation::run(void* workspace, void* stream) {
+  assign_workspace(static_cast<unsigned char*>(workspace));
   int error = 0;
   if (call_.samples > 0) {
-    switch (task_) {
-      case Task::forward:
-        error = (call_.plan.planes ? launch_forward_planes : launch_forward)(call_, dtype_, stream);
+    switch (op_) {
+      case Op::forward:
+        error = (call_.plan.dense ? launch_dense_forward : launch_forward)(call_, dtype_, stream);
         break;
-      case Task::backward:
-        error =
-            (call_.plan.planes ? launch_backward_planes : launch_backward)(call_, dtype_, stream);
+      case Op::backward:
+        error = (call_.plan.dense ? launch_dense_backward : launch_backward)(call_, dtype_, stream);
         break;
-      case Task::pool: error = launch_pool(call_, dtype_, stream); break;
-      case Task::pool_backward: error = launch_pool_backward(call_, dtype_, stream); break;
+      case Op::pool: error = launch_pool(call_, dtype_, stream); break;
+      case Op::pool_backward: error = launch_pool_backward(call_, dtype_, stream); break;
     }
   }
   if (error != 0 || weights_.samples_of_a_run == 0) return error;

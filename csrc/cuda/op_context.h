@@ -1,5 +1,5 @@
 // What every operation does on a GPU: makes x's device the current one, allocates there, widens the
-// heads' weights, and runs a job on the current stream.
+// heads' weights, and runs a invocation on the current stream.
 #pragma once
 
 #include "../arguments.h"
@@ -30,9 +30,9 @@ class OnDevice {
 };
 
 // The operation's device and its tensors there.
-class Here {
+class OpContext {
  public:
-  explicit Here(const Arguments& arguments) : place_(arguments.place()), on_device_(place_) {
+  explicit OpContext(const Arguments& arguments) : place_(arguments.place()), on_device_(place_) {
     make_current(place_.index);
   }
 
@@ -53,22 +53,23 @@ class Here {
     return wanted ? like(x, problem) : empty(1, nothing, x.torch_dtype());
   }
 
-  Job job(Task task, const Problem& problem, const Head* frame_head, const Head* joint_head) const {
-    std::optional<Job> job =
-        Job::make(task, problem, frame_head, joint_head, describe_device(place_.index));
-    if (!job) refuse(problem);
-    return *job;
+  Invocation invocation(Op op, const Problem& problem, const Head* frame_head,
+                        const Head* joint_head) const {
+    std::optional<Invocation> invocation =
+        Invocation::make(op, problem, frame_head, joint_head, describe_device(place_.index));
+    if (!invocation) refuse(problem);
+    return *invocation;
   }
-  void run(Job job, const Tensors& tensors) const {
-    job.set_tensors(tensors);
-    const int64_t sizes[] = {job.working_bytes() / 4};
+  void run(Invocation invocation, const Tensors& tensors) const {
+    invocation.set_tensors(tensors);
+    const int64_t sizes[] = {invocation.workspace_bytes() / 4};
     Tensor memory = empty(1, sizes, aoti_torch_dtype_float32());
-    const int error = job.run(memory.mutable_data(), on_device_.stream());
+    const int error = invocation.run(memory.mutable_data(), on_device_.stream());
     if (error != 0) throw std::runtime_error(std::string("csta_fast: CUDA: ") + error_text(error));
   }
 
  private:
-  // Calls are refused for their size before they come here, except in an exported program.
+  // Calls are refused for their size before they come context, except in an exported program.
   [[noreturn]] static void refuse(const Problem& problem) {
     std::string sizes;
     for (int64_t size : {problem.samples, problem.channels, problem.frames, problem.joints}) {

@@ -9,73 +9,76 @@ namespace csta::cuda {
 constexpr int kFrames = 0, kJoints = 1;  // the two axes
 
 // Neighbouring threads that share a sum of so many products.
-CSTA_ANYWHERE int threads_of_sum(int terms) { return terms < 128 ? 1 : terms < 256 ? 2 : 4; }
+CSTA_HOST_DEVICE int threads_per_sum(int terms) { return terms < 128 ? 1 : terms < 256 ? 2 : 4; }
 // Numbers from one position to the next, where those of a position lie together: whole fours, and
 // some more, so that the threads of neighbouring positions, a four each, read from banks of their
 // own.
-CSTA_ANYWHERE int column_stride(int rows) { return (rows + 3) / 4 * 4 + 4 * threads_of_sum(rows); }
+CSTA_HOST_DEVICE int column_stride(int rows) {
+  return (rows + 3) / 4 * 4 + 4 * threads_per_sum(rows);
+}
 
 // Where the numbers of a sample that are not x's lie in a block's room, in scalars from its start.
-struct Room {
-  int64_t sums[2]{};       // of x: [own channels][T] and [V], or [own frames][C] and [V][C]
-  int64_t staged[2]{};     // means by own position; in backward then their gradients: [C][share]
-  int64_t hidden[2]{};     // hidden values by own position
-  int64_t scores[2]{};     // forward: logits, [G][share]
-  int64_t slopes[2]{};     // backward: gradients of the hidden values, [H][share in fours]
-  int64_t attention[2]{};  // of own groups: [groups][T] and [V]
-  int64_t scaled = 0;      // kappa times the joints' attention: [groups][V + kWrap]
-  int64_t gradients[2]{};  // of the attention, this block's part: [groups][T] and [V]
-  int64_t weights[2]{};    // in planes.h: w1, as it is given
-  int64_t products = 0;    // sums of u * x over a group's channels: [groups][positions]
-  int64_t real = 0;        // one byte for every frame and joint
-  int64_t scalars = 0;     // in all
+struct SharedLayout {
+  int64_t sums[2]{};         // of x: [own channels][T] and [V], or [own frames][C] and [V][C]
+  int64_t staged[2]{};       // means by own position; in backward then their gradients: [C][share]
+  int64_t hidden[2]{};       // hidden values by own position
+  int64_t logits[2]{};       // forward: logits, [G][share]
+  int64_t grad_hidden[2]{};  // backward: gradients of the hidden values, [H][share in fours]
+  int64_t attention[2]{};    // of own groups: [groups][T] and [V]
+  int64_t scaled = 0;        // scale times the joints' attention: [groups][V + kWrap]
+  int64_t gradients[2]{};    // of the attention, this block's part: [groups][T] and [V]
+  int64_t weights[2]{};      // in planes.h: w1, as it is given
+  int64_t correlation = 0;   // sums of grad_y * x over a group's channels: [groups][positions]
+  int64_t valid = 0;         // one byte for every frame and joint
+  int64_t scalars = 0;       // in all
 };
 
 // How a sample is spread over the blocks of a cluster, and a block's part over chunks.
 struct Plan {
-  bool planes = false;    // the kernels of planes.h
-  int weight_bytes[2]{};  // there: of each head's w1, if it is brought to shared memory
-  int held_bytes = 0;     // there: of x, or of u in backward
-  bool products_in_x = false;
-  bool ragged = false;  // planes are no multiples of 16 bytes, only what a copy brings is
+  bool dense = false;      // the kernels of planes.h
+  int weight_bytes[2]{};   // there: of each head's w1, if it is brought to shared memory
+  int resident_bytes = 0;  // there: of x, or of grad_y in backward
+  bool correlation_in_x = false;
+  bool unaligned_planes = false;  // planes are no multiples of 16 bytes, only what a copy brings is
 
   int cluster = 1;   // blocks
   int threads = 0;   // of a block
   int clusters = 0;  // at most; each takes one sample after the other
 
-  int own = 0;     // channels of a block; in channels-last memory, frames
-  int share[2]{};  // positions of each axis whose heads a block computes
-  int groups = 0;  // of a block's channels, at most
-  int channels_of_chunk = 0;
-  int positions_of_chunk = 0;
-  int pieces = 1;  // chunks that a plane is cut into, where a chunk is less than one
+  int slice_extent = 0;          // channels of a block; in channels-last memory, frames
+  int positions_per_block[2]{};  // positions of each axis whose heads a block computes
+  int groups = 0;                // of a block's channels, at most
+  int channels_per_chunk = 0;
+  int positions_per_chunk = 0;
+  int chunks_per_plane = 1;  // chunks that a plane is cut into, where a chunk is less than one
 
-  int slots[2]{};  // chunks of x (or, in backward, u first) that a block has room for: u's and x's
+  int slots[2]{};  // chunks of x (or, in backward, grad_y first) that a block has room for:
+                   // grad_y's and x's
   int slot_bytes = 0;
-  int products = 0;  // scalars
-  Room room;
-  bool room_is_shared = true;  // in shared memory, or else in `Call::rooms`
+  int correlation_scalars = 0;  // scalars
+  SharedLayout layout;
+  bool layout_in_shared = true;  // in shared memory, or else in `Call::rooms`
   int64_t shared_bytes = 0;
 };
 
-struct AxisCall {
-  int length;              // T or V
-  int hidden;              // H
-  Weight w1, b1, w2, b2;   // [H, C], [H], [G, H], [G], in x's type or the arithmetic's
-  const void* logits;      // [N, G, length] in the arithmetic type, where there is no head
-  void* attention;         // [N, G, length]: out in forward, in in backward
-  const void* upstream;    // its gradient, or null
-  void* score_gradients;   // [N, G, length]: of the logits
-  void* means;             // [N, C, length]: for the gradients of the weights
-  void* hidden_values;     // [N, H, length]
-  void* hidden_gradients;  // [N, H, length]
-  void* pooled;            // [N, C, length] in x's type: `pool`'s results, or their gradients
+struct AxisParams {
+  int length;             // T or V
+  int hidden;             // H
+  Weight w1, b1, w2, b2;  // [H, C], [H], [G, H], [G], in x's type or the arithmetic's
+  const void* logits;     // [N, G, length] in the arithmetic type, where there is no head
+  void* attention;        // [N, G, length]: out in forward, in in backward
+  const void* upstream;   // its gradient, or null
+  void* grad_logits;      // [N, G, length]: of the logits
+  void* means;            // [N, C, length]: for the gradients of the weights
+  void* hidden_values;    // [N, H, length]
+  void* grad_hidden;      // [N, H, length]
+  void* pooled;           // [N, C, length] in x's type: `pool`'s results, or their gradients
 };
 
-struct Call {
+struct CallParams {
   int64_t samples;
   int channels, groups;
-  AxisCall axes[2];
+  AxisParams axes[2];
   bool channels_last, has_heads;
 
   const int64_t* lengths;     // [N] or null
@@ -87,12 +90,12 @@ struct Call {
   double scale;
 
   const void* x;
-  const void* u;  // the gradient of y
-  void* out;      // y, or the gradient of x (null where it is not wanted)
-  void* rooms;    // of all blocks, where they are not in shared memory
+  const void* grad_y;    // the gradient of y
+  void* out;             // y, or the gradient of x (null where it is not wanted)
+  void* global_layouts;  // of all blocks, where they are not in shared memory
   Plan plan;
   Divisor by_channels, by_joints, by_plane, by_width;  // width: channels of a group
-  Divisor by_own, by_share[2], by_length[2];
+  Divisor by_slice, by_position_range[2], by_length[2];
 };
 
 }  // namespace csta::cuda

@@ -28,21 +28,21 @@ struct Tuning {
   int blocks_of_forward = 3, blocks_of_backward = 2;
   // Chunks of a tensor that is read once: one is worked on, the others are on their way.
   int slots_of_stream = 4;
-  bool planes = true;               // whether the kernels of planes.h are used where they serve
-  int most_blocks_of_planes = 16;   // of a cluster
+  bool dense = true;                // whether the kernels of planes.h are used where they serve
+  int most_blocks_of_dense = 16;    // of a cluster
   int64_t most_shared = INT64_MAX;  // of a block; less than the device has
 };
 Tuning& tuning();
 
-enum class Task { forward, backward, pool, pool_backward };
+enum class Op { forward, backward, pool, pool_backward };
 
 // Completes call.plan and its divisors. False where the call is too large for 32-bit positions, or
 // not even one position of it fits in shared memory.
-bool make_plan(Call& call, Dtype dtype, Task task, const Device& device);
+bool make_plan(CallParams& call, Dtype dtype, Op op, const Device& device);
 // Changes call.plan to one for the kernels of planes.h where they serve the call: see
 // planes_plan.cpp.
-bool plan_planes(Call& call, Dtype dtype, Task task, const Device& device);
+bool plan_dense(CallParams& call, Dtype dtype, Op op, const Device& device);
 // The divisors that follow from call.plan.
-void set_divisors(Call& call);
+void set_divisors(CallParams& call);
 
 }  // namespace csta::cuda

@@ -12,16 +12,17 @@ namespace csta::cuda {
 namespace {
 
 // Runs steps 1 to 4, or 3 and 4: what csta and couple return.
-void forward(StackValue* stack, const Here& here, const Problem& problem, Tensor&& given, Job job) {
+void forward(StackValue* stack, const OpContext& context, const Problem& problem, Tensor&& given,
+             Invocation invocation) {
   const Tensor x = std::move(given).in_layout(problem.channels_last);
-  Tensor y = here.like(x, problem);
-  AttentionTensors attention(problem, here.place());
+  Tensor y = context.like(x, problem);
+  AttentionTensors attention(problem, context.place());
   Tensors tensors{};
   tensors.x = x.data();
   tensors.out = y.mutable_data();
   tensors.attention[kFrames] = attention.frames.mutable_data();
   tensors.attention[kJoints] = attention.joints.mutable_data();
-  here.run(job, tensors);
+  context.run(invocation, tensors);
   stack[0] = result(y);
   stack[1] = result(attention.frames);
   stack[2] = result(attention.joints);
@@ -34,11 +35,12 @@ void csta(StackValue* stack, uint64_t, uint64_t) {
   const Masks masks(arguments);
   const Choices choices(arguments);
 
-  const Here here(arguments);
-  Problem problem = here.problem(x, frame_tensors.groups(), masks);
+  const OpContext context(arguments);
+  Problem problem = context.problem(x, frame_tensors.groups(), masks);
   choices.apply(problem);
   const Head frames = frame_tensors.view(problem), joints = joint_tensors.view(problem);
-  forward(stack, here, problem, std::move(x), here.job(Task::forward, problem, &frames, &joints));
+  forward(stack, context, problem, std::move(x),
+          context.invocation(Op::forward, problem, &frames, &joints));
 }
 
 void couple(StackValue* stack, uint64_t, uint64_t) {
@@ -48,17 +50,17 @@ void couple(StackValue* stack, uint64_t, uint64_t) {
   const Masks masks(arguments);
   const Choices choices(arguments);
 
-  const Here here(arguments);
+  const OpContext context(arguments);
   require(frame_logits.dim() == 3, "frame_logits: wanted (N, G, T)");
-  Problem problem = here.problem(x, frame_logits.size(1), masks);
+  Problem problem = context.problem(x, frame_logits.size(1), masks);
   choices.apply(problem);
   check_logits(problem, frame_logits, joint_logits);
   const int32_t dtype = arithmetic_dtype(problem.dtype);
   const Tensor frames = std::move(frame_logits).in_dtype(dtype);
   const Tensor joints = std::move(joint_logits).in_dtype(dtype);
-  Job job = here.job(Task::forward, problem, nullptr, nullptr);
-  job.set_logits(frames.data(), joints.data());
-  forward(stack, here, problem, std::move(x), job);
+  Invocation invocation = context.invocation(Op::forward, problem, nullptr, nullptr);
+  invocation.set_logits(frames.data(), joints.data());
+  forward(stack, context, problem, std::move(x), invocation);
 }
 
 // What a backward starts from, and the gradient of x, which is empty where it is not wanted.
@@ -67,19 +69,20 @@ struct Backward {
   Tensor x, frame_attention, joint_attention, grad_x;
 
   // Runs it; `tensors` says where the gradients of weights or logits go.
-  void run(const Here& here, const Problem& problem, Job job, Tensors tensors, bool wanted) {
+  void run(const OpContext& context, const Problem& problem, Invocation invocation, Tensors tensors,
+           bool wanted) {
     x = std::move(x).in_layout(problem.channels_last);
     upstream.match(problem);
-    grad_x = here.gradient_of(x, problem, wanted);
+    grad_x = context.gradient_of(x, problem, wanted);
     const AttentionIn in = upstream.attention(problem, frame_attention, joint_attention);
     tensors.x = x.data();
-    tensors.u = upstream.grad_y.data();
+    tensors.grad_y = upstream.grad_y.data();
     tensors.out = wanted ? grad_x.mutable_data() : nullptr;
     tensors.attention[kFrames] = writable(in.frames);
     tensors.attention[kJoints] = writable(in.joints);
     tensors.upstream[kFrames] = in.grad_frames;
     tensors.upstream[kJoints] = in.grad_joints;
-    here.run(job, tensors);
+    context.run(invocation, tensors);
   }
 };
 
@@ -93,16 +96,16 @@ void csta_backward(StackValue* stack, uint64_t, uint64_t) {
   const Choices choices(arguments);
   const bool input_gradient = arguments.boolean();
 
-  const Here here(arguments);
-  Problem problem = here.problem(backward.x, frame_tensors.groups(), masks);
+  const OpContext context(arguments);
+  Problem problem = context.problem(backward.x, frame_tensors.groups(), masks);
   choices.apply(problem);
   HeadGradientTensors frame_gradients(frame_tensors), joint_gradients(joint_tensors);
   const Head frames = frame_tensors.view(problem), joints = joint_tensors.view(problem);
   Tensors tensors{};
   tensors.weights[kFrames] = frame_gradients.view();
   tensors.weights[kJoints] = joint_gradients.view();
-  backward.run(here, problem, here.job(Task::backward, problem, &frames, &joints), tensors,
-               input_gradient);
+  backward.run(context, problem, context.invocation(Op::backward, problem, &frames, &joints),
+               tensors, input_gradient);
   stack[0] = result(backward.grad_x);
   int index = 1;
   for (HeadGradientTensors* head : {&frame_gradients, &joint_gradients}) {
@@ -117,22 +120,22 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   Backward backward{Upstream(arguments), arguments.tensor(), {}, {}, {}};
   backward.frame_attention = arguments.tensor().in_layout(false);
   backward.joint_attention = arguments.tensor().in_layout(false);
-  // The logits only serve the gradient of this gradient; their softmax is all that counts here.
+  // The logits only serve the gradient of this gradient; their softmax is all that counts context.
   const Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
   const Masks masks(arguments);
   const Choices choices(arguments);
   const bool input_gradient = arguments.boolean();
 
-  const Here here(arguments);
+  const OpContext context(arguments);
   require(backward.frame_attention.dim() == 3, "frame attention: wanted (N, G, T)");
-  Problem problem = here.problem(backward.x, backward.frame_attention.size(1), masks);
+  Problem problem = context.problem(backward.x, backward.frame_attention.size(1), masks);
   choices.apply(problem);
-  AttentionTensors gradients(problem, here.place());
+  AttentionTensors gradients(problem, context.place());
   Tensors tensors{};
-  tensors.logit_gradients[kFrames] = gradients.frames.mutable_data();
-  tensors.logit_gradients[kJoints] = gradients.joints.mutable_data();
-  backward.run(here, problem, here.job(Task::backward, problem, nullptr, nullptr), tensors,
-               input_gradient);
+  tensors.grad_logits[kFrames] = gradients.frames.mutable_data();
+  tensors.grad_logits[kJoints] = gradients.joints.mutable_data();
+  backward.run(context, problem, context.invocation(Op::backward, problem, nullptr, nullptr),
+               tensors, input_gradient);
   stack[0] = result(backward.grad_x);
   stack[1] = result(gradients.frames);
   stack[2] = result(gradients.joints);
@@ -143,18 +146,18 @@ void pool(StackValue* stack, uint64_t, uint64_t) {
   Tensor x = arguments.tensor();
   const Masks masks(arguments);
 
-  const Here here(arguments);
-  const Problem problem = here.problem(x, 1, masks);
+  const OpContext context(arguments);
+  const Problem problem = context.problem(x, 1, masks);
   x = std::move(x).in_layout(problem.channels_last);
   const int64_t frame_sizes[] = {problem.samples, problem.channels, problem.frames};
   const int64_t joint_sizes[] = {problem.samples, problem.channels, problem.joints};
-  Tensor frame_means = here.empty(3, frame_sizes, x.torch_dtype());
-  Tensor joint_means = here.empty(3, joint_sizes, x.torch_dtype());
+  Tensor frame_means = context.empty(3, frame_sizes, x.torch_dtype());
+  Tensor joint_means = context.empty(3, joint_sizes, x.torch_dtype());
   Tensors tensors{};
   tensors.x = x.data();
   tensors.pooled[kFrames] = frame_means.mutable_data();
   tensors.pooled[kJoints] = joint_means.mutable_data();
-  here.run(here.job(Task::pool, problem, nullptr, nullptr), tensors);
+  context.run(context.invocation(Op::pool, problem, nullptr, nullptr), tensors);
   stack[0] = result(frame_means);
   stack[1] = result(joint_means);
 }
@@ -166,18 +169,18 @@ void pool_backward(StackValue* stack, uint64_t, uint64_t) {
   const Masks masks(arguments);
   const bool channels_last = arguments.boolean();
 
-  const Here here(arguments);
+  const OpContext context(arguments);
   require(frames.dim() == 3 && joints.dim() == 3 && frames.size(0) == joints.size(0) &&
               frames.size(1) == joints.size(1) && frames.dtype() == joints.dtype(),
           "gradients: wanted (N, C, T) and (N, C, V) of one dtype");
   const int64_t sizes[] = {frames.size(0), frames.size(1), frames.size(2), joints.size(2)};
-  Tensor grad_x = here.empty(4, sizes, frames.torch_dtype(), channels_last);
-  const Problem problem = here.problem(grad_x, 1, masks);
+  Tensor grad_x = context.empty(4, sizes, frames.torch_dtype(), channels_last);
+  const Problem problem = context.problem(grad_x, 1, masks);
   Tensors tensors{};
   tensors.out = grad_x.mutable_data();
   tensors.pooled[kFrames] = writable(frames.data());
   tensors.pooled[kJoints] = writable(joints.data());
-  here.run(here.job(Task::pool_backward, problem, nullptr, nullptr), tensors);
+  context.run(context.invocation(Op::pool_backward, problem, nullptr, nullptr), tensors);
   stack[0] = result(grad_x);
 }
 

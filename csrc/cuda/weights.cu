@@ -18,23 +18,23 @@ constexpr int kAtOnce = 16, kSegments = kThreads / kAtOnce;  // elements of a bl
 
 // All gradients' elements, one gradient after the other, a row's bias behind it: where sum number s
 // begins.
-CSTA_DEVICE int64_t first_element(const WeightCall& call, int s) {
+CSTA_DEVICE int64_t first_element(const WeightParams& call, int s) {
   int64_t first = 0;
   for (int i = 0; i < s; ++i) first += int64_t{call.sums[i].rows} * (call.sums[i].columns + 1);
   return first;
 }
-CSTA_ANYWHERE int pieces(int length, int piece) { return (length + piece - 1) / piece; }
+CSTA_HOST_DEVICE int ceil_div(int length, int piece) { return (length + piece - 1) / piece; }
 // A row has a tile for its bias even where it has no columns.
-CSTA_ANYWHERE int tiles_across(const WeightSum& sum) {
-  return sum.columns > 0 ? pieces(sum.columns, kColumns) : 1;
+CSTA_HOST_DEVICE int tiles_across(const WeightSum& sum) {
+  return sum.columns > 0 ? ceil_div(sum.columns, kColumns) : 1;
 }
-CSTA_ANYWHERE int tiles(const WeightSum& sum) {
-  return pieces(sum.rows, kRows) * tiles_across(sum);
+CSTA_HOST_DEVICE int tiles(const WeightSum& sum) {
+  return ceil_div(sum.rows, kRows) * tiles_across(sum);
 }
 
 // Block b takes run b % runs of tile b / runs.
 template <class Scalar>
-CSTA_KERNEL CSTA_BOUNDS(kThreads, 2) run_kernel(CSTA_PARAMETER WeightCall call) {
+CSTA_KERNEL CSTA_LAUNCH_BOUNDS(kThreads, 2) run_kernel(CSTA_GRID_CONSTANT WeightParams call) {
   auto* factors = reinterpret_cast<Scalar*>(shared_memory());  // [rows, then columns][steps]
   const int run = static_cast<int>(block() % call.runs);
   int tile = static_cast<int>(block() / call.runs), s = 0;
@@ -47,7 +47,7 @@ CSTA_KERNEL CSTA_BOUNDS(kThreads, 2) run_kernel(CSTA_PARAMETER WeightCall call) 
   // Sample after sample, steps of positions after steps; the next are on their way meanwhile.
   const int64_t begin = run * call.samples_of_a_run, rest = call.samples - begin;
   const int samples = static_cast<int>(rest < call.samples_of_a_run ? rest : call.samples_of_a_run);
-  const int rounds = pieces(sum.length, kSteps);
+  const int rounds = ceil_div(sum.length, kSteps);
   Scalar ahead[kLoads];
   const auto load = [&](int64_t n, int l) {
 #pragma unroll
@@ -128,17 +128,17 @@ CSTA_DEVICE void write(const Weight& to, int64_t i, Scalar value) {
 // A block adds the runs of some neighbouring elements: segments of them at the same time, then the
 // segments in order.
 template <class Scalar>
-CSTA_KERNEL CSTA_BOUNDS(kThreads, 4) add_runs_kernel(CSTA_PARAMETER WeightCall call) {
+CSTA_KERNEL CSTA_LAUNCH_BOUNDS(kThreads, 4) add_runs_kernel(CSTA_GRID_CONSTANT WeightParams call) {
   auto* sums = reinterpret_cast<Scalar*>(shared_memory());  // [segments][elements]
   const int64_t all = first_element(call, kWeightSums);
   const int at = thread() % kAtOnce, segment = thread() / kAtOnce;
   const int64_t i = block() * kAtOnce + at;
-  const int each = pieces(call.runs, kSegments);
+  const int each = ceil_div(call.runs, kSegments);
   Scalar part = 0;
   if (i < all) {
     const Scalar* of_run = static_cast<const Scalar*>(call.parts) + i;
 #pragma unroll 8
-    for (int run = segment * each; run < smaller(call.runs, (segment + 1) * each); ++run) {
+    for (int run = segment * each; run < min(call.runs, (segment + 1) * each); ++run) {
       part += of_run[run * all];
     }
   }
@@ -161,7 +161,7 @@ CSTA_KERNEL CSTA_BOUNDS(kThreads, 4) add_runs_kernel(CSTA_PARAMETER WeightCall c
 }
 
 template <class Scalar>
-int launch_of(const WeightCall& call, void* stream) {
+int launch_of(const WeightParams& call, void* stream) {
   int64_t all = 0, blocks = 0;
   for (const WeightSum& sum : call.sums) {
     all += int64_t{sum.rows} * (sum.columns + 1);
@@ -179,7 +179,7 @@ int launch_of(const WeightCall& call, void* stream) {
 
 }  // namespace
 
-int launch_weight_sums(const WeightCall& call, Dtype arithmetic, void* stream) {
+int launch_weight_sums(const WeightParams& call, Dtype arithmetic, void* stream) {
   return arithmetic == Dtype::float64 ? launch_of<double>(call, stream)
                                       : launch_of<float>(call, stream);
 }

@@ -1,4 +1,4 @@
-// The device that the emulated kernels run on, and what PyTorch has for a real one.
+// The device that the emulated kernels run on, and what PyTorch has for a valid one.
 #include "cuda/device.h"
 #include "cuda/shim.h"
 #include "emulator.h"
@@ -25,7 +25,7 @@ extern "C" {
 // Settings of everything that follows; see emulator.h and plan.h.
 void emulate(int order, int landing, unsigned seed, bool bulk_copies, bool clusters,
              int64_t shared_bytes, int64_t chunk_bytes, int threads, int most_blocks,
-             bool host_sees_values, int refused, bool planes) {
+             bool host_sees_values, int refused, bool dense) {
   emulator::settings() = {static_cast<emulator::Order>(order),
                           static_cast<emulator::Landing>(landing), seed, bulk_copies,
                           // The gradients of the weights have a plan of their own.
@@ -36,9 +36,9 @@ void emulate(int order, int landing, unsigned seed, bool bulk_copies, bool clust
   csta::cuda::tuning().chunk_bytes = chunk_bytes;
   csta::cuda::tuning().whole_bytes = 4 * chunk_bytes;
   csta::cuda::tuning().threads = threads;
-  csta::cuda::tuning().planes = planes;
+  csta::cuda::tuning().dense = dense;
   csta::cuda::tuning().most_blocks = most_blocks;
-  csta::cuda::tuning().most_blocks_of_planes = 2 * most_blocks;
+  csta::cuda::tuning().most_blocks_of_dense = 2 * most_blocks;
 }
 
 uint64_t emulated_launches() { return emulator::launches(); }

@@ -12,9 +12,9 @@
 
 #define CSTA_KERNEL static void
 #define CSTA_DEVICE inline
-#define CSTA_BOUNDS(threads, blocks)
-#define CSTA_REGISTERS(most)
-#define CSTA_PARAMETER const
+#define CSTA_LAUNCH_BOUNDS(threads, blocks)
+#define CSTA_MAX_REGISTERS(most)
+#define CSTA_GRID_CONSTANT const
 
 namespace csta::cuda {
 

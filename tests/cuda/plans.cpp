@@ -6,13 +6,13 @@
 
 using namespace csta::cuda;
 
-// Plan: blocks of a cluster, threads of a block, slots of x (backward: of u, and of x), bytes of a
-// slot, bytes of shared memory, whether the room is in it, and what planes.h holds, in bytes, or 0.
-// False where there is no plan.
+// Plan: blocks of a cluster, threads of a block, slots of x (backward: of grad_y, and of x), bytes
+// of a slot, bytes of shared memory, whether the room is in it, and what planes.h holds, in bytes,
+// or 0. False where there is no plan.
 extern "C" bool plan_of(const int32_t* shape, bool channels_last, bool bfloat16, bool backward,
                         int32_t most_cluster, int64_t shared_of_block, int64_t shared_of_processor,
                         int64_t* plan) {
-  Call call{};
+  CallParams call{};
   call.samples = 1;
   call.channels = shape[0];
   call.groups = 1;
@@ -24,15 +24,16 @@ extern "C" bool plan_of(const int32_t* shape, bool channels_last, bool bfloat16,
     call.axes[axis].w1.dtype = bfloat16 ? csta::Dtype::bfloat16 : csta::Dtype::float32;
   }
   const auto dtype = bfloat16 ? csta::Dtype::bfloat16 : csta::Dtype::float32;
-  const Task task = backward ? Task::backward : Task::forward;
-  if (!make_plan(call, dtype, task, {1, most_cluster, shared_of_block, shared_of_processor})) {
+  const Op op = backward ? Op::backward : Op::forward;
+  if (!make_plan(call, dtype, op, {1, most_cluster, shared_of_block, shared_of_processor})) {
     return false;
   }
-  plan_planes(call, dtype, task, {1, most_cluster, shared_of_block, shared_of_processor});
+  plan_dense(call, dtype, op, {1, most_cluster, shared_of_block, shared_of_processor});
   const Plan& made = call.plan;
-  const int64_t numbers[] = {
-      made.cluster,    made.threads,      made.slots[0],       made.slots[1],
-      made.slot_bytes, made.shared_bytes, made.room_is_shared, made.planes ? made.held_bytes : 0};
+  const int64_t numbers[] = {made.cluster,          made.threads,
+                             made.slots[0],         made.slots[1],
+                             made.slot_bytes,       made.shared_bytes,
+                             made.layout_in_shared, made.dense ? made.resident_bytes : 0};
   std::copy(std::begin(numbers), std::end(numbers), plan);
   return true;
 }

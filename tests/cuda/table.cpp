@@ -35,8 +35,8 @@ void choose(const Problem& problem) {
                                     : emulator::Landing::random;
   // Of a common sample every other case is for the kernels of its own, which copy in bulk. The
   // others round in the same places whether they do or not.
-  cuda::tuning().planes = problem.samples % 2 == 1;
-  settings.bulk_copies = cuda::tuning().planes || variant != 2;
+  cuda::tuning().dense = problem.samples % 2 == 1;
+  settings.bulk_copies = cuda::tuning().dense || variant != 2;
   settings.most_shared = static_cast<size_t>(kDevice.shared_of_block);
   cuda::tuning().threads = 64;
   cuda::tuning().chunk_bytes = 1024;
@@ -87,37 +87,36 @@ class Widened {
 
 void* writable(const void* data) { return const_cast<void*>(data); }
 
-void run(cuda::Task task, const Problem& problem, const Scores& scores,
-         const cuda::Tensors& tensors) {
+void run(cuda::Op op, const Problem& problem, const Scores& logits, const cuda::Tensors& tensors) {
   choose(problem);
   Widened widened(problem.dtype);
-  const bool has_heads = scores.frame_head != nullptr;
+  const bool has_heads = logits.frame_head != nullptr;
   Head heads[2];
   if (has_heads) {
-    heads[0] = *scores.frame_head;
-    heads[1] = *scores.joint_head;
+    heads[0] = *logits.frame_head;
+    heads[1] = *logits.joint_head;
   }
-  std::optional<cuda::Job> job = cuda::Job::make(task, problem, has_heads ? heads : nullptr,
-                                                 has_heads ? heads + 1 : nullptr, kDevice);
-  if (!job) throw std::runtime_error("the call is too large for the kernels");
-  if (scores.frame_logits.data != nullptr) {
+  std::optional<cuda::Invocation> invocation = cuda::Invocation::make(
+      op, problem, has_heads ? heads : nullptr, has_heads ? heads + 1 : nullptr, kDevice);
+  if (!invocation) throw std::runtime_error("the call is too large for the kernels");
+  if (logits.frame_logits.data != nullptr) {
     const int64_t rows = problem.samples * problem.groups;
-    job->set_logits(widened.weight(scores.frame_logits, rows * problem.frames).data,
-                    widened.weight(scores.joint_logits, rows * problem.joints).data);
+    invocation->set_logits(widened.weight(logits.frame_logits, rows * problem.frames).data,
+                           widened.weight(logits.joint_logits, rows * problem.joints).data);
   }
-  job->set_tensors(tensors);
-  job->run(allocate(job->working_bytes()).get(), nullptr);
+  invocation->set_tensors(tensors);
+  invocation->run(allocate(invocation->workspace_bytes()).get(), nullptr);
 }
 
-void forward(const Problem& problem, const Scores& scores, const void* x, void* y,
+void forward(const Problem& problem, const Scores& logits, const void* x, void* y,
              AttentionOut attention) {
-  run(cuda::Task::forward, problem, scores,
+  run(cuda::Op::forward, problem, logits,
       {x, nullptr, y, {attention.frames, attention.joints}, {}, {}, {}, {}});
 }
 
-void backward(const Problem& problem, const Scores& scores, const void* x, const void* grad_y,
+void backward(const Problem& problem, const Scores& logits, const void* x, const void* grad_y,
               AttentionIn attention, void* grad_x, const ScoreGradients& gradients) {
-  run(cuda::Task::backward, problem, scores,
+  run(cuda::Op::backward, problem, logits,
       {x,
        grad_y,
        grad_x,
@@ -129,12 +128,12 @@ void backward(const Problem& problem, const Scores& scores, const void* x, const
 }
 
 void pool(const Problem& problem, const void* x, void* frame_means, void* joint_means) {
-  run(cuda::Task::pool, problem, {},
+  run(cuda::Op::pool, problem, {},
       {x, nullptr, nullptr, {}, {}, {}, {frame_means, joint_means}, {}});
 }
 
 void pool_backward(const Problem& problem, const void* frames, const void* joints, void* grad_x) {
-  run(cuda::Task::pool_backward, problem, {},
+  run(cuda::Op::pool_backward, problem, {},
       {nullptr, nullptr, grad_x, {}, {}, {}, {writable(frames), writable(joints)}, {}});
 }
 

@@ -36,7 +36,7 @@ csta::Parallel split_over(int threads) {
 
 namespace csta {
 
-int64_t streaming_threshold() { return stream_results ? -1 : INT64_MAX; }
+int64_t nontemporal_threshold() { return stream_results ? -1 : INT64_MAX; }
 
 #if defined(CSTA_EXACT_SCRATCH)
 // Never larger than asked for, so that a sanitizer sees its end, and full of NaN.

@@ -11,20 +11,20 @@ namespace csta::CSTA_ISA {
 
 // Sums over frames are taken in blocks of rows: their rounding error stays bounded, and blocks can
 // be given to different threads without changing the result.
-constexpr int64_t kInterleavedBlockRows = 16;
+constexpr int64_t kChannelsLastBlockRows = 16;
 
 template <class Element>
-struct InterleavedRows {
+struct ChannelsLastRows {
   using Scalar = Arithmetic<Element>;
   static constexpr int lanes = kLanes<Scalar>;
 
   int64_t channels;
   int64_t joints;
-  int64_t row;                     // joints * channels
-  int64_t period;                  // scalars
-  const Mask<Scalar>* real_lanes;  // of a row, or null when every joint is real
-  Mask<Scalar> last_lanes;         // of a row's last vector, where that is not whole
-  const Element* limit;            // end of the tensor being read
+  int64_t row;                      // joints * channels
+  int64_t period;                   // scalars
+  const Mask<Scalar>* valid_lanes;  // of a row, or null when every joint is valid
+  Mask<Scalar> last_lanes;          // of a row's last vector, where that is not whole
+  const Element* limit;             // end of the tensor being read
 
   // Calls function(i, k, count) for each vector of a row: i its place in the row, k in the period,
   // count its elements.
@@ -43,9 +43,9 @@ struct InterleavedRows {
   CSTA_INLINE Vector<Scalar> load_vector(const Element* at, int64_t count, bool overrun) const {
     return count == lanes || overrun ? load(at) : load_some(at, count);
   }
-  CSTA_INLINE Vector<Scalar> keep_real(Vector<Scalar> value, int64_t i, int64_t count) const {
-    if (real_lanes != nullptr) return keep<Scalar>(real_lanes[i / lanes], value);
-    return count == lanes ? value : keep<Scalar>(last_lanes, value);
+  CSTA_INLINE Vector<Scalar> zero_invalid(Vector<Scalar> value, int64_t i, int64_t count) const {
+    if (valid_lanes != nullptr) return zero_unless<Scalar>(valid_lanes[i / lanes], value);
+    return count == lanes ? value : zero_unless<Scalar>(last_lanes, value);
   }
 
   // The sum of a period's worth of partial sums that belong to one channel.
@@ -63,7 +63,7 @@ struct InterleavedRows {
   }
   // Spreads values [groups][stride] over a row padded with zeros to whole vectors:
   // out[v * C + c] = values[group of c][v].
-  void spread(const Scalar* values, int64_t stride, int64_t groups, Scalar* out) const {
+  void expand(const Scalar* values, int64_t stride, int64_t groups, Scalar* out) const {
     const int64_t width = groups > 0 ? channels / groups : 0;
     for (int64_t joint = 0; joint < joints; ++joint) {
       for (int64_t group = 0; group < groups; ++group) {
@@ -77,12 +77,13 @@ struct InterleavedRows {
 
 // Adds one row to its joints' sums [row] and writes its sums over joints, spread over a period.
 template <class Element, class Scalar = Arithmetic<Element>>
-void pool_row(const InterleavedRows<Element>& rows, const Element* x, Scalar* columns,
+void pool_row(const ChannelsLastRows<Element>& rows, const Element* x, Scalar* columns,
               Scalar* phases) {
   for (int64_t k = 0; k < rows.period; k += rows.lanes) store(phases + k, Vector<Scalar>{});
   rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) CSTA_LAMBDA_INLINE {
     const bool overrun = rows.may_overrun(x + i);
-    const Vector<Scalar> value = rows.keep_real(rows.load_vector(x + i, count, overrun), i, count);
+    const Vector<Scalar> value =
+        rows.zero_invalid(rows.load_vector(x + i, count, overrun), i, count);
     store(columns + i, load(columns + i) + value);
     store(phases + k, load(phases + k) + value);
   });
@@ -91,38 +92,38 @@ void pool_row(const InterleavedRows<Element>& rows, const Element* x, Scalar* co
 // Adds one row's share of the gradients of the joints' attention to columns [row], by channel and
 // not yet scaled, and writes that of its own frame's, spread over a period.
 template <class Element, class Scalar = Arithmetic<Element>>
-void correlate_row(const InterleavedRows<Element>& rows, const Element* x, const Element* u,
+void correlate_row(const ChannelsLastRows<Element>& rows, const Element* x, const Element* grad_y,
                    const Scalar* frame_phases, const Scalar* scaled_joints, Scalar* columns,
                    Scalar* phases) {
   for (int64_t k = 0; k < rows.period; k += rows.lanes) store(phases + k, Vector<Scalar>{});
   rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) CSTA_LAMBDA_INLINE {
     const bool overrun = rows.may_overrun(x + i);
-    const Vector<Scalar> product = rows.keep_real(
-        rows.load_vector(x + i, count, overrun) * rows.load_vector(u + i, count, overrun), i,
+    const Vector<Scalar> product = rows.zero_invalid(
+        rows.load_vector(x + i, count, overrun) * rows.load_vector(grad_y + i, count, overrun), i,
         count);
     store(columns + i, load(columns + i) + product * load(frame_phases + k));
     store(phases + k, load(phases + k) + product * load(scaled_joints + i));
   });
 }
 
-// One row of out = in * (residual + frame_phases * scaled_joints) (kProduct) + gradients through
-// the means (kMeans), all real but for masked joints; `out` has room for a vector more.
-template <bool kProduct, bool kMeans, class Element, class Scalar = Arithmetic<Element>>
-void reweight_row(const InterleavedRows<Element>& rows, const Element* in,
+// One row of out = in * (residual + frame_phases * scaled_joints) (kWithGain) + gradients through
+// the means (kWithMeans), all valid but for masked joints; `out` has room for a vector more.
+template <bool kWithGain, bool kWithMeans, class Element, class Scalar = Arithmetic<Element>>
+void reweight_row(const ChannelsLastRows<Element>& rows, const Element* in,
                   const Scalar* frame_phases, const Scalar* scaled_joints,
                   const Scalar* mean_phases, const Scalar* joint_means, bool residual,
                   Element* out) {
-  const Scalar rho = residual ? Scalar{1} : Scalar{0};
+  const Scalar residual_gain = residual ? Scalar{1} : Scalar{0};
   rows.for_each_vector([&](int64_t i, int64_t k, int64_t count) CSTA_LAMBDA_INLINE {
     Vector<Scalar> value{}, result{};
-    if (kProduct) {
+    if (kWithGain) {
       value = rows.load_vector(in + i, count, rows.may_overrun(in + i));
-      result = value * (load(frame_phases + k) * load(scaled_joints + i) + rho);
+      result = value * (load(frame_phases + k) * load(scaled_joints + i) + residual_gain);
     }
-    if (kMeans) result += load(joint_means + i) + load(mean_phases + k);
-    if (rows.real_lanes != nullptr) {
+    if (kWithMeans) result += load(joint_means + i) + load(mean_phases + k);
+    if (rows.valid_lanes != nullptr) {
       const Vector<Scalar> untouched = residual ? value : Vector<Scalar>{};
-      result = choose<Scalar>(rows.real_lanes[i / rows.lanes], result, untouched);
+      result = select<Scalar>(rows.valid_lanes[i / rows.lanes], result, untouched);
     }
     store(out + i, result);
   });

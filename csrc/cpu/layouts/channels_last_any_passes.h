@@ -8,7 +8,7 @@
 namespace csta::CSTA_ISA {
 
 template <class ElementType>
-class InterleavedPasses {
+class ChannelsLastAnyPasses {
  public:
   using Element = ElementType;
   using Scalar = Arithmetic<Element>;
@@ -17,14 +17,14 @@ class InterleavedPasses {
   static constexpr bool kJoins = false;
 
   // A sample's parts are its frames.
-  static int64_t parts(const Problem& problem) { return problem.frames; }
-  static int64_t parts_at_once(const Problem& problem) {
+  static int64_t units(const Problem& problem) { return problem.frames; }
+  static int64_t units_per_step(const Problem& problem) {
     const int64_t bytes = problem.channels * problem.joints * static_cast<int64_t>(sizeof(Element));
-    return larger(1, kPartBytes / larger(bytes, 1));
+    return max(1, kStepBytes / max(bytes, 1));
   }
 
-  CSTA_APART InterleavedPasses(Carver& carver, const Problem& problem, bool stream)
-      : problem_(problem), stream_(stream) {
+  CSTA_NOINLINE ChannelsLastAnyPasses(Arena& arena, const Problem& problem, bool nontemporal)
+      : problem_(problem), nontemporal_(nontemporal) {
     rows_.channels = problem.channels;
     rows_.joints = problem.joints;
     rows_.row = problem.channels * problem.joints;
@@ -32,34 +32,34 @@ class InterleavedPasses {
     while (rows_.period % lanes != 0) rows_.period += problem.channels;
     rows_.last_lanes = first_lanes<Scalar>(rows_.row % lanes);
     const int64_t row = round_up(rows_.row, lanes), period = rows_.period;
-    real_lanes_ = carver.take<Mask<Scalar>>(problem.joint_mask == nullptr ? 0 : row / lanes);
-    mean_columns_ = carver.take<Scalar>(row);
-    block_mean_columns_ = carver.take<Scalar>(row);
-    lost_mean_columns_ = carver.take<Scalar>(row);
-    product_columns_ = carver.take<Scalar>(row);
-    block_product_columns_ = carver.take<Scalar>(row);
-    lost_product_columns_ = carver.take<Scalar>(row);
-    joint_gains_ = carver.take<Scalar>(row);
-    joint_mean_gradients_ = carver.take<Scalar>(row);
-    phases_ = carver.take<Scalar>(period);
-    frame_phases_ = carver.take<Scalar>(period);
-    mean_phases_ = carver.take<Scalar>(period);
-    channel_values_ = carver.take<Scalar>(problem.channels);
+    valid_lanes_ = arena.take<Mask<Scalar>>(problem.joint_mask == nullptr ? 0 : row / lanes);
+    mean_columns_ = arena.take<Scalar>(row);
+    block_mean_columns_ = arena.take<Scalar>(row);
+    lost_mean_columns_ = arena.take<Scalar>(row);
+    correlation_columns_ = arena.take<Scalar>(row);
+    block_correlation_columns_ = arena.take<Scalar>(row);
+    lost_correlation_columns_ = arena.take<Scalar>(row);
+    joint_gains_ = arena.take<Scalar>(row);
+    joint_grad_means_ = arena.take<Scalar>(row);
+    phases_ = arena.take<Scalar>(period);
+    frame_phases_ = arena.take<Scalar>(period);
+    mean_phases_ = arena.take<Scalar>(period);
+    channel_values_ = arena.take<Scalar>(problem.channels);
     const int64_t row_bytes = row * static_cast<int64_t>(sizeof(Element));
-    buffer_ = carver.take<char>(larger(row_bytes, LineWriter<Element>::kCapacity) +
-                                LineWriter<Element>::kSlack);
+    buffer_ = arena.take<char>(max(row_bytes, LineWriter<Element>::kCapacity) +
+                               LineWriter<Element>::kSlack);
   }
 
-  CSTA_APART void begin(const Sample<Scalar>& sample, const Element* limit) {
+  CSTA_NOINLINE void begin(const Sample<Scalar>& sample, const Element* limit) {
     rows_.limit = limit;
-    rows_.real_lanes = nullptr;
-    if (sample.joints.axis.real_count == problem_.joints) return;
-    // Without a mask this is a sample of no real frame, whose rows are never computed.
+    rows_.valid_lanes = nullptr;
+    if (sample.joints.axis.valid_count == problem_.joints) return;
+    // Without a mask this is a sample of no valid frame, whose rows are never computed.
     if (problem_.joint_mask == nullptr) return;
-    rows_.real_lanes = real_lanes_;
+    rows_.valid_lanes = valid_lanes_;
     for (int64_t i = 0; i < round_up(rows_.row, lanes); ++i) {
-      const bool real = i < rows_.row && sample.joints.axis.is_real(i / problem_.channels);
-      real_lanes_[i / lanes][i % lanes] = real ? -1 : 0;
+      const bool valid = i < rows_.row && sample.joints.axis.is_valid(i / problem_.channels);
+      valid_lanes_[i / lanes][i % lanes] = valid ? -1 : 0;
     }
   }
 
@@ -70,16 +70,17 @@ class InterleavedPasses {
       clear(lost_mean_columns_);
     }
     const Axis& frames = sample.frames.axis;
-    const int64_t last = smaller(end, frames.end);
-    const Scalar share = Scalar{1} / static_cast<Scalar>(larger(sample.joints.axis.real_count, 1));
+    const int64_t last = min(end, frames.end);
+    const Scalar inverse_count =
+        Scalar{1} / static_cast<Scalar>(max(sample.joints.axis.valid_count, 1));
     for (int64_t t = begin; t < last; ++t) {
       if (starts_block(t)) clear(block_mean_columns_);
-      if (frames.is_real(t)) {
+      if (frames.is_valid(t)) {
         pool_row(rows_, x + t * rows_.row, block_mean_columns_, phases_);
       } else {
         clear_phases();
       }
-      add_up_phases(t, problem_.channels, share, sample.frames.means, frames.stride);
+      add_up_phases(t, problem_.channels, inverse_count, sample.frames.means, frames.stride);
       if (ends_block(t, sample)) add(block_mean_columns_, mean_columns_, lost_mean_columns_);
     }
     if (end == problem_.frames) finish_means(sample);
@@ -87,79 +88,81 @@ class InterleavedPasses {
 
   // Gradients of the attention, from frames [begin, end) in order; with `pool_too`, the means as
   // well, while the frames are in cache.
-  void correlate(const Element* x, const Element* u, Sample<Scalar>& sample, bool pool_too,
+  void correlate(const Element* x, const Element* grad_y, Sample<Scalar>& sample, bool pool_too,
                  int64_t begin, int64_t end) {
     if (begin == 0) {
-      spread_joints(sample);
-      clear(product_columns_);
-      clear(lost_product_columns_);
+      expand_joint_gains(sample);
+      clear(correlation_columns_);
+      clear(lost_correlation_columns_);
     }
     if (pool_too) pool(x, sample, begin, end);
     const int64_t stride = sample.frames.axis.stride;
-    const int64_t last = smaller(end, sample.frames.axis.end);
+    const int64_t last = min(end, sample.frames.axis.end);
     for (int64_t t = begin; t < last; ++t) {
-      if (starts_block(t)) clear(block_product_columns_);
-      if (sample.frames.axis.is_real(t)) {
+      if (starts_block(t)) clear(block_correlation_columns_);
+      if (sample.frames.axis.is_valid(t)) {
         repeat_attention(sample.frames.attention + t, stride);
-        correlate_row(rows_, x + t * rows_.row, u + t * rows_.row, frame_phases_, joint_gains_,
-                      block_product_columns_, phases_);
+        correlate_row(rows_, x + t * rows_.row, grad_y + t * rows_.row, frame_phases_, joint_gains_,
+                      block_correlation_columns_, phases_);
       } else {
         clear_phases();
       }
       add_up_phases(t, problem_.groups, Scalar{1}, sample.frames.scores, stride);
       if (ends_block(t, sample))
-        add(block_product_columns_, product_columns_, lost_product_columns_);
+        add(block_correlation_columns_, correlation_columns_, lost_correlation_columns_);
     }
     if (end == problem_.frames) finish_joint_gradients(sample);
   }
 
   void reweight(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
-                bool with_means, int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
+                bool with_means, int64_t begin, int64_t end, PrefetchTarget<Element> prefetch,
+                Element* out) {
     if (begin == 0) {
-      spread_joints(sample);
-      if (with_means) spread_joint_gradients(sample);
+      expand_joint_gains(sample);
+      if (with_means) expand_joint_grad_means(sample);
     }
     if (with_means) {
-      write_rows<true, true>(in, sample, frame_attention, begin, end, ahead, out);
+      write_rows<true, true>(in, sample, frame_attention, begin, end, prefetch, out);
     } else {
-      write_rows<true, false>(in, sample, frame_attention, begin, end, ahead, out);
+      write_rows<true, false>(in, sample, frame_attention, begin, end, prefetch, out);
     }
   }
 
   // out = the gradients through the means alone, of frames [begin, end).
-  void spread_means(const Sample<Scalar>& sample, int64_t begin, int64_t end, Element* out) {
-    if (begin == 0) spread_joint_gradients(sample);
+  void pool_backward(const Sample<Scalar>& sample, int64_t begin, int64_t end, Element* out) {
+    if (begin == 0) expand_joint_grad_means(sample);
     write_rows<false, true>(nullptr, sample, nullptr, begin, end, {}, out);
   }
 
  private:
   // Sums over frames are taken block by block.
-  static bool starts_block(int64_t t) { return t % kInterleavedBlockRows == 0; }
+  static bool starts_block(int64_t t) { return t % kChannelsLastBlockRows == 0; }
   static bool ends_block(int64_t t, const Sample<Scalar>& sample) {
-    return (t + 1) % kInterleavedBlockRows == 0 || t + 1 == sample.frames.axis.end;
+    return (t + 1) % kChannelsLastBlockRows == 0 || t + 1 == sample.frames.axis.end;
   }
 
   void clear_phases() const { std::fill_n(phases_, rows_.period, Scalar{0}); }
 
   // out[p * stride + t] = share * the sum of frame t's phases that belong to part p of the
   // channels.
-  void add_up_phases(int64_t t, int64_t parts, Scalar share, Scalar* out, int64_t stride) const {
+  void add_up_phases(int64_t t, int64_t parts, Scalar inverse_count, Scalar* out,
+                     int64_t stride) const {
     const int64_t width = parts > 0 ? problem_.channels / parts : 0;
     for (int64_t part = 0; part < parts; ++part) {
       Scalar sum{};
       for (int64_t c = 0; c < width; ++c) sum += rows_.of_channel(phases_, part * width + c);
-      out[part * stride + t] = sum * share;
+      out[part * stride + t] = sum * inverse_count;
     }
   }
 
   void finish_means(Sample<Scalar>& sample) {
     const Axis &frames = sample.frames.axis, &joints = sample.joints.axis;
-    const Scalar per_frame = Scalar{1} / static_cast<Scalar>(larger(frames.real_count, 1));
+    const Scalar inverse_frames = Scalar{1} / static_cast<Scalar>(max(frames.valid_count, 1));
     for (int64_t channel = 0; channel < problem_.channels; ++channel) {
-      fill_unreal(frames, Scalar{0}, sample.frames.means + channel * frames.stride);
+      fill_invalid(frames, Scalar{0}, sample.frames.means + channel * frames.stride);
       Scalar* means = sample.joints.means + channel * joints.stride;
       for (int64_t v = 0; v < problem_.joints; ++v) {
-        means[v] = mean_columns_[v * problem_.channels + channel] * per_frame;
+        means[v] = mean_columns_[v * problem_.channels + channel] * inverse_frames;
       }
       for (int64_t v = problem_.joints; v < joints.stride; ++v) means[v] = 0;
     }
@@ -169,46 +172,46 @@ class InterleavedPasses {
     const int64_t width = problem_.channels / problem_.groups;
     for (int64_t group = 0; group < problem_.groups; ++group) {
       for (int64_t v = 0; v < problem_.joints; ++v) {
-        const Scalar* products = product_columns_ + v * problem_.channels + group * width;
+        const Scalar* correlation = correlation_columns_ + v * problem_.channels + group * width;
         Scalar sum{};
-        for (int64_t c = 0; c < width; ++c) sum += products[c];
-        sample.joints.scores[group * sample.joints.axis.stride + v] = sum * sample.kappa;
+        for (int64_t c = 0; c < width; ++c) sum += correlation[c];
+        sample.joints.scores[group * sample.joints.axis.stride + v] = sum * sample.scale;
       }
     }
   }
 
-  template <bool kProduct, bool kMeans>
+  template <bool kWithGain, bool kWithMeans>
   void write_rows(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
-                  int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
-    LineWriter<Element> writer(buffer_, out + begin * rows_.row, stream_);
+                  int64_t begin, int64_t end, PrefetchTarget<Element> prefetch, Element* out) {
+    LineWriter<Element> writer(buffer_, out + begin * rows_.row, nontemporal_);
     const int64_t row_bytes = rows_.row * static_cast<int64_t>(sizeof(Element));
-    const int64_t at_once = larger(1, LineWriter<Element>::kCapacity / larger(row_bytes, 1));
+    const int64_t at_once = max(1, LineWriter<Element>::kCapacity / max(row_bytes, 1));
     for (int64_t t = begin; t < end; t += at_once) {
-      const int64_t last = smaller(end, t + at_once);
+      const int64_t last = min(end, t + at_once);
       for (int64_t row = t; row < last; ++row) {
-        for (int64_t i = 0; stream_ && i < rows_.row; i += per_line)
-          ahead.fetch(row * rows_.row + i);
-        write_row<kProduct, kMeans>(in + row * rows_.row, sample, frame_attention, row,
-                                    writer.position() + (row - t) * rows_.row);
+        for (int64_t i = 0; nontemporal_ && i < rows_.row; i += per_line)
+          prefetch.fetch(row * rows_.row + i);
+        write_row<kWithGain, kWithMeans>(in + row * rows_.row, sample, frame_attention, row,
+                                         writer.position() + (row - t) * rows_.row);
       }
       writer.advance((last - t) * rows_.row);
     }
     writer.finish();
   }
 
-  template <bool kProduct, bool kMeans>
+  template <bool kWithGain, bool kWithMeans>
   void write_row(const Element* row, const Sample<Scalar>& sample, const Scalar* frame_attention,
                  int64_t t, Element* out) {
     const int64_t stride = sample.frames.axis.stride;
-    if (!sample.frames.axis.is_real(t)) {
+    if (!sample.frames.axis.is_valid(t)) {
       const size_t bytes = static_cast<size_t>(rows_.row) * sizeof(Element);
       problem_.residual ? std::memcpy(out, row, bytes) : std::memset(out, 0, bytes);
       return;
     }
-    if (kProduct) repeat_attention(frame_attention + t, stride);
-    if (kMeans) rows_.repeat(sample.frames.mean_gradients + t, stride, mean_phases_);
-    reweight_row<kProduct, kMeans>(rows_, row, frame_phases_, joint_gains_, mean_phases_,
-                                   joint_mean_gradients_, problem_.residual, out);
+    if (kWithGain) repeat_attention(frame_attention + t, stride);
+    if (kWithMeans) rows_.repeat(sample.frames.grad_means + t, stride, mean_phases_);
+    reweight_row<kWithGain, kWithMeans>(rows_, row, frame_phases_, joint_gains_, mean_phases_,
+                                        joint_grad_means_, problem_.residual, out);
   }
 
   // The attention of one frame, group by group, along the period.
@@ -222,13 +225,13 @@ class InterleavedPasses {
     rows_.repeat(channel_values_, 1, frame_phases_);
   }
 
-  void spread_joints(const Sample<Scalar>& sample) {
-    rows_.spread(sample.scaled_joints, sample.joints.axis.stride, problem_.groups, joint_gains_);
+  void expand_joint_gains(const Sample<Scalar>& sample) {
+    rows_.expand(sample.scaled_joints, sample.joints.axis.stride, problem_.groups, joint_gains_);
   }
 
-  void spread_joint_gradients(const Sample<Scalar>& sample) {
-    rows_.spread(sample.joints.mean_gradients, sample.joints.axis.stride, problem_.channels,
-                 joint_mean_gradients_);
+  void expand_joint_grad_means(const Sample<Scalar>& sample) {
+    rows_.expand(sample.joints.grad_means, sample.joints.axis.stride, problem_.channels,
+                 joint_grad_means_);
   }
 
   void clear(Scalar* row) const {
@@ -240,15 +243,15 @@ class InterleavedPasses {
     }
   }
 
-  static constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
+  static constexpr int64_t per_line = kCacheLine / static_cast<int64_t>(sizeof(Element));
 
   const Problem& problem_;
-  bool stream_;
-  InterleavedRows<Element> rows_{};
-  Mask<Scalar>* real_lanes_;
+  bool nontemporal_;
+  ChannelsLastRows<Element> rows_{};
+  Mask<Scalar>* valid_lanes_;
   Scalar *mean_columns_, *block_mean_columns_, *lost_mean_columns_;
-  Scalar *product_columns_, *block_product_columns_, *lost_product_columns_;
-  Scalar *joint_gains_, *joint_mean_gradients_;
+  Scalar *correlation_columns_, *block_correlation_columns_, *lost_correlation_columns_;
+  Scalar *joint_gains_, *joint_grad_means_;
   Scalar *phases_, *frame_phases_, *mean_phases_, *channel_values_;
   char* buffer_;
 };

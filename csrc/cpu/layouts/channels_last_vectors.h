@@ -13,16 +13,16 @@ constexpr int kVectorsAtOnce = 4;
 constexpr int64_t kBlockJoints = 64;
 
 // Sums kRows frames over joints, of kVectors vectors of channels from `channel` on: sums[r], and
-// the frames' total into columns [V, C]. Only the joints listed are real.
+// the frames' total into columns [V, C]. Only the joints listed are valid.
 template <int kRows, int kVectors, class Element, class Scalar = Arithmetic<Element>>
 CSTA_INLINE void pool_channels(const Element* const* frames, int64_t channels, int64_t channel,
-                               const int64_t* joints, int64_t joint_count, Scalar share,
+                               const int64_t* joints, int64_t joint_count, Scalar inverse_count,
                                Scalar* columns, Scalar* const* means) {
   constexpr int lanes = kLanes<Scalar>;
   Vector<Scalar> sums[kRows][kVectors] = {}, lost[kRows][kVectors] = {};
   for (int64_t block = 0; block < joint_count; block += kBlockJoints) {
     Vector<Scalar> part[kRows][kVectors] = {};
-    for (int64_t i = block; i < smaller(joint_count, block + kBlockJoints); ++i) {
+    for (int64_t i = block; i < min(joint_count, block + kBlockJoints); ++i) {
       const int64_t at = joints[i] * channels + channel;
       CSTA_UNROLL
       for (int k = 0; k < kVectors; ++k) {
@@ -44,37 +44,39 @@ CSTA_INLINE void pool_channels(const Element* const* frames, int64_t channels, i
   }
   for (int row = 0; row < kRows; ++row) {
     for (int k = 0; k < kVectors; ++k) {
-      store(means[row] + channel + k * lanes, sums[row][k] * share);
+      store(means[row] + channel + k * lanes, sums[row][k] * inverse_count);
     }
   }
 }
 
 template <int kRows, class Element, class Scalar = Arithmetic<Element>>
 void pool_frames(const Element* const* frames, int64_t channels, const int64_t* joints,
-                 int64_t joint_count, Scalar share, Scalar* columns, Scalar* const* means) {
+                 int64_t joint_count, Scalar inverse_count, Scalar* columns, Scalar* const* means) {
   constexpr int lanes = kLanes<Scalar>;
   int64_t c = 0;
   for (; c + kVectorsAtOnce * lanes <= channels; c += kVectorsAtOnce * lanes) {
-    pool_channels<kRows, kVectorsAtOnce>(frames, channels, c, joints, joint_count, share, columns,
-                                         means);
+    pool_channels<kRows, kVectorsAtOnce>(frames, channels, c, joints, joint_count, inverse_count,
+                                         columns, means);
   }
   for (; c < channels; c += lanes) {
-    pool_channels<kRows, 1>(frames, channels, c, joints, joint_count, share, columns, means);
+    pool_channels<kRows, 1>(frames, channels, c, joints, joint_count, inverse_count, columns,
+                            means);
   }
 }
 
-// products[v] = the sum of x u over the channels of one group, for every joint of a frame. Writes
-// up to a vector beyond V.
+// products[v] = the sum of x grad_y over the channels of one group, for every joint of a frame.
+// Writes up to a vector beyond V.
 template <class Element, class Scalar = Arithmetic<Element>>
-void correlate_frame(const Element* x, const Element* u, int64_t channels, int64_t width,
-                     int64_t joints, Scalar* products) {
+void correlate_frame(const Element* x, const Element* grad_y, int64_t channels, int64_t width,
+                     int64_t joints, Scalar* correlation) {
   constexpr int lanes = kLanes<Scalar>;
   for (int64_t v = 0; v < joints; v += lanes) {
-    store(products + v, sum_each<Scalar>([&](int i) CSTA_LAMBDA_INLINE {
+    store(correlation + v, sum_each<Scalar>([&](int i) CSTA_LAMBDA_INLINE {
             Vector<Scalar> sum{};
             if (v + i >= joints) return sum;
             const int64_t at = (v + i) * channels;
-            for (int64_t c = 0; c < width; c += lanes) sum += load(x + at + c) * load(u + at + c);
+            for (int64_t c = 0; c < width; c += lanes)
+              sum += load(x + at + c) * load(grad_y + at + c);
             return sum;
           }));
   }
@@ -90,26 +92,26 @@ struct FrameGain {
   const Scalar* joint_gradients;  // and [V, C]
 };
 
-// One real position: out = in * gain (kProduct) + the gradients through the means (kMeans).
-template <bool kStream, bool kProduct, bool kMeans, class Element,
+// One valid position: out = in * gain (kWithGain) + the gradients through the means (kWithMeans).
+template <bool kNontemporal, bool kWithGain, bool kWithMeans, class Element,
           class Scalar = Arithmetic<Element>>
 CSTA_INLINE void reweight_position(const Element* in, const FrameGain<Scalar>& gain,
                                    Scalar residual, int64_t channels, int64_t joint, Element* out) {
   constexpr int lanes = kLanes<Scalar>;
   const int64_t width = channels / gain.groups;
-  const Scalar* joint_gradients = kMeans ? gain.joint_gradients + joint * channels : nullptr;
+  const Scalar* joint_gradients = kWithMeans ? gain.joint_gradients + joint * channels : nullptr;
   for (int64_t group = 0, c = 0; group < gain.groups; ++group) {
     Vector<Scalar> factor{};
-    if (kProduct) {
+    if (kWithGain) {
       factor = splat(gain.attention[group * gain.attention_stride] *
                          gain.scaled_joints[group * gain.joint_stride + joint] +
                      residual);
     }
     for (const int64_t end = c + width; c < end; c += lanes) {
       Vector<Scalar> value{};
-      if (kProduct) value = load(in + c) * factor;
-      if (kMeans) value += load(joint_gradients + c) + load(gain.frame_gradients + c);
-      put<kStream>(out + c, value);
+      if (kWithGain) value = load(in + c) * factor;
+      if (kWithMeans) value += load(joint_gradients + c) + load(gain.frame_gradients + c);
+      store_vector<kNontemporal>(out + c, value);
     }
   }
 }

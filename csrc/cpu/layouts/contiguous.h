@@ -21,15 +21,15 @@ constexpr int64_t kCorrelatedChannels = 4;
 template <class Scalar>
 struct RowShape {
   int64_t joints;
-  int64_t vectors;                 // of a row
-  const Mask<Scalar>* real_lanes;  // [vectors]: real joints; beyond V never
+  int64_t vectors;                  // of a row
+  const Mask<Scalar>* valid_lanes;  // [vectors]: valid joints; beyond V never
   bool joints_masked;
 
   static constexpr int lanes = kLanes<Scalar>;
 };
 
 template <class Element>
-struct PlanarRows : RowShape<Arithmetic<Element>> {
+struct ContiguousRows : RowShape<Arithmetic<Element>> {
   using Scalar = Arithmetic<Element>;
   using Shape = RowShape<Scalar>;
   using Shape::joints, Shape::vectors, Shape::lanes;
@@ -62,44 +62,45 @@ CSTA_INLINE void with_vectors(const RowShape<Scalar>& rows, const Function& func
   return function(std::integral_constant<int, 0>{});
 }
 
-// products[f] (+)= the sum over kChannels planes of x[f] u[f], for f in [begin, end) of the plane.
-// begin is a multiple of the vector width.
+// products[f] (+)= the sum over kChannels planes of x[f] grad_y[f], for f in [begin, end) of the
+// plane. begin is a multiple of the vector width.
 template <int kChannels, class Element, class Scalar = Arithmetic<Element>>
-void correlate_planes(const Element* x, const Element* u, int64_t plane, int64_t begin, int64_t end,
-                      Scalar* products, bool first) {
+void correlate_planes(const Element* x, const Element* grad_y, int64_t plane, int64_t begin,
+                      int64_t end, Scalar* correlation, bool first) {
   constexpr int lanes = kLanes<Scalar>;
   int64_t f = begin;
   for (; f + lanes <= end; f += lanes) {
-    Vector<Scalar> sum = load(x + f) * load(u + f);
+    Vector<Scalar> sum = load(x + f) * load(grad_y + f);
     CSTA_UNROLL
-    for (int i = 1; i < kChannels; ++i) sum += load(x + i * plane + f) * load(u + i * plane + f);
-    store(products + f, first ? sum : load(products + f) + sum);
+    for (int i = 1; i < kChannels; ++i)
+      sum += load(x + i * plane + f) * load(grad_y + i * plane + f);
+    store(correlation + f, first ? sum : load(correlation + f) + sum);
   }
   if (f == end) return;
   const int64_t some = end - f;
-  Vector<Scalar> sum = load_some(x + f, some) * load_some(u + f, some);
+  Vector<Scalar> sum = load_some(x + f, some) * load_some(grad_y + f, some);
   for (int i = 1; i < kChannels; ++i) {
-    sum += load_some(x + i * plane + f, some) * load_some(u + i * plane + f, some);
+    sum += load_some(x + i * plane + f, some) * load_some(grad_y + i * plane + f, some);
   }
-  store(products + f, first ? sum : load(products + f) + sum);
+  store(correlation + f, first ? sum : load(correlation + f) + sum);
 }
 
 template <class Element, class Scalar = Arithmetic<Element>>
-void correlate_planes(const Element* x, const Element* u, int64_t plane, int64_t channels,
-                      int64_t begin, int64_t end, Scalar* products, bool first) {
+void correlate_planes(const Element* x, const Element* grad_y, int64_t plane, int64_t channels,
+                      int64_t begin, int64_t end, Scalar* correlation, bool first) {
   switch (channels) {
-    case 1: return correlate_planes<1>(x, u, plane, begin, end, products, first);
-    case 2: return correlate_planes<2>(x, u, plane, begin, end, products, first);
-    case 3: return correlate_planes<3>(x, u, plane, begin, end, products, first);
-    default: return correlate_planes<4>(x, u, plane, begin, end, products, first);
+    case 1: return correlate_planes<1>(x, grad_y, plane, begin, end, correlation, first);
+    case 2: return correlate_planes<2>(x, grad_y, plane, begin, end, correlation, first);
+    case 3: return correlate_planes<3>(x, grad_y, plane, begin, end, correlation, first);
+    default: return correlate_planes<4>(x, grad_y, plane, begin, end, correlation, first);
   }
 }
 
 // grad_frames[t] = sum_v products[t, v] scaled_joints[v] and
-// grad_joints[v] = kappa sum_t products[t, v] attention_frames[t], over real positions.
+// grad_joints[v] = scale sum_t products[t, v] attention_frames[t], over valid positions.
 template <int kVectors, class Scalar>
-void contract_plane(const RowShape<Scalar>& rows, const Axis& frames, const Scalar* products,
-                    const Scalar* attention_frames, const Scalar* scaled_joints, Scalar kappa,
+void contract_plane(const RowShape<Scalar>& rows, const Axis& frames, const Scalar* correlation,
+                    const Scalar* attention_frames, const Scalar* scaled_joints, Scalar scale,
                     Vector<Scalar>* columns, Scalar* grad_frames, Scalar* grad_joints) {
   constexpr int lanes = kLanes<Scalar>;
   const int64_t vectors = kVectors > 0 ? kVectors : rows.vectors;
@@ -110,15 +111,16 @@ void contract_plane(const RowShape<Scalar>& rows, const Axis& frames, const Scal
   }
   for (int64_t block = 0; block < frames.end; block += kBlockRows) {
     for (int64_t k = 0; k < vectors; ++k) columns[k] = Vector<Scalar>{};
-    const int64_t block_end = smaller(frames.end, block + kBlockRows);
+    const int64_t block_end = min(frames.end, block + kBlockRows);
     for (int64_t t = block; t < block_end; t += lanes) {
       const Vector<Scalar> sums = sum_each<Scalar>([&](int i) {
         Vector<Scalar> sum{};
-        if (t + i >= block_end || !frames.is_real(t + i)) return sum;
-        const Scalar* row = products + (t + i) * rows.joints;
+        if (t + i >= block_end || !frames.is_valid(t + i)) return sum;
+        const Scalar* row = correlation + (t + i) * rows.joints;
         const Scalar frame = attention_frames[t + i];
         for_count<kVectors>(vectors, [&](int64_t k) CSTA_LAMBDA_INLINE {
-          const Vector<Scalar> value = keep<Scalar>(rows.real_lanes[k], load(row + k * lanes));
+          const Vector<Scalar> value =
+              zero_unless<Scalar>(rows.valid_lanes[k], load(row + k * lanes));
           columns[k] += value * frame;
           sum += value * load(scaled_joints + k * lanes);
         });
@@ -127,7 +129,7 @@ void contract_plane(const RowShape<Scalar>& rows, const Axis& frames, const Scal
       store(grad_frames + t, sums);
     }
     for (int64_t k = 0; k < vectors; ++k) {
-      add_compensated<Scalar>(columns[k] * kappa, grad_joints + k * lanes, lost + k * lanes);
+      add_compensated<Scalar>(columns[k] * scale, grad_joints + k * lanes, lost + k * lanes);
     }
   }
 }
@@ -135,8 +137,9 @@ void contract_plane(const RowShape<Scalar>& rows, const Axis& frames, const Scal
 // gain[t, v] = residual + attention_frames[t] scaled_joints[v] for the first frames.end rows, then
 // a line's worth of the plane again, so that a walk over many planes may read across their seam.
 template <class Element, class Scalar = Arithmetic<Element>>
-void build_gain(const PlanarRows<Element>& rows, const Axis& frames, const Scalar* attention_frames,
-                const Scalar* scaled_joints, Scalar residual, Scalar* gain) {
+void build_gain(const ContiguousRows<Element>& rows, const Axis& frames,
+                const Scalar* attention_frames, const Scalar* scaled_joints, Scalar residual,
+                Scalar* gain) {
   constexpr int lanes = kLanes<Scalar>;
   for (int64_t t = 0; t < frames.end; ++t) {
     const Vector<Scalar> frame = splat(attention_frames[t]);
@@ -145,28 +148,28 @@ void build_gain(const PlanarRows<Element>& rows, const Axis& frames, const Scala
     }
   }
   // In order: where the plane is less than a line, what is repeated has been repeated itself.
-  constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
+  constexpr int64_t per_line = kCacheLine / static_cast<int64_t>(sizeof(Element));
   const int64_t plane = frames.end * rows.joints;
   for (int64_t i = 0; i < per_line && plane > 0; ++i) gain[plane + i] = gain[i];
 }
 
 // What reweight_rows adds to the product in backward: gradients through the means of one channel.
 template <class Scalar>
-struct MeanGradients {
+struct GradMeans {
   const Scalar* frames;  // [T], already divided by V_n
   const Scalar* joints;  // [V padded], already divided by T_n
 };
 
-// Rows [begin, end) of one plane: out = in * gain (kProduct) + frames[t] + joints[v] (kMeans) at
-// real positions, residual * in elsewhere. `out` has room for a vector more.
-template <bool kProduct, bool kMeans, class Element, class Scalar = Arithmetic<Element>>
-void reweight_rows(const PlanarRows<Element>& rows, const Axis& frames, const Element* in,
-                   const Scalar* gain, MeanGradients<Scalar> means, bool residual, int64_t begin,
+// Rows [begin, end) of one plane: out = in * gain (kWithGain) + frames[t] + joints[v] (kWithMeans)
+// at valid positions, residual * in elsewhere. `out` has room for a vector more.
+template <bool kWithGain, bool kWithMeans, class Element, class Scalar = Arithmetic<Element>>
+void reweight_rows(const ContiguousRows<Element>& rows, const Axis& frames, const Element* in,
+                   const Scalar* gain, GradMeans<Scalar> means, bool residual, int64_t begin,
                    int64_t end, Element* out) {
   constexpr int lanes = kLanes<Scalar>;
   for (int64_t t = begin; t < end; ++t, out += rows.joints) {
     const Element* row = in + t * rows.joints;
-    if (!frames.is_real(t)) {
+    if (!frames.is_valid(t)) {
       if (residual) {
         std::memcpy(out, row, static_cast<size_t>(rows.joints) * sizeof(Element));
       } else {
@@ -174,17 +177,17 @@ void reweight_rows(const PlanarRows<Element>& rows, const Axis& frames, const El
       }
       continue;
     }
-    const bool whole = kProduct && rows.may_overrun(row, 1);
-    const Scalar frame = kMeans ? means.frames[t] : Scalar{0};
+    const bool whole = kWithGain && rows.may_overrun(row, 1);
+    const Scalar frame = kWithMeans ? means.frames[t] : Scalar{0};
     for (int64_t k = 0; k < rows.vectors; ++k) {
       Vector<Scalar> value{}, result{};
-      if (kProduct) {
+      if (kWithGain) {
         value = rows.load_vector(row, k, whole);
         result = value * load(gain + t * rows.joints + k * lanes);
       }
-      if (kMeans) result += load(means.joints + k * lanes) + frame;
+      if (kWithMeans) result += load(means.joints + k * lanes) + frame;
       const Vector<Scalar> untouched = residual ? value : Vector<Scalar>{};
-      result = choose<Scalar>(rows.real_lanes[k], result, untouched);
+      result = select<Scalar>(rows.valid_lanes[k], result, untouched);
       store(out + k * lanes, result);
     }
   }

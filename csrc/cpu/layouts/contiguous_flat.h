@@ -1,4 +1,4 @@
-// Step 4 over whole planes of one sample in contiguous memory, where every position is real, or
+// Step 4 over whole planes of one sample in contiguous memory, where every position is valid, or
 // over the first frames of each where the others are padding: a walk over the flat run of elements,
 // line by line, with no regard to rows and no lane thrown away.
 #pragma once
@@ -13,15 +13,15 @@ namespace csta::CSTA_ISA {
 // Elements from `to` up to the next line's start, at most `count`.
 template <class Element>
 CSTA_INLINE int64_t until_line(const Element* to, int64_t count) {
-  const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kLine);
-  const int64_t left = (kLine - past) % kLine / static_cast<int64_t>(sizeof(Element));
-  return smaller(left, count);
+  const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kCacheLine);
+  const int64_t left = (kCacheLine - past) % kCacheLine / static_cast<int64_t>(sizeof(Element));
+  return min(left, count);
 }
 
-template <bool kStream, class Element>
-CSTA_INLINE void put(Element* to, Vector<Arithmetic<Element>> value) {
-  if (kStream) {
-    stream(to, value);
+template <bool kNontemporal, class Element>
+CSTA_INLINE void store_vector(Element* to, Vector<Arithmetic<Element>> value) {
+  if (kNontemporal) {
+    store_nontemporal(to, value);
   } else {
     store(to, value);
   }
@@ -29,16 +29,16 @@ CSTA_INLINE void put(Element* to, Vector<Arithmetic<Element>> value) {
 
 // y[f] = x[f] gain[f mod plane] for f in [0, count), in as many steps as the caller likes. gain
 // repeats for a line beyond the plane.
-template <bool kStream, class Element>
-class FlatProduct {
+template <bool kNontemporal, class Element>
+class FlatReweight {
   using Scalar = Arithmetic<Element>;
   static constexpr int lanes = kLanes<Scalar>;
-  static constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
+  static constexpr int64_t per_line = kCacheLine / static_cast<int64_t>(sizeof(Element));
 
  public:
-  FlatProduct(const Element* x, const Scalar* gain, int64_t plane, int64_t count,
-              Ahead<Element> ahead, Element* y)
-      : x_(x), gain_(gain), plane_(plane), count_(count), ahead_(ahead), y_(y) {
+  FlatReweight(const Element* x, const Scalar* gain, int64_t plane, int64_t count,
+               PrefetchTarget<Element> prefetch, Element* y)
+      : x_(x), gain_(gain), plane_(plane), count_(count), ahead_(prefetch), y_(y) {
     f_ = until_line(y, count);
     edge(0, f_);
     j_ = f_ % plane;
@@ -50,12 +50,12 @@ class FlatProduct {
   CSTA_INLINE void write_lines(int64_t end) {
     int64_t f = f_, j = j_;
     while (f + per_line <= end) {
-      const int64_t lines = smaller((end - f) / per_line, (plane_ - j + per_line - 1) / per_line);
+      const int64_t lines = min((end - f) / per_line, (plane_ - j + per_line - 1) / per_line);
       for (int64_t stop = f + lines * per_line; f < stop; f += per_line, j += per_line) {
         ahead_.fetch(f);
         CSTA_UNROLL
         for (int64_t k = 0; k < per_line; k += lanes) {
-          put<kStream>(y_ + f + k, load(x_ + f + k) * load(gain_ + j + k));
+          store_vector<kNontemporal>(y_ + f + k, load(x_ + f + k) * load(gain_ + j + k));
         }
       }
       if (j >= plane_) j %= plane_;
@@ -72,7 +72,7 @@ class FlatProduct {
  private:
   void edge(int64_t from, int64_t to) const {
     for (; from < to; from += lanes) {
-      const int64_t part = smaller(lanes, to - from);
+      const int64_t part = min(lanes, to - from);
       Scalar factors[lanes];
       for (int64_t i = 0; i < lanes; ++i) factors[i] = gain_[(from + i) % plane_];
       store_some(y_ + from, load_some(x_ + from, part) * load(factors), part);
@@ -82,16 +82,18 @@ class FlatProduct {
   const Element* x_;
   const Scalar* gain_;
   int64_t plane_, count_;
-  Ahead<Element> ahead_;
+  PrefetchTarget<Element> ahead_;
   Element* y_;
   int64_t f_, j_;  // how much is written, and where in the plane that is
 };
 
 // Padding: to[f] = from[f], or 0 without `from`, for f in [0, count).
-template <bool kStream, class Element>
-void write_padding(const Element* from, int64_t count, Ahead<Element> ahead, Element* to) {
-  constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
-  constexpr int64_t per_vector = per_line * static_cast<int64_t>(sizeof(Vector<float>)) / kLine;
+template <bool kNontemporal, class Element>
+void write_padding(const Element* from, int64_t count, PrefetchTarget<Element> prefetch,
+                   Element* to) {
+  constexpr int64_t per_line = kCacheLine / static_cast<int64_t>(sizeof(Element));
+  constexpr int64_t per_vector =
+      per_line * static_cast<int64_t>(sizeof(Vector<float>)) / kCacheLine;
   const auto edge = [&](int64_t first, int64_t end) {
     const size_t bytes = static_cast<size_t>(end - first) * sizeof(Element);
     from == nullptr ? std::memset(to + first, 0, bytes)
@@ -100,43 +102,43 @@ void write_padding(const Element* from, int64_t count, Ahead<Element> ahead, Ele
   int64_t f = until_line(to, count);
   edge(0, f);
   for (; f + per_line <= count; f += per_line) {
-    ahead.fetch(f);
+    prefetch.fetch(f);
     CSTA_UNROLL
     for (int64_t k = 0; k < per_line; k += per_vector) {
       Vector<float> bits{};
       if (from != nullptr) std::memcpy(&bits, from + f + k, sizeof bits);
-      put<kStream>(reinterpret_cast<float*>(to + f + k), bits);
+      store_vector<kNontemporal>(reinterpret_cast<float*>(to + f + k), bits);
     }
   }
   edge(f, count);
 }
 
-// The gradient of x over planes: grad_x = u gain + frames[c][t] + joints[c][v].
+// The gradient of x over planes: grad_x = grad_y gain + frames[c][t] + joints[c][v].
 template <class Element>
 class FlatGradient {
   using Scalar = Arithmetic<Element>;
   static constexpr int lanes = kLanes<Scalar>;
-  static constexpr int64_t per_line = kLine / static_cast<int64_t>(sizeof(Element));
+  static constexpr int64_t per_line = kCacheLine / static_cast<int64_t>(sizeof(Element));
 
  public:
   // A vector must not span more than two rows.
   static bool fits(int64_t joints) { return joints >= lanes; }
 
-  FlatGradient(Carver& carver, int64_t joints)
+  FlatGradient(Arena& arena, int64_t joints)
       : joints_(joints),
-        repeated_joints_(carver.take<Scalar>(joints + lanes)),
-        row_lanes_(carver.take<MaskScalar>(joints + lanes)) {}
+        repeated_joints_(arena.take<Scalar>(joints + lanes)),
+        row_lanes_(arena.take<MaskScalar>(joints + lanes)) {}
 
   void begin() {
     for (int64_t v = 0; v < joints_ + lanes; ++v) row_lanes_[v] = v >= lanes ? -1 : 0;
   }
 
-  // Of `channels` planes from u on, all of one group. Rows of the means' gradients are `strides`
-  // apart; a row of frames may be read one scalar beyond its end.
-  template <bool kStream>
-  void run(const Element* u, const Scalar* gain, int64_t plane, const Scalar* frames,
+  // Of `channels` planes from grad_y on, all of one group. Rows of the means' gradients are
+  // `strides` apart; a row of frames may be read one scalar beyond its end.
+  template <bool kNontemporal>
+  void run(const Element* grad_y, const Scalar* gain, int64_t plane, const Scalar* frames,
            int64_t frame_stride, const Scalar* joints, int64_t joint_stride, int64_t channels,
-           Ahead<Element> ahead, Element* out) {
+           PrefetchTarget<Element> prefetch, Element* out) {
     Element line[per_line];
     const int64_t total = channels * plane;
     int64_t f = until_line(out, total);
@@ -151,12 +153,13 @@ class FlatGradient {
       const int64_t end = (channel + 1) * plane;
       while (f < end) {
         if (filled == 0 && wanted == per_line && f + per_line <= end) {
-          f = whole_lines<kStream>(u, gain, frame, channel * plane, f, end, ahead, out);
+          f = whole_lines<kNontemporal>(grad_y, gain, frame, channel * plane, f, end, prefetch,
+                                        out);
           target = out + f;
           continue;
         }
-        const int64_t count = smaller(wanted - filled, end - f);
-        some(u + f, gain, frame, f - channel * plane, count, line + filled);
+        const int64_t count = min(wanted - filled, end - f);
+        some(grad_y + f, gain, frame, f - channel * plane, count, line + filled);
         filled += count;
         f += count;
         if (filled < wanted && f < total) continue;
@@ -177,10 +180,10 @@ class FlatGradient {
   }
 
   // The lines of one channel from f on; returns where they end.
-  template <bool kStream>
-  CSTA_INLINE int64_t whole_lines(const Element* u, const Scalar* gain, const Scalar* frame,
+  template <bool kNontemporal>
+  CSTA_INLINE int64_t whole_lines(const Element* grad_y, const Scalar* gain, const Scalar* frame,
                                   int64_t channel_start, int64_t f, int64_t end,
-                                  Ahead<Element> ahead, Element* out) {
+                                  PrefetchTarget<Element> prefetch, Element* out) {
     const int64_t joints = joints_;
     const Scalar* repeated_joints = repeated_joints_;
     const MaskScalar* row_lanes = row_lanes_;
@@ -188,7 +191,7 @@ class FlatGradient {
     int64_t v = j % joints;
     frame += j / joints;
     for (; f + per_line <= end; f += per_line, j += per_line) {
-      ahead.fetch(f);
+      prefetch.fetch(f);
       CSTA_UNROLL
       for (int64_t k = 0; k < per_line; k += lanes) {
         Vector<Scalar> of_frame = splat(frame[0]);
@@ -199,26 +202,27 @@ class FlatGradient {
           ++frame;
           Mask<Scalar> in_row;
           std::memcpy(&in_row, row_lanes + v, sizeof in_row);
-          of_frame = choose<Scalar>(in_row, splat(frame[0]), of_frame);
+          of_frame = select<Scalar>(in_row, splat(frame[0]), of_frame);
         }
-        put<kStream>(out + f + k, load(u + f + k) * load(gain + j + k) + (of_joint + of_frame));
+        store_vector<kNontemporal>(
+            out + f + k, load(grad_y + f + k) * load(gain + j + k) + (of_joint + of_frame));
       }
     }
     return f;
   }
 
   // Fewer than a line of elements at place j of a channel.
-  void some(const Element* u, const Scalar* gain, const Scalar* frame, int64_t j, int64_t count,
-            Element* to) const {
+  void some(const Element* grad_y, const Scalar* gain, const Scalar* frame, int64_t j,
+            int64_t count, Element* to) const {
     for (int64_t done = 0; done < count; done += lanes) {
-      const int64_t part = smaller(lanes, count - done);
+      const int64_t part = min(lanes, count - done);
       Scalar of_frame[lanes] = {}, of_joint[lanes] = {};
       for (int64_t i = 0; i < part; ++i) {
         of_frame[i] = frame[(j + done + i) / joints_];
         of_joint[i] = repeated_joints_[(j + done + i) % joints_];
       }
       const Vector<Scalar> through_means = load(of_joint) + load(of_frame);
-      store_some(to + done, load_some(u + done, part) * load(gain + j + done) + through_means,
+      store_some(to + done, load_some(grad_y + done, part) * load(gain + j + done) + through_means,
                  part);
     }
   }

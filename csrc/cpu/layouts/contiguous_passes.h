@@ -9,7 +9,7 @@
 namespace csta::CSTA_ISA {
 
 template <class ElementType>
-class PlanarPasses {
+class ContiguousPasses {
  public:
   using Element = ElementType;
   using Scalar = Arithmetic<Element>;
@@ -18,38 +18,38 @@ class PlanarPasses {
   static constexpr bool kJoins = true;   // one sample can be written while the next is pooled
 
   // A sample's parts are its channels, taken in whole blocks of correlated ones.
-  static int64_t parts(const Problem& problem) { return problem.channels; }
-  static int64_t parts_at_once(const Problem& problem) {
+  static int64_t units(const Problem& problem) { return problem.channels; }
+  static int64_t units_per_step(const Problem& problem) {
     const int64_t bytes = problem.frames * problem.joints * static_cast<int64_t>(sizeof(Element));
-    const int64_t blocks = kPartBytes / larger(bytes * kCorrelatedChannels, 1);
-    return larger(1, blocks) * kCorrelatedChannels;
+    const int64_t blocks = kStepBytes / max(bytes * kCorrelatedChannels, 1);
+    return max(1, blocks) * kCorrelatedChannels;
   }
 
-  CSTA_APART PlanarPasses(Carver& carver, const Problem& problem, bool stream)
+  CSTA_NOINLINE ContiguousPasses(Arena& arena, const Problem& problem, bool nontemporal)
       : problem_(problem),
         plane_(problem.frames * problem.joints),
-        stream_(stream),
-        flat_gradient_(carver, problem.joints) {
+        nontemporal_(nontemporal),
+        flat_gradient_(arena, problem.joints) {
     rows_.joints = problem.joints;
     rows_.vectors = (problem.joints + lanes - 1) / lanes;
     const int64_t row_bytes = rows_.vectors * lanes * static_cast<int64_t>(sizeof(Element));
-    rows_.real_lanes = real_lanes_ = carver.take<Mask<Scalar>>(rows_.vectors);
-    columns_ = carver.take<Vector<Scalar>>(3 * rows_.vectors);
-    gain_ = carver.take<Scalar>(plane_ + kLine + lanes);
-    products_ = carver.take<Scalar>(plane_ + 2 * lanes);
-    buffer_ = carver.take<char>(larger(row_bytes, LineWriter<Element>::kCapacity) +
-                                LineWriter<Element>::kSlack);
+    rows_.valid_lanes = valid_lanes_ = arena.take<Mask<Scalar>>(rows_.vectors);
+    columns_ = arena.take<Vector<Scalar>>(3 * rows_.vectors);
+    gain_ = arena.take<Scalar>(plane_ + kCacheLine + lanes);
+    correlation_ = arena.take<Scalar>(plane_ + 2 * lanes);
+    buffer_ = arena.take<char>(max(row_bytes, LineWriter<Element>::kCapacity) +
+                               LineWriter<Element>::kSlack);
   }
 
-  CSTA_APART void begin(const Sample<Scalar>& sample, const Element* limit) {
+  CSTA_NOINLINE void begin(const Sample<Scalar>& sample, const Element* limit) {
     rows_.limit = limit;
     gain_group_ = -1;
-    const bool masked = sample.joints.axis.real_count < problem_.joints;
+    const bool masked = sample.joints.axis.valid_count < problem_.joints;
     if (!masked && plain_lanes_) return;
     rows_.joints_masked = masked;
     for (int64_t k = 0; k < rows_.vectors; ++k) {
       for (int lane = 0; lane < lanes; ++lane) {
-        real_lanes_[k][lane] = sample.joints.axis.is_real(k * lanes + lane) ? -1 : 0;
+        valid_lanes_[k][lane] = sample.joints.axis.is_valid(k * lanes + lane) ? -1 : 0;
       }
     }
     plain_lanes_ = !masked;
@@ -67,64 +67,65 @@ class PlanarPasses {
 
   // Gradients of the attention into the scores of sample, from the blocks of channels that begin in
   // [begin, end); with `pool_too`, the means as well, while the channels are in cache.
-  void correlate(const Element* x, const Element* u, Sample<Scalar>& sample, bool pool_too,
+  void correlate(const Element* x, const Element* grad_y, Sample<Scalar>& sample, bool pool_too,
                  int64_t begin, int64_t end) {
     const int64_t width = problem_.channels / problem_.groups;
-    const int64_t real = sample.frames.axis.end * problem_.joints;
+    const int64_t valid = sample.frames.axis.end * problem_.joints;
     for (int64_t channel = begin; channel < end;) {
       const int64_t group = channel / width, place = channel % width;
       const int64_t block = round_up(place, kCorrelatedChannels);
-      const int64_t block_end = channel - place + smaller(width, block + kCorrelatedChannels);
+      const int64_t block_end = channel - place + min(width, block + kCorrelatedChannels);
       if (block == place) {
         const int64_t at = channel * plane_;
-        correlate_planes(x + at, u + at, plane_, block_end - channel, 0, real, products_,
+        correlate_planes(x + at, grad_y + at, plane_, block_end - channel, 0, valid, correlation_,
                          place == 0);
         if (pool_too) pool(x, sample, channel, block_end);
-        if (block_end % width == 0) contract(sample, group, products_);
+        if (block_end % width == 0) contract(sample, group, correlation_);
         channel = block_end;
       } else {
-        channel += smaller(width, block) - place;
+        channel += min(width, block) - place;
       }
     }
   }
 
   // Elements [begin, end) of the plane of products of a sample that is one group.
-  void correlate_part(const Element* x, const Element* u, int64_t begin, int64_t end,
-                      Scalar* products) {
+  void correlate_tile(const Element* x, const Element* grad_y, int64_t begin, int64_t end,
+                      Scalar* correlation) {
     for (int64_t c = 0; c < problem_.channels; c += kCorrelatedChannels) {
-      const int64_t at = c * plane_, channels = smaller(problem_.channels - c, kCorrelatedChannels);
-      correlate_planes(x + at, u + at, plane_, channels, begin, end, products, c == 0);
+      const int64_t at = c * plane_, channels = min(problem_.channels - c, kCorrelatedChannels);
+      correlate_planes(x + at, grad_y + at, plane_, channels, begin, end, correlation, c == 0);
     }
   }
 
-  void contract(Sample<Scalar>& sample, int64_t group, const Scalar* products) {
+  void contract(Sample<Scalar>& sample, int64_t group, const Scalar* correlation) {
     const int64_t frame_row = group * sample.frames.axis.stride;
     const int64_t joint_row = group * sample.joints.axis.stride;
     with_vectors(rows_, [&](auto vectors) {
       contract_plane<vectors.value, Scalar>(
-          rows_, sample.frames.axis, products, sample.frames.attention + frame_row,
-          sample.scaled_joints + joint_row, sample.kappa, columns_,
+          rows_, sample.frames.axis, correlation, sample.frames.attention + frame_row,
+          sample.scaled_joints + joint_row, sample.scale, columns_,
           sample.frames.scores + frame_row, sample.joints.scores + joint_row);
     });
   }
 
   // out = in * gain, and in backward the gradients through the means, of channels [begin, end).
   void reweight(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
-                bool with_means, int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
+                bool with_means, int64_t begin, int64_t end, PrefetchTarget<Element> prefetch,
+                Element* out) {
     const bool flat = sample.frames.axis.is_prefix() && !rows_.joints_masked &&
                       (!with_means || FlatGradient<Element>::fits(problem_.joints));
     const int64_t width = problem_.channels / problem_.groups;
-    if (!stream_) ahead = {};
+    if (!nontemporal_) prefetch = {};
     for (int64_t channel = begin; channel < end;) {
       const int64_t group = channel / width;
-      const int64_t group_end = smaller(end, (group + 1) * width);
+      const int64_t group_end = min(end, (group + 1) * width);
       set_gain(sample, frame_attention, group);
       if (!flat) {
-        reweight_planes(in, sample, with_means, channel, group_end, ahead, out);
-      } else if (stream_) {
-        reweight_flat_planes<true>(in, sample, with_means, channel, group_end, ahead, out);
+        reweight_planes(in, sample, with_means, channel, group_end, prefetch, out);
+      } else if (nontemporal_) {
+        reweight_flat_planes<true>(in, sample, with_means, channel, group_end, prefetch, out);
       } else {
-        reweight_flat_planes<false>(in, sample, with_means, channel, group_end, ahead, out);
+        reweight_flat_planes<false>(in, sample, with_means, channel, group_end, prefetch, out);
       }
       channel = group_end;
     }
@@ -133,7 +134,7 @@ class PlanarPasses {
   // Whether a sample can be written a few rows at a time while the next one is pooled: results go
   // past the caches, and nothing is padding or left out.
   bool can_join(const Sample<Scalar>& sample, const Sample<Scalar>& next) const {
-    return stream_ && is_whole(sample) && is_whole(next);
+    return nontemporal_ && is_whole(sample) && is_whole(next);
   }
 
   // Both reweight(in, sample, ..., out) and pool(next_x, next), where can_join: a few rows of the
@@ -143,7 +144,7 @@ class PlanarPasses {
                          const Element* next_x, Sample<Scalar>& next) {
     const int64_t width = problem_.channels / problem_.groups;
     for (int64_t channel = begin; channel < end;) {
-      const int64_t group = channel / width, group_end = smaller(end, (group + 1) * width);
+      const int64_t group = channel / width, group_end = min(end, (group + 1) * width);
       set_gain(sample, frame_attention, group);
       with_vectors(rows_, [&](auto vectors) {
         write_and_pool<vectors.value>(in, channel, group_end, out, next_x, next);
@@ -153,8 +154,8 @@ class PlanarPasses {
   }
 
   // out = the gradients through the means alone, of channels [begin, end).
-  void spread_means(const Sample<Scalar>& sample, int64_t begin, int64_t end, Element* out) {
-    LineWriter<Element> writer(buffer_, out + begin * plane_, stream_);
+  void pool_backward(const Sample<Scalar>& sample, int64_t begin, int64_t end, Element* out) {
+    LineWriter<Element> writer(buffer_, out + begin * plane_, nontemporal_);
     for (int64_t channel = begin; channel < end; ++channel) {
       write_plane<false, true>(nullptr, sample, channel, {}, writer);
     }
@@ -165,11 +166,11 @@ class PlanarPasses {
   // What is read and then written in turn, and how far ahead of that memory is asked for. Measured
   // on a Zen 4: with twice or half as much of both, forward takes up to a tenth longer.
   static constexpr int64_t kElementsAtOnce = 1536 / static_cast<int64_t>(sizeof(Element));
-  static constexpr int64_t kElementsAhead = 2048 / static_cast<int64_t>(sizeof(Element));
+  static constexpr int64_t kPrefetchDistance = 2048 / static_cast<int64_t>(sizeof(Element));
 
   bool is_whole(const Sample<Scalar>& sample) const {
-    return sample.frames.axis.real_count == problem_.frames &&
-           sample.joints.axis.real_count == problem_.joints;
+    return sample.frames.axis.valid_count == problem_.frames &&
+           sample.joints.axis.valid_count == problem_.joints;
   }
 
   template <int kVectors, class Between>
@@ -182,12 +183,13 @@ class PlanarPasses {
 
   // The same of channels of one group. On its own: among others GCC made it up to 4 % slower.
   template <int kVectors>
-  CSTA_APART void write_and_pool(const Element* in, int64_t begin, int64_t end, Element* out,
-                                 const Element* next_x, Sample<Scalar>& next) {
+  CSTA_NOINLINE void write_and_pool(const Element* in, int64_t begin, int64_t end, Element* out,
+                                    const Element* next_x, Sample<Scalar>& next) {
     const int64_t first = begin * plane_;
-    const Ahead<Element> ahead{next_x + first + kElementsAhead, nullptr, problem_.frames};
-    FlatProduct<true, Element> product(in + first, gain_, plane_, (end - begin) * plane_, ahead,
-                                       out + first);
+    const PrefetchTarget<Element> prefetch{next_x + first + kPrefetchDistance, nullptr,
+                                           problem_.frames};
+    FlatReweight<true, Element> product(in + first, gain_, plane_, (end - begin) * plane_, prefetch,
+                                        out + first);
     for (int64_t channel = begin; channel < end; ++channel) {
       const auto between = [&](int64_t frames) CSTA_LAMBDA_INLINE {
         const int64_t read = channel * plane_ + frames * problem_.joints - first;
@@ -207,91 +209,94 @@ class PlanarPasses {
   }
 
   void reweight_planes(const Element* in, const Sample<Scalar>& sample, bool with_means,
-                       int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
-    LineWriter<Element> writer(buffer_, out + begin * plane_, stream_);
+                       int64_t begin, int64_t end, PrefetchTarget<Element> prefetch, Element* out) {
+    LineWriter<Element> writer(buffer_, out + begin * plane_, nontemporal_);
     for (int64_t channel = begin; channel < end; ++channel) {
       if (with_means) {
-        write_plane<true, true>(in, sample, channel, ahead, writer);
+        write_plane<true, true>(in, sample, channel, prefetch, writer);
       } else {
-        write_plane<true, false>(in, sample, channel, ahead, writer);
+        write_plane<true, false>(in, sample, channel, prefetch, writer);
       }
     }
     writer.finish();
   }
 
-  template <bool kStream>
+  template <bool kNontemporal>
   void reweight_flat_planes(const Element* in, const Sample<Scalar>& sample, bool with_means,
-                            int64_t begin, int64_t end, Ahead<Element> ahead, Element* out) {
-    const bool next_is_whole = ahead.first == nullptr || ahead.frames == problem_.frames;
+                            int64_t begin, int64_t end, PrefetchTarget<Element> prefetch,
+                            Element* out) {
+    const bool next_is_whole = prefetch.first == nullptr || prefetch.frames == problem_.frames;
     if (sample.frames.axis.end == problem_.frames && next_is_whole) {
       const int64_t at = begin * plane_;
-      return reweight_flat_run<kStream>(in + at, sample, with_means, begin, end - begin, plane_,
-                                        ahead.from(at), out + at);
+      return reweight_flat_run<kNontemporal>(in + at, sample, with_means, begin, end - begin,
+                                             plane_, prefetch.from(at), out + at);
     }
-    // Real frames first, then padding. Of the next sample only what is real is asked for.
-    const int64_t real = sample.frames.axis.end * problem_.joints;
+    // Valid frames first, then padding. Of the next sample only what is valid is asked for.
+    const int64_t valid = sample.frames.axis.end * problem_.joints;
     for (int64_t channel = begin; channel < end; ++channel) {
       const int64_t at = channel * plane_;
-      Ahead<Element> next = ahead.from(at);
-      next.limit = ahead.frames * problem_.joints;
-      if (real > 0) {
-        reweight_flat_run<kStream>(in + at, sample, with_means, channel, 1, real, next, out + at);
+      PrefetchTarget<Element> next = prefetch.from(at);
+      next.limit = prefetch.frames * problem_.joints;
+      if (valid > 0) {
+        reweight_flat_run<kNontemporal>(in + at, sample, with_means, channel, 1, valid, next,
+                                        out + at);
       }
-      next = next.from(real);
-      next.limit -= real;
-      write_padding<kStream>(problem_.residual ? in + at + real : nullptr, plane_ - real, next,
-                             out + at + real);
+      next = next.from(valid);
+      next.limit -= valid;
+      write_padding<kNontemporal>(problem_.residual ? in + at + valid : nullptr, plane_ - valid,
+                                  next, out + at + valid);
     }
   }
 
   // The first `plane` elements of `channels` planes from `in` on, the first of them that of channel
   // `begin`; they lie one behind the other.
-  template <bool kStream>
+  template <bool kNontemporal>
   void reweight_flat_run(const Element* in, const Sample<Scalar>& sample, bool with_means,
-                         int64_t begin, int64_t channels, int64_t plane, Ahead<Element> ahead,
-                         Element* out) {
+                         int64_t begin, int64_t channels, int64_t plane,
+                         PrefetchTarget<Element> prefetch, Element* out) {
     if (!with_means) {
-      FlatProduct<kStream, Element> product(in, gain_, plane, channels * plane, ahead, out);
+      FlatReweight<kNontemporal, Element> product(in, gain_, plane, channels * plane, prefetch,
+                                                  out);
       return product.finish();
     }
     const int64_t frame_stride = sample.frames.axis.stride;
     const int64_t joint_stride = sample.joints.axis.stride;
-    flat_gradient_.template run<kStream>(
-        in, gain_, plane, sample.frames.mean_gradients + begin * frame_stride, frame_stride,
-        sample.joints.mean_gradients + begin * joint_stride, joint_stride, channels, ahead, out);
+    flat_gradient_.template run<kNontemporal>(
+        in, gain_, plane, sample.frames.grad_means + begin * frame_stride, frame_stride,
+        sample.joints.grad_means + begin * joint_stride, joint_stride, channels, prefetch, out);
   }
 
-  template <bool kProduct, bool kMeans>
+  template <bool kWithGain, bool kWithMeans>
   void write_plane(const Element* in, const Sample<Scalar>& sample, int64_t channel,
-                   Ahead<Element> ahead, LineWriter<Element>& writer) {
-    MeanGradients<Scalar> means{nullptr, nullptr};
-    if (kMeans) {
-      means = {sample.frames.mean_gradients + channel * sample.frames.axis.stride,
-               sample.joints.mean_gradients + channel * sample.joints.axis.stride};
+                   PrefetchTarget<Element> prefetch, LineWriter<Element>& writer) {
+    GradMeans<Scalar> means{nullptr, nullptr};
+    if (kWithMeans) {
+      means = {sample.frames.grad_means + channel * sample.frames.axis.stride,
+               sample.joints.grad_means + channel * sample.joints.axis.stride};
     }
     const int64_t row_bytes = problem_.joints * static_cast<int64_t>(sizeof(Element));
-    const int64_t at_once = larger(1, LineWriter<Element>::kCapacity / row_bytes);
+    const int64_t at_once = max(1, LineWriter<Element>::kCapacity / row_bytes);
     for (int64_t t = 0; t < problem_.frames; t += at_once) {
-      const int64_t end = smaller(problem_.frames, t + at_once);
-      ahead.fetch(channel * plane_ + t * problem_.joints,
-                  (smaller(end, ahead.frames) - t) * problem_.joints);
-      reweight_rows<kProduct, kMeans>(rows_, sample.frames.axis, in + channel * plane_, gain_,
-                                      means, problem_.residual, t, end, writer.position());
+      const int64_t end = min(problem_.frames, t + at_once);
+      prefetch.fetch(channel * plane_ + t * problem_.joints,
+                     (min(end, prefetch.frames) - t) * problem_.joints);
+      reweight_rows<kWithGain, kWithMeans>(rows_, sample.frames.axis, in + channel * plane_, gain_,
+                                           means, problem_.residual, t, end, writer.position());
       writer.advance((end - t) * problem_.joints);
     }
   }
 
   const Problem& problem_;
   int64_t plane_;
-  bool stream_;
+  bool nontemporal_;
   FlatGradient<Element> flat_gradient_;
-  PlanarRows<Element> rows_{};
-  bool plain_lanes_ = false;  // real_lanes_ stand for a sample whose joints are all real
-  Mask<Scalar>* real_lanes_;
+  ContiguousRows<Element> rows_{};
+  bool plain_lanes_ = false;  // valid_lanes_ stand for a sample whose joints are all valid
+  Mask<Scalar>* valid_lanes_;
   Vector<Scalar>* columns_;
   int64_t gain_group_ = -1;  // whose gain it is
   Scalar* gain_;
-  Scalar* products_;
+  Scalar* correlation_;
   char* buffer_;
 };
 

@@ -16,7 +16,7 @@ struct Chunk {
   // The chunk of a row of `vectors` vectors that begins at `begin`.
   template <class Scalar>
   static CSTA_INLINE Chunk of(int64_t vectors, int64_t begin) {
-    return {begin, smaller(vectors, begin + kMostVectors<Scalar>)};
+    return {begin, min(vectors, begin + kMostVectors<Scalar>)};
   }
 };
 
@@ -24,9 +24,9 @@ struct Chunk {
 // vectors of partial sums. Two rows at a time halve the chain of sums that each column is. Half the
 // sums are written as products with `one`: the units that multiply and add share the work with
 // those that only add. Settled vectors are loaded once, which GCC would not do by itself. kVectors
-// is the chunk's size, or 0; the last of them may be real in part if kEnds.
+// is the chunk's size, or 0; the last of them may be valid in part if kEnds.
 template <int kVectors, bool kEnds, bool kWhole, class Element, class Scalar = Arithmetic<Element>>
-CSTA_INLINE VectorPair<Scalar> add_rows(const PlanarRows<Element>& rows, Chunk chunk,
+CSTA_INLINE VectorPair<Scalar> add_rows(const ContiguousRows<Element>& rows, Chunk chunk,
                                         const Element* row_i, bool has_i, const Element* row_j,
                                         bool has_j, Vector<Scalar> one, Vector<Scalar>* columns) {
   const int64_t vectors = kVectors > 0 ? kVectors : chunk.end - chunk.begin;
@@ -37,24 +37,24 @@ CSTA_INLINE VectorPair<Scalar> add_rows(const PlanarRows<Element>& rows, Chunk c
     Vector<Scalar> i{}, j{};
     if (has_i) i = rows.load_vector(row_i, chunk.begin + k, whole_i);
     if (has_j) j = rows.load_vector(row_j, chunk.begin + k, whole_j);
-    if (kWhole) settle(i);
-    if (kWhole) settle(j);
+    if (kWhole) keep_in_register(i);
+    if (kWhole) keep_in_register(j);
     if (kEnds && (kVectors == 0 || k + 1 == vectors)) {
-      i = keep<Scalar>(rows.real_lanes[chunk.begin + k], i);
-      j = keep<Scalar>(rows.real_lanes[chunk.begin + k], j);
+      i = zero_unless<Scalar>(rows.valid_lanes[chunk.begin + k], i);
+      j = zero_unless<Scalar>(rows.valid_lanes[chunk.begin + k], j);
     }
     columns[k] = (i + j) * one + columns[k];
-    if (kWhole) settle(columns[k]);
+    if (kWhole) keep_in_register(columns[k]);
     sums.first = k == 0 ? i : i * one + sums.first;
     sums.second = k == 0 ? j : sums.second + j;
   });
   return sums;
 }
 
-// Sums over a chunk of the first `count` of kLanes rows, which are all real and may be overrun;
+// Sums over a chunk of the first `count` of kLanes rows, which are all valid and may be overrun;
 // adds those of their columns to `columns`. kFull: count is kLanes.
 template <int kVectors, bool kEnds, bool kFull, class Element, class Scalar = Arithmetic<Element>>
-CSTA_INLINE Vector<Scalar> pool_tile(const PlanarRows<Element>& rows, Chunk chunk,
+CSTA_INLINE Vector<Scalar> pool_tile(const ContiguousRows<Element>& rows, Chunk chunk,
                                      const Element* first, int64_t count, Vector<Scalar> one,
                                      Vector<Scalar>* columns) {
   Vector<Scalar> tile[kVectors] = {};
@@ -67,26 +67,26 @@ CSTA_INLINE Vector<Scalar> pool_tile(const PlanarRows<Element>& rows, Chunk chun
   return sums;
 }
 
-// Means over joints of frames [t, end), which are all real, as long as they may be overrun: returns
-// up to where. Sets `columns` to the sums of their columns. Rows are one chunk.
+// Means over joints of frames [t, end), which are all valid, as long as they may be overrun:
+// returns up to where. Sets `columns` to the sums of their columns. Rows are one chunk.
 template <int kVectors, class Element, class Between, class Scalar = Arithmetic<Element>>
-CSTA_INLINE int64_t pool_tiles(const PlanarRows<Element>& rows, const Element* plane, int64_t t,
-                               int64_t end, Scalar per_joint, Vector<Scalar>* columns,
+CSTA_INLINE int64_t pool_tiles(const ContiguousRows<Element>& rows, const Element* plane, int64_t t,
+                               int64_t end, Scalar inverse_joints, Vector<Scalar>* columns,
                                Scalar* frame_means, const Between& between) {
   constexpr int lanes = kLanes<Scalar>;
   constexpr Chunk row{0, kVectors};
   Vector<Scalar> sums[kVectors] = {}, one = splat(Scalar{1});
-  settle(one);
+  keep_in_register(one);
   for (; t + lanes <= end && rows.may_overrun(plane + t * rows.joints, lanes); t += lanes) {
     const auto means =
         pool_tile<kVectors, true, true>(rows, row, plane + t * rows.joints, lanes, one, sums);
-    store(frame_means + t, means * per_joint);
+    store(frame_means + t, means * inverse_joints);
     between(t + lanes);
   }
   if (t < end && t + lanes > end && rows.may_overrun(plane + t * rows.joints, end - t)) {
     const auto means =
         pool_tile<kVectors, true, false>(rows, row, plane + t * rows.joints, end - t, one, sums);
-    store(frame_means + t, means * per_joint);
+    store(frame_means + t, means * inverse_joints);
     between(end);
     t = end;
   }
@@ -97,7 +97,7 @@ CSTA_INLINE int64_t pool_tiles(const PlanarRows<Element>& rows, const Element* p
 
 // Sums over a chunk that is the last of its row, of at most kVectors vectors.
 template <int kVectors, class Element, class Scalar = Arithmetic<Element>>
-CSTA_INLINE Vector<Scalar> pool_last_tile(const PlanarRows<Element>& rows, Chunk chunk,
+CSTA_INLINE Vector<Scalar> pool_last_tile(const ContiguousRows<Element>& rows, Chunk chunk,
                                           const Element* first, int64_t count, Vector<Scalar> one,
                                           Vector<Scalar>* columns) {
   if constexpr (kVectors > 1) {
@@ -110,8 +110,9 @@ CSTA_INLINE Vector<Scalar> pool_last_tile(const PlanarRows<Element>& rows, Chunk
 
 // Sums over joints of rows of any number of chunks; otherwise as pool_tile.
 template <class Element, class Scalar = Arithmetic<Element>>
-CSTA_APART Vector<Scalar> pool_wide_tile(const PlanarRows<Element>& rows, const Element* first,
-                                         int64_t count, Vector<Scalar>* columns) {
+CSTA_NOINLINE Vector<Scalar> pool_wide_tile(const ContiguousRows<Element>& rows,
+                                            const Element* first, int64_t count,
+                                            Vector<Scalar>* columns) {
   constexpr int most = kMostVectors<Scalar>;
   const Vector<Scalar> one = splat(Scalar{1});
   Vector<Scalar> sums{}, lost{};
@@ -126,13 +127,13 @@ CSTA_APART Vector<Scalar> pool_wide_tile(const PlanarRows<Element>& rows, const 
   return sums;
 }
 
-// The sums of a tile of rows that need not be real or there; adds those of its columns to
+// The sums of a tile of rows that need not be valid or there; adds those of its columns to
 // `columns`. `tile` is scratch of rows.vectors vectors. Rounds as the others do.
 template <class Element, class Scalar = Arithmetic<Element>>
-Vector<Scalar> pool_any_tile(const PlanarRows<Element>& rows, const Axis& frames, int64_t t,
+Vector<Scalar> pool_any_tile(const ContiguousRows<Element>& rows, const Axis& frames, int64_t t,
                              int64_t end, const Element* first, Vector<Scalar>* tile,
                              Vector<Scalar>* columns) {
-  const auto is_there = [&](int i) { return t + i < end && frames.is_real(t + i); };
+  const auto is_there = [&](int i) { return t + i < end && frames.is_valid(t + i); };
   Vector<Scalar> sums{}, lost{};
   for (int64_t k = 0; k < rows.vectors; k += kMostVectors<Scalar>) {
     const Chunk chunk = Chunk::of<Scalar>(rows.vectors, k);
@@ -155,13 +156,13 @@ void pool_one_joint(const Axis& frames, const Axis& joints, const Element* plane
   constexpr int lanes = kLanes<Scalar>;
   Vector<Scalar> total{}, lost{};
   for (int64_t block = 0; block < frames.end; block += kBlockRows) {
-    const int64_t block_end = smaller(frames.end, block + kBlockRows);
+    const int64_t block_end = min(frames.end, block + kBlockRows);
     Vector<Scalar> sum{};
     for (int64_t t = block; t < block_end; t += lanes) {
-      const int64_t count = smaller(lanes, block_end - t);
+      const int64_t count = min(lanes, block_end - t);
       Vector<Scalar> value = count == lanes ? load(plane + t) : load_some(plane + t, count);
       for (int64_t i = 0; !frames.is_prefix() && i < count; ++i) {
-        if (!frames.is_real(t + i)) value[i] = 0;
+        if (!frames.is_valid(t + i)) value[i] = 0;
       }
       store(frame_means + t, value);
       sum += value;
@@ -170,21 +171,21 @@ void pool_one_joint(const Axis& frames, const Axis& joints, const Element* plane
   }
   for (int64_t i = round_up(frames.end, lanes); i < frames.stride; ++i) frame_means[i] = 0;
   for (int64_t i = 1; i < joints.stride; ++i) joint_means[i] = 0;
-  joint_means[0] = sum_lanes<Scalar>(total) / static_cast<Scalar>(larger(frames.real_count, 1));
+  joint_means[0] = sum_lanes<Scalar>(total) / static_cast<Scalar>(max(frames.valid_count, 1));
 }
 
 // Means of one plane: frame_means [T padded] over joints, joint_means [V padded] over frames.
 // `columns` is scratch of 3 * rows.vectors vectors. After every few frames between(frames done) is
 // called, but not where they have one joint.
 template <int kVectors, class Element, class Between, class Scalar = Arithmetic<Element>>
-CSTA_INLINE void pool_plane(const PlanarRows<Element>& rows, const Axis& frames, const Axis& joints,
-                            const Element* plane, Vector<Scalar>* columns, Scalar* frame_means,
-                            Scalar* joint_means, const Between& between) {
+CSTA_INLINE void pool_plane(const ContiguousRows<Element>& rows, const Axis& frames,
+                            const Axis& joints, const Element* plane, Vector<Scalar>* columns,
+                            Scalar* frame_means, Scalar* joint_means, const Between& between) {
   if (rows.joints == 1) return pool_one_joint(frames, joints, plane, frame_means, joint_means);
   constexpr int lanes = kLanes<Scalar>;
   const int64_t vectors = kVectors > 0 ? kVectors : rows.vectors;
-  const Scalar per_joint = Scalar{1} / static_cast<Scalar>(larger(joints.real_count, 1));
-  const Scalar per_frame = Scalar{1} / static_cast<Scalar>(larger(frames.real_count, 1));
+  const Scalar inverse_joints = Scalar{1} / static_cast<Scalar>(max(joints.valid_count, 1));
+  const Scalar inverse_frames = Scalar{1} / static_cast<Scalar>(max(frames.valid_count, 1));
 
   auto* lost = reinterpret_cast<Scalar*>(columns + 2 * vectors);
   const bool one_block = frames.end <= kBlockRows;
@@ -194,23 +195,23 @@ CSTA_INLINE void pool_plane(const PlanarRows<Element>& rows, const Axis& frames,
   }
   for (int64_t block = 0; block < frames.end; block += kBlockRows) {
     for (int64_t k = 0; k < vectors; ++k) columns[k] = Vector<Scalar>{};
-    const int64_t block_end = smaller(frames.end, block + kBlockRows);
+    const int64_t block_end = min(frames.end, block + kBlockRows);
     int64_t t = block;
     if constexpr (kVectors > 0) {
       if (frames.is_prefix()) {
-        t = pool_tiles<kVectors>(rows, plane, t, block_end, per_joint, columns, frame_means,
+        t = pool_tiles<kVectors>(rows, plane, t, block_end, inverse_joints, columns, frame_means,
                                  between);
       }
     }
     for (; t < block_end; t += lanes) {
-      const int64_t count = smaller(lanes, block_end - t);
+      const int64_t count = min(lanes, block_end - t);
       const Element* first = plane + t * rows.joints;
       const bool is_plain = kVectors == 0 && frames.is_prefix() && !rows.joints_masked &&
                             rows.may_overrun(first, count);
       const Vector<Scalar> sums =
           is_plain ? pool_wide_tile(rows, first, count, columns)
                    : pool_any_tile(rows, frames, t, block_end, first, columns + vectors, columns);
-      store(frame_means + t, sums * per_joint);
+      store(frame_means + t, sums * inverse_joints);
       between(t + count);
     }
     for (int64_t k = 0; k < vectors; ++k) {
@@ -222,7 +223,7 @@ CSTA_INLINE void pool_plane(const PlanarRows<Element>& rows, const Axis& frames,
     }
   }
   for (int64_t k = 0; k < vectors; ++k) {
-    store(joint_means + k * lanes, load(joint_means + k * lanes) * per_frame);
+    store(joint_means + k * lanes, load(joint_means + k * lanes) * inverse_frames);
   }
   for (int64_t i = vectors * lanes; i < joints.stride; ++i) joint_means[i] = 0;
   for (int64_t i = round_up(frames.end, lanes); i < frames.stride; ++i) frame_means[i] = 0;

@@ -8,8 +8,8 @@
 
 namespace csta::CSTA_ISA {
 
-// Of one sample. A thread has four of them, two samples with x and u each, and keeps them from call
-// to call (scratch.cpp).
+// Of one sample. A thread has four of them, two samples with x and grad_y each, and keeps them from
+// call to call (scratch.cpp).
 constexpr int64_t kMostPlanesBytes = int64_t{3} << 19;
 
 template <class ElementType>
@@ -28,48 +28,48 @@ class FewChannelsPasses {
   }
 
   // A sample is one part.
-  static int64_t parts(const Problem&) { return 1; }
-  static int64_t parts_at_once(const Problem&) { return 1; }
+  static int64_t units(const Problem&) { return 1; }
+  static int64_t units_per_step(const Problem&) { return 1; }
 
-  CSTA_APART FewChannelsPasses(Carver& carver, const Problem& problem, bool stream)
+  CSTA_NOINLINE FewChannelsPasses(Arena& arena, const Problem& problem, bool nontemporal)
       : problem_(problem),
         row_(problem.joints * problem.channels),
         plane_(problem.frames * problem.joints),
-        stream_(stream),
-        planar_(carver, problem, false) {
+        nontemporal_(nontemporal),
+        contiguous_(arena, problem, false) {
     const int64_t vectors = round_up(problem.joints, lanes) + lanes;  // may be read beyond a row
-    x_.values = carver.take<Scalar>(problem.channels * plane_ + vectors);
-    u_.values = carver.take<Scalar>(problem.channels * plane_ + vectors);
-    limit_ = u_.values + problem.channels * plane_ + vectors;
-    buffer_ = carver.take<char>(LineWriter<Element>::kCapacity + LineWriter<Element>::kSlack);
+    x_.values = arena.take<Scalar>(problem.channels * plane_ + vectors);
+    grad_y_.values = arena.take<Scalar>(problem.channels * plane_ + vectors);
+    limit_ = grad_y_.values + problem.channels * plane_ + vectors;
+    buffer_ = arena.take<char>(LineWriter<Element>::kCapacity + LineWriter<Element>::kSlack);
   }
 
-  void begin(const Sample<Scalar>& sample, const Element*) { planar_.begin(sample, limit_); }
+  void begin(const Sample<Scalar>& sample, const Element*) { contiguous_.begin(sample, limit_); }
 
   void pool(const Element* x, Sample<Scalar>& sample, int64_t, int64_t) {
-    planar_.pool(take_apart(x, sample, x_), sample, 0, problem_.channels);
+    contiguous_.pool(take_apart(x, sample, x_), sample, 0, problem_.channels);
   }
 
-  void correlate(const Element* x, const Element* u, Sample<Scalar>& sample, bool pool_too, int64_t,
-                 int64_t) {
+  void correlate(const Element* x, const Element* grad_y, Sample<Scalar>& sample, bool pool_too,
+                 int64_t, int64_t) {
     const Scalar* x_planes = take_apart(x, sample, x_);
-    const Scalar* u_planes = take_apart(u, sample, u_);
-    planar_.correlate(x_planes, u_planes, sample, pool_too, 0, problem_.channels);
+    const Scalar* grad_y_planes = take_apart(grad_y, sample, grad_y_);
+    contiguous_.correlate(x_planes, grad_y_planes, sample, pool_too, 0, problem_.channels);
   }
 
   // In place, in the planes that hold `in`.
   void reweight(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
-                bool with_means, int64_t, int64_t, Ahead<Element> ahead, Element* out) {
-    Planes& planes = u_.of == in ? u_ : x_;
+                bool with_means, int64_t, int64_t, PrefetchTarget<Element> prefetch, Element* out) {
+    Planes& planes = grad_y_.of == in ? grad_y_ : x_;
     take_apart(in, sample, planes);
     planes.of = nullptr;
-    planar_.reweight(planes.values, sample, frame_attention, with_means, 0, problem_.channels, {},
-                     planes.values);
-    put_together(planes.values, ahead, out);
+    contiguous_.reweight(planes.values, sample, frame_attention, with_means, 0, problem_.channels,
+                         {}, planes.values);
+    put_together(planes.values, prefetch, out);
   }
 
-  void spread_means(const Sample<Scalar>& sample, int64_t, int64_t, Element* out) {
-    planar_.spread_means(sample, 0, problem_.channels, x_.values);
+  void pool_backward(const Sample<Scalar>& sample, int64_t, int64_t, Element* out) {
+    contiguous_.pool_backward(sample, 0, problem_.channels, x_.values);
     put_together(x_.values, {}, out);
   }
 
@@ -106,16 +106,16 @@ class FewChannelsPasses {
     return planes.values;
   }
 
-  void put_together(const Scalar* planes, Ahead<Element> ahead, Element* out) {
-    if (!stream_) ahead = {};
-    ahead.limit = ahead.frames * row_;
-    LineWriter<Element> writer(buffer_, out, stream_);
+  void put_together(const Scalar* planes, PrefetchTarget<Element> prefetch, Element* out) {
+    if (!nontemporal_) prefetch = {};
+    prefetch.limit = prefetch.frames * row_;
+    LineWriter<Element> writer(buffer_, out, nontemporal_);
     with_channels<kFewChannels>(problem_.channels, [&](auto channels) {
       constexpr int64_t count = channels.value, bytes = count * sizeof(Element);
       constexpr int64_t at_once = LineWriter<Element>::kCapacity / bytes / lanes * lanes;
       for (int64_t p = 0; p < plane_; p += at_once) {
-        const int64_t end = smaller(plane_, p + at_once);
-        ahead.fetch(p * count, (end - p) * count);
+        const int64_t end = min(plane_, p + at_once);
+        prefetch.fetch(p * count, (end - p) * count);
         Element* to = writer.position();
         for (int64_t q = p; q < end; q += lanes, to += count * lanes) {
           join_block<count>(planes + q, plane_, to);
@@ -128,9 +128,9 @@ class FewChannelsPasses {
 
   const Problem& problem_;
   int64_t row_, plane_;
-  bool stream_;
-  PlanarPasses<Scalar> planar_;
-  Planes x_, u_;
+  bool nontemporal_;
+  ContiguousPasses<Scalar> contiguous_;
+  Planes x_, grad_y_;
   const Scalar* limit_;
   char* buffer_;
 };

@@ -9,7 +9,7 @@
 
 namespace csta::CSTA_ISA {
 
-constexpr int64_t kLine = 64;  // bytes of a cache line
+constexpr int64_t kCacheLine = 64;  // bytes of a cache line
 
 struct Half {
   uint16_t bits;
@@ -85,7 +85,7 @@ CSTA_INLINE void store_some(Element* to, Vector<Arithmetic<Element>> value, int6
 
 // Stores a vector past the caches; `to` is aligned to the vector's size in memory.
 template <class Element>
-CSTA_INLINE void stream(Element* to, Vector<Arithmetic<Element>> value) {
+CSTA_INLINE void store_nontemporal(Element* to, Vector<Arithmetic<Element>> value) {
   const auto bits = packed<Element>(value);
 #if defined(__x86_64__)
 #if defined(__AVX512F__)
@@ -106,7 +106,7 @@ CSTA_INLINE void stream(Element* to, Vector<Arithmetic<Element>> value) {
 }
 
 // Streaming stores are weakly ordered: nobody may read their lines before this.
-CSTA_INLINE void finish_streaming() {
+CSTA_INLINE void fence_nontemporal_stores() {
 #if defined(__x86_64__)
   _mm_sfence();
 #endif

@@ -33,7 +33,7 @@ template <class Scalar>
 CSTA_INLINE void add_compensated(Vector<Scalar> part, Vector<Scalar>& total, Vector<Scalar>& lost) {
   const Vector<Scalar> wanted = part - lost, sum = total + wanted;
   const Vector<Scalar> excess = (sum - total) - wanted;
-  lost = keep<Scalar>(excess - excess == Vector<Scalar>{}, excess);
+  lost = zero_unless<Scalar>(excess - excess == Vector<Scalar>{}, excess);
   total = sum;
 }
 // The same of vectors in memory.
@@ -99,7 +99,7 @@ CSTA_INLINE Scalar largest_lane(Vector<Scalar> value) {
 // e^x within an ulp or so for x <= 0, subnormal results included; NaN stays NaN.
 CSTA_INLINE Vector<float> exponential(Vector<float> x) {
   const Vector<float> lowest = splat(-110.0f);  // underflows to zero
-  x = choose<float>(x < lowest, lowest, x);
+  x = select<float>(x < lowest, lowest, x);
   const Vector<float> shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23 rounds to an integer
   const Vector<float> k = shifted - 12582912.0f;
   Vector<float> r = x - k * 0.693359375f;  // ln 2 in two parts, the first exact

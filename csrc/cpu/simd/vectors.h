@@ -11,7 +11,7 @@
 
 #define CSTA_INLINE inline __attribute__((always_inline))
 #define CSTA_LAMBDA_INLINE __attribute__((always_inline))
-#define CSTA_APART __attribute__((noinline))
+#define CSTA_NOINLINE __attribute__((noinline))
 #if defined(__clang__)
 #define CSTA_UNROLL _Pragma("clang loop unroll(full)")
 #else
@@ -42,8 +42,8 @@ using Mask = typename VectorOf<Scalar>::mask;
 template <class Scalar>
 constexpr int kLanes = CSTA_VECTOR_BYTES / static_cast<int>(sizeof(Scalar));
 
-CSTA_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-CSTA_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+CSTA_INLINE int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+CSTA_INLINE int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 CSTA_INLINE int64_t round_up(int64_t value, int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
@@ -63,7 +63,7 @@ CSTA_INLINE void for_count(int64_t count, const Function& function) {
 // Has the value computed here and kept in a register: left alone, GCC puts off long chains of sums
 // and spills all that they wait for.
 template <class V>
-CSTA_INLINE void settle([[maybe_unused]] V& value) {
+CSTA_INLINE void keep_in_register([[maybe_unused]] V& value) {
 #if (CSTA_VECTOR_BYTES == 64 && defined(__AVX512F__)) || \
     (CSTA_VECTOR_BYTES == 32 && defined(__AVX__)) ||     \
     (CSTA_VECTOR_BYTES == 16 && defined(__SSE2__))
@@ -77,12 +77,12 @@ CSTA_INLINE Vector<Scalar> splat(Scalar value) {
   return value - Vector<Scalar>{};
 }
 template <class Scalar>
-CSTA_INLINE Vector<Scalar> keep(Mask<Scalar> mask, Vector<Scalar> value) {
+CSTA_INLINE Vector<Scalar> zero_unless(Mask<Scalar> mask, Vector<Scalar> value) {
   return (Vector<Scalar>)((Mask<Scalar>)value & mask);
 }
 // mask ? a : b
 template <class Scalar>
-CSTA_INLINE Vector<Scalar> choose(Mask<Scalar> mask, Vector<Scalar> a, Vector<Scalar> b) {
+CSTA_INLINE Vector<Scalar> select(Mask<Scalar> mask, Vector<Scalar> a, Vector<Scalar> b) {
   return (Vector<Scalar>)(((Mask<Scalar>)a & mask) | ((Mask<Scalar>)b & ~mask));
 }
 // All ones in the first `count` lanes.

@@ -4,9 +4,9 @@
 #include <cstdint>
 
 #ifdef __CUDACC__
-#define CSTA_ANYWHERE __host__ __device__ __forceinline__
+#define CSTA_HOST_DEVICE __host__ __device__ __forceinline__
 #else
-#define CSTA_ANYWHERE inline
+#define CSTA_HOST_DEVICE inline
 #endif
 
 namespace csta::cuda {
@@ -22,7 +22,7 @@ struct Divisor {
     const uint64_t scaled = (uint64_t{1} << 32) * ((uint64_t{1} << shift) - divisor);
     magic = static_cast<uint32_t>(scaled / divisor + 1);
   }
-  CSTA_ANYWHERE int quotient(int value) const {
+  CSTA_HOST_DEVICE int quotient(int value) const {
     const auto number = static_cast<uint32_t>(value);
     return static_cast<int>((static_cast<uint32_t>((uint64_t{number} * magic) >> 32) + number) >>
                             shift);

@@ -6,11 +6,11 @@
 
 namespace csta::cuda {
 
-// Which item of a job a thread begins with. Jobs between two barriers begin at different threads:
-// most are too small for all of them.
-class Turns {
+// Which item of a invocation a thread begins with. Jobs between two barriers begin at different
+// threads: most are too small for all of them.
+class ThreadRotation {
  public:
-  CSTA_DEVICE explicit Turns(int next = 0) : next_(next % threads()) {}
+  CSTA_DEVICE explicit ThreadRotation(int next = 0) : next_(next % threads()) {}
   CSTA_DEVICE int first(int items) {
     const int behind = thread() - next_;
     next_ = (next_ + items) % threads();
@@ -22,30 +22,31 @@ class Turns {
 };
 
 // Hands on the means that the cluster's blocks have the sums of, at this block's own positions: 0
-// where not real.
+// where not valid.
 template <class Element, class Store>
-CSTA_DEVICE void gather_means(const Block<Element>& block, int axis, const Real& real, Turns& turns,
-                              const Store& store) {
+CSTA_DEVICE void gather_means(const Block<Element>& block, int axis, const Valid& valid,
+                              ThreadRotation& rotation, const Store& store) {
   using Scalar = Arithmetic<Element>;
-  const Call& call = block.call;
-  const bool last = call.channels_last;
-  const Own own(call, axis, block.rank);
-  const int share = call.plan.share[axis], items = call.channels * share;
-  const auto count = static_cast<Scalar>(larger(real.count[1 - axis], 1));
-  for (int i = turns.first(items); i < items; i += threads()) {
-    const int row = last ? call.by_channels.quotient(i) : call.by_share[axis].quotient(i);
-    const int c = last ? i - row * call.channels : row;
-    const int l = own.begin + (last ? row : i - row * share);
-    if (l >= own.end) continue;
+  const CallParams& call = block.call;
+  const bool channels_last = call.channels_last;
+  const PositionRange range(call, axis, block.rank);
+  const int per_block = call.plan.positions_per_block[axis], items = call.channels * per_block;
+  const auto count = static_cast<Scalar>(max(valid.count[1 - axis], 1));
+  for (int i = rotation.first(items); i < items; i += threads()) {
+    const int row =
+        channels_last ? call.by_channels.quotient(i) : call.by_position_range[axis].quotient(i);
+    const int c = channels_last ? i - row * call.channels : row;
+    const int l = range.begin + (channels_last ? row : i - row * per_block);
+    if (l >= range.end) continue;
     Scalar sum = 0;
-    if (real.of_axis(axis, l)) {
-      if (!last) {
-        sum = block.sums(axis, call.by_own.quotient(c)).at(c, l);
+    if (valid.of_axis(axis, l)) {
+      if (!channels_last) {
+        sum = block.sums(axis, call.by_slice.quotient(c)).at(c, l);
       } else if (axis == kFrames) {
-        sum = block.sums(axis, call.by_own.quotient(l)).at(c, l);
+        sum = block.sums(axis, call.by_slice.quotient(l)).at(c, l);
       } else {
         const int frames = call.axes[kFrames].length;
-        for (int other = 0; other * call.plan.own < frames; ++other) {
+        for (int other = 0; other * call.plan.slice_extent < frames; ++other) {
           sum += block.sums(axis, other).at(c, l);
         }
       }
@@ -113,15 +114,16 @@ CSTA_DEVICE Scalar dot(const Number* weights, bool aligned, const Scalar* values
 // finish(row, l, sum over terms of weights[row, term] in[term, l]) for own positions l, whose terms
 // lie together. Long sums are shared by neighbouring threads.
 template <class Number, class Scalar, class Finish>
-CSTA_DEVICE void rows_times(const Own& own, int rows, int terms, const Number* weights,
-                            const Table<Scalar>& in, Turns& turns, const Finish& finish) {
-  const int split = threads_of_sum(terms), count = own.count();
+CSTA_DEVICE void rows_times(const PositionRange& range, int rows, int terms, const Number* weights,
+                            const Table<Scalar>& in, ThreadRotation& rotation,
+                            const Finish& finish) {
+  const int split = threads_per_sum(terms), count = range.count();
   const bool aligned = terms % 4 == 0 && Four<Number>::is_aligned(weights);
   const int items = (rows * count * split + 31) / 32 * 32;  // whole warps, for their shuffles
-  for (int i = turns.first(items); i < items; i += threads()) {
+  for (int i = rotation.first(items); i < items; i += threads()) {
     const int output = i / split, part = i % split;
-    const int row = output / count, l = own.begin + output - row * count;
-    const int there = smaller(row, rows - 1);
+    const int row = output / count, l = range.begin + output - row * count;
+    const int there = min(row, rows - 1);
     Scalar sum = dot(weights + there * terms, aligned, &in.at(0, l), terms, part, split);
     for (int step = 1; step < split; step *= 2) sum += shuffle_xor(sum, step);
     if (row < rows && part == 0) finish(row, l, sum);
@@ -131,11 +133,12 @@ CSTA_DEVICE void rows_times(const Own& own, int rows, int terms, const Number* w
 // finish(row, l, sum over terms of weights[term, row] in(term, l)) for own positions l: four of
 // them, which in(term, l, Scalar[4]) gives, at a time.
 template <class Number, class Scalar, class In, class Finish>
-CSTA_DEVICE void columns_times(const Own& own, int rows, int terms, const Number* weights,
-                               const In& in, Turns& turns, const Finish& finish) {
-  const int items = rows * ((own.count() + 3) / 4);
-  for (int i = turns.first(items); i < items; i += threads()) {
-    const int tile = i / rows, row = i - tile * rows, first = own.begin + 4 * tile;
+CSTA_DEVICE void columns_times(const PositionRange& range, int rows, int terms,
+                               const Number* weights, const In& in, ThreadRotation& rotation,
+                               const Finish& finish) {
+  const int items = rows * ((range.count() + 3) / 4);
+  for (int i = rotation.first(items); i < items; i += threads()) {
+    const int tile = i / rows, row = i - tile * rows, first = range.begin + 4 * tile;
     Scalar sums[4] = {0, 0, 0, 0};
 #pragma unroll 1
     for (int term = 0; term < terms; term += 8) {
@@ -154,19 +157,20 @@ CSTA_DEVICE void columns_times(const Own& own, int rows, int terms, const Number
     }
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      if (first + k < own.end) finish(row, first + k, sums[k]);
+      if (first + k < range.end) finish(row, first + k, sums[k]);
     }
   }
 }
 
 // Hands on h = relu(W1 p + b1), which lets NaN through.
 template <class Element, class Store>
-CSTA_DEVICE void hidden_values(const AxisCall& head, const Weight& w1, const Own& own, int channels,
-                               const Table<Arithmetic<Element>>& means, Turns& turns,
-                               const Store& store) {
+CSTA_DEVICE void hidden_forward(const AxisParams& head, const Weight& w1,
+                                const PositionRange& range, int channels,
+                                const Table<Arithmetic<Element>>& means, ThreadRotation& rotation,
+                                const Store& store) {
   using Scalar = Arithmetic<Element>;
   with_numbers<Element>(w1, [&](const auto* w1) {
-    rows_times(own, head.hidden, channels, w1, means, turns, [&](int h, int l, Scalar sum) {
+    rows_times(range, head.hidden, channels, w1, means, rotation, [&](int h, int l, Scalar sum) {
       const Scalar value = sum + number<Element>(head.b1, h);
       store(h, l, value <= 0 ? Scalar{0} : value);
     });
@@ -175,57 +179,58 @@ CSTA_DEVICE void hidden_values(const AxisCall& head, const Weight& w1, const Own
 
 // Hands on s = W2 h + b2.
 template <class Element, class Store>
-CSTA_DEVICE void logits(const AxisCall& head, const Own& own, int groups,
-                        const Table<Arithmetic<Element>>& hidden, Turns& turns,
-                        const Store& store) {
+CSTA_DEVICE void logits_forward(const AxisParams& head, const PositionRange& range, int groups,
+                                const Table<Arithmetic<Element>>& hidden, ThreadRotation& rotation,
+                                const Store& store) {
   using Scalar = Arithmetic<Element>;
   with_numbers<Element>(head.w2, [&](const auto* w2) {
-    rows_times(own, groups, head.hidden, w2, hidden, turns,
+    rows_times(range, groups, head.hidden, w2, hidden, rotation,
                [&](int g, int l, Scalar sum) { store(g, l, sum + number<Element>(head.b2, g)); });
   });
 }
 
 // Hands on dz = W2' ds where h > 0, else 0.
 template <class Element, class Store>
-CSTA_DEVICE void hidden_gradients(const AxisCall& head, const Own& own, int groups,
-                                  const Table<Arithmetic<Element>>& score_gradients,
-                                  const Table<Arithmetic<Element>>& hidden, Turns& turns,
-                                  const Store& store) {
+CSTA_DEVICE void hidden_backward(const AxisParams& head, const PositionRange& range, int groups,
+                                 const Table<Arithmetic<Element>>& grad_logits,
+                                 const Table<Arithmetic<Element>>& hidden, ThreadRotation& rotation,
+                                 const Store& store) {
   using Scalar = Arithmetic<Element>;
   with_numbers<Element>(head.w2, [&](const auto* w2) {
     using Number = std::decay_t<decltype(*w2)>;
     columns_times<Number, Scalar>(
-        own, head.hidden, groups, w2,
+        range, head.hidden, groups, w2,
         [&](int g, int l, Scalar(&values)[4]) {
 #pragma unroll
           for (int k = 0; k < 4; ++k) {
-            values[k] = score_gradients.at(g, smaller(l + k, own.end - 1));
+            values[k] = grad_logits.at(g, min(l + k, range.end - 1));
           }
         },
-        turns,
+        rotation,
         [&](int h, int l, Scalar sum) { store(h, l, hidden.at(h, l) <= 0 ? Scalar{0} : sum); });
   });
 }
 
 // What a position of x gets for its mean: dp = W1' dz, over the number of positions of the mean.
 template <class Element>
-CSTA_DEVICE void mean_gradients(const AxisCall& head, const Weight& w1, const Own& own,
-                                int channels, int count,
-                                const Table<Arithmetic<Element>>& hidden_gradients,
-                                const Table<Arithmetic<Element>>& gradients, Turns& turns) {
+CSTA_DEVICE void means_backward(const AxisParams& head, const Weight& w1,
+                                const PositionRange& range, int channels, int count,
+                                const Table<Arithmetic<Element>>& grad_hidden,
+                                const Table<Arithmetic<Element>>& gradients,
+                                ThreadRotation& rotation) {
   using Scalar = Arithmetic<Element>;
   with_numbers<Element>(w1, [&](const auto* w1) {
     using Number = std::decay_t<decltype(*w1)>;
     columns_times<Number, Scalar>(
-        own, channels, head.hidden, w1,
+        range, channels, head.hidden, w1,
         [&](int h, int l, Scalar(&values)[4]) {
-          const auto four = Four<Scalar>::at(&hidden_gradients.at(h, l), true);
+          const auto four = Four<Scalar>::at(&grad_hidden.at(h, l), true);
 #pragma unroll
           for (int k = 0; k < 4; ++k) values[k] = four.numbers[k];
         },
-        turns,
+        rotation,
         [&](int c, int l, Scalar sum) {
-          gradients.at(c, l) = sum / static_cast<Scalar>(larger(count, 1));
+          gradients.at(c, l) = sum / static_cast<Scalar>(max(count, 1));
         });
   });
 }
@@ -233,20 +238,20 @@ CSTA_DEVICE void mean_gradients(const AxisCall& head, const Weight& w1, const Ow
 // Brings the gradients of the slice's means, which the cluster's blocks have, to where its sums
 // were.
 template <class Element>
-CSTA_DEVICE void fetch_mean_gradients(const Block<Element>& block, int axis, Turns& turns) {
-  const Call& call = block.call;
+CSTA_DEVICE void fetch_grad_means(const Block<Element>& block, int axis, ThreadRotation& rotation) {
+  const CallParams& call = block.call;
   const Slice& slice = block.slice;
-  const bool last = call.channels_last, by_frame = last && axis == kFrames;
+  const bool channels_last = call.channels_last, by_frame = channels_last && axis == kFrames;
   const int begin = by_frame ? slice.frame_begin : 0;
   const int end = by_frame ? slice.frame_end : call.axes[axis].length;
   const auto to = block.own_sums(axis);
   const int channels = slice.channel_end - slice.channel_begin, items = channels * (end - begin);
-  for (int i = turns.first(items); i < items; i += threads()) {
-    const int row = last ? call.by_channels.quotient(i) : call.by_length[axis].quotient(i);
-    const int c = slice.channel_begin + (last ? i - row * channels : row);
-    const int l = begin + (last ? row : i - row * (end - begin));
-    const int other = call.by_share[axis].quotient(l);
-    to.at(c, l) = block.rows(axis, other, call.plan.room.staged[axis]).at(c, l);
+  for (int i = rotation.first(items); i < items; i += threads()) {
+    const int row = channels_last ? call.by_channels.quotient(i) : call.by_length[axis].quotient(i);
+    const int c = slice.channel_begin + (channels_last ? i - row * channels : row);
+    const int l = begin + (channels_last ? row : i - row * (end - begin));
+    const int other = call.by_position_range[axis].quotient(l);
+    to.at(c, l) = block.rows(axis, other, call.plan.layout.staged[axis]).at(c, l);
   }
 }
 

@@ -40,8 +40,8 @@ CSTA_DEVICE Element narrow(Arithmetic<Element> value) {
   }
 }
 
-CSTA_DEVICE int smaller(int a, int b) { return a < b ? a : b; }
-CSTA_DEVICE int larger(int a, int b) { return a > b ? a : b; }
+CSTA_DEVICE int min(int a, int b) { return a < b ? a : b; }
+CSTA_DEVICE int max(int a, int b) { return a > b ? a : b; }
 
 // What lies in 16 bytes.
 template <class Element>
@@ -109,7 +109,7 @@ CSTA_DEVICE Scalar sum_of(int count, const Term& term) {
 #pragma unroll 1
   while (i + 8 <= count) {
     Scalar part = 0;
-    const int end = smaller(count, i + 64);
+    const int end = min(count, i + 64);
 #pragma unroll 1
     for (; i + 8 <= end; i += 8) {
       Scalar terms[8];

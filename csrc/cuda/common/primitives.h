@@ -18,14 +18,14 @@
 
 #define CSTA_KERNEL static __global__ void
 #define CSTA_DEVICE __device__ __forceinline__
-#define CSTA_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#define CSTA_LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 // Since CUDA 12.4; before, what the largest blocks may have.
 #if __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1204
-#define CSTA_REGISTERS(most) __maxnreg__(most)
+#define CSTA_MAX_REGISTERS(most) __maxnreg__(most)
 #else
-#define CSTA_REGISTERS(most) __launch_bounds__(512, 1)
+#define CSTA_MAX_REGISTERS(most) __launch_bounds__(512, 1)
 #endif
-#define CSTA_PARAMETER const __grid_constant__
+#define CSTA_GRID_CONSTANT const __grid_constant__
 // Clusters, bulk copies and what belongs to them. The host's half of a compilation has no number.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 #define CSTA_HOPPER 1

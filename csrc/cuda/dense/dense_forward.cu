@@ -8,18 +8,20 @@ namespace {
 
 // Step 3: from the logits that the cluster's blocks have. For one warp.
 template <class Element>
-CSTA_DEVICE void attend(const Planes<Element>& planes, int axis) {
-  const Call& call = planes.call;
-  const AxisCall& the = call.axes[axis];
-  const int lane = thread() % 32, length = the.length, share = call.plan.share[axis];
-  const float* scores = planes.at(call.plan.room.scores[axis]);
-  float* row = planes.at(axis == kFrames ? call.plan.room.attention[axis] : call.plan.room.scaled);
+CSTA_DEVICE void attention_forward(const DenseBlock<Element>& dense, int axis) {
+  const CallParams& call = dense.call;
+  const AxisParams& params = call.axes[axis];
+  const int lane = thread() % 32, length = params.length,
+            per_block = call.plan.positions_per_block[axis];
+  const float* logits = dense.at(call.plan.layout.logits[axis]);
+  float* row =
+      dense.at(axis == kFrames ? call.plan.layout.attention[axis] : call.plan.layout.scaled);
   const bool softmax = call.gate == Gate::softmax;
   float largest = -INFINITY;
 #pragma unroll 4
   for (int l = lane; l < length; l += 32) {
-    const int other = call.by_share[axis].quotient(l);
-    const float value = from_peer(scores + l - other * share, other);
+    const int other = call.by_position_range[axis].quotient(l);
+    const float value = from_peer(logits + l - other * per_block, other);
     row[l] = value;
     largest = value > largest ? value : largest;
   }
@@ -32,67 +34,67 @@ CSTA_DEVICE void attend(const Planes<Element>& planes, int axis) {
     sum += e;
   }
   if (softmax) sum = sum_over_warp(sum);
-  auto* out = static_cast<float*>(the.attention) + planes.sample() * length;
+  auto* out = static_cast<float*>(params.attention) + dense.sample() * length;
   for (int l = lane; l < length; l += 32) {
     const float attention = softmax ? row[l] / sum : row[l];
     row[l] = attention;
-    if (planes.rank == 0) out[l] = attention;
-    if (axis == kJoints) planes.scale_joint(l, attention);
+    if (dense.rank == 0) out[l] = attention;
+    if (axis == kJoints) dense.scale_joint(l, attention);
   }
 }
 
 template <class Element>
-CSTA_KERNEL CSTA_REGISTERS(80) forward_planes_kernel(CSTA_PARAMETER Call call) {
-  const Planes<Element> planes(call);
-  const Room& room = call.plan.room;
-  planes.begin(2);
-  Element* const x = planes.held();
-  if (thread() == 0) planes.load(0, call.x, x, 0, planes.channels);
-  if (thread() == 0) planes.load_weights(1);
-  wait(planes.barrier(0), 0);
-  planes.pool(x, 0, planes.channels);
+CSTA_KERNEL CSTA_MAX_REGISTERS(80) dense_forward_kernel(CSTA_GRID_CONSTANT CallParams call) {
+  const DenseBlock<Element> dense(call);
+  const SharedLayout& layout = call.plan.layout;
+  dense.begin(2);
+  Element* const x = dense.resident();
+  if (thread() == 0) dense.load(0, call.x, x, 0, dense.channels);
+  if (thread() == 0) dense.load_weights(1);
+  wait(dense.barrier(0), 0);
+  dense.pool(x, 0, dense.channels);
   cluster_arrive();
   cluster_wait();
 
 #pragma unroll 1
   for (int axis = kFrames; axis <= kJoints; ++axis) {
-    const Table<float> means = planes.means(axis);
-    planes.gather_means(axis, [&](int c, int l, float mean) { means.at(c, l) = mean; });
+    const Table<float> means = dense.means(axis);
+    dense.gather_means(axis, [&](int c, int l, float mean) { means.at(c, l) = mean; });
   }
   block_barrier();
-  wait(planes.barrier(1), 0);
-  Turns for_hidden, for_logits;
+  wait(dense.barrier(1), 0);
+  ThreadRotation for_hidden, for_logits;
 #pragma unroll 1
   for (int axis = kFrames; axis <= kJoints; ++axis) {
-    const Table<float> hidden = planes.hidden(axis);
-    hidden_values<Element>(call.axes[axis], planes.w1(axis), planes.own(axis), call.channels,
-                           planes.means(axis), for_hidden,
-                           [&](int h, int l, float value) { hidden.at(h, l) = value; });
+    const Table<float> hidden = dense.hidden(axis);
+    hidden_forward<Element>(call.axes[axis], dense.w1(axis), dense.positions(axis), call.channels,
+                            dense.means(axis), for_hidden,
+                            [&](int h, int l, float value) { hidden.at(h, l) = value; });
   }
   block_barrier();
 #pragma unroll 1
   for (int axis = kFrames; axis <= kJoints; ++axis) {
-    const Own own = planes.own(axis);
-    float* scores = planes.at(room.scores[axis]) - own.begin;
-    logits<Element>(call.axes[axis], own, 1, planes.hidden(axis), for_logits,
-                    [&](int, int l, float score) { scores[l] = score; });
+    const PositionRange range = dense.positions(axis);
+    float* logits = dense.at(layout.logits[axis]) - range.begin;
+    logits_forward<Element>(call.axes[axis], range, 1, dense.hidden(axis), for_logits,
+                            [&](int, int l, float score) { logits[l] = score; });
   }
   cluster_arrive();
   cluster_wait();
 
-  for (int axis = thread() / 32; axis < 2; axis += threads() / 32) attend(planes, axis);
+  for (int axis = thread() / 32; axis < 2; axis += threads() / 32) attention_forward(dense, axis);
   // A peer may still need this block's logits: it may leave when all have theirs.
   cluster_arrive_relaxed();
   block_barrier();
-  planes.template weigh<false>(x, call.out, nullptr, nullptr);
+  dense.template reweight<false>(x, call.out, nullptr, nullptr);
   cluster_wait();
 }
 
 }  // namespace
 
-int launch_forward_planes(const Call& call, Dtype dtype, void* stream) {
+int launch_dense_forward(const CallParams& call, Dtype dtype, void* stream) {
   return launch_for<false>(dtype, call, stream,
-                           [](auto element) { return &forward_planes_kernel<decltype(element)>; });
+                           [](auto element) { return &dense_forward_kernel<decltype(element)>; });
 }
 
 }  // namespace csta::cuda

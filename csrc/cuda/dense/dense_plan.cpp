@@ -9,24 +9,24 @@
 namespace csta::cuda {
 namespace {
 
-int64_t rounded(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
-int64_t plane_of(const Call& call) {
+int64_t plane_of(const CallParams& call) {
   return int64_t{call.axes[kFrames].length} * call.axes[kJoints].length;
 }
 int64_t bytes_of(Dtype dtype) { return dtype == Dtype::float32 ? 4 : 2; }
 
 // The fewest channels that are whole pieces of 16 bytes.
-int64_t whole_channels(const Call& call, Dtype dtype) {
+int64_t whole_channels(const CallParams& call, Dtype dtype) {
   const int64_t bytes = plane_of(call) * bytes_of(dtype);
   return kCopyBytes / std::gcd(bytes, int64_t{kCopyBytes});
 }
 
-class PlanesPlanner {
+class DensePlanner {
  public:
-  PlanesPlanner(const Call& call, Dtype dtype, Task task, const Device& device)
+  DensePlanner(const CallParams& call, Dtype dtype, Op op, const Device& device)
       : call_(call),
-        backward_(task == Task::backward),
+        backward_(op == Op::backward),
         device_(device),
         element_bytes_(bytes_of(dtype)),
         whole_channels_(whole_channels(call, dtype)),
@@ -38,14 +38,14 @@ class PlanesPlanner {
     const int parts = backward_ ? tuning().blocks_of_backward : tuning().blocks_of_forward;
     const int64_t part = std::min(limit_, device_.shared_of_processor / parts - 1024);
     bool found = false;
-    const int most = std::min(device_.most_cluster, tuning().most_blocks_of_planes);
-    const int64_t shares = call_.channels / whole_channels_;
-    for (int blocks = 1; blocks <= most && (blocks == 1 || blocks <= shares); blocks *= 2) {
+    const int most = std::min(device_.most_cluster, tuning().most_blocks_of_dense);
+    const int64_t units = call_.channels / whole_channels_;
+    for (int blocks = 1; blocks <= most && (blocks == 1 || blocks <= units); blocks *= 2) {
       for (const bool passes : {false, true}) {
         for (const bool with_weights : {true, false}) {
           Plan plan;
           if (passes && !backward_) continue;
-          if (held_bytes(blocks) > limit_) continue;  // or else sizes would not be of 32 bits
+          if (resident_bytes(blocks) > limit_) continue;  // or else sizes would not be of 32 bits
           lay_out(plan, blocks, passes, with_weights);
           if (plan.shared_bytes > (found ? part : limit_)) continue;
           best = plan;
@@ -65,77 +65,77 @@ class PlanesPlanner {
     return true;
   }
 
-  int64_t own(int blocks) const {
-    return rounded((call_.channels + blocks - 1) / blocks, whole_channels_);
+  int64_t slice_extent(int blocks) const {
+    return round_up((call_.channels + blocks - 1) / blocks, whole_channels_);
   }
-  int64_t held_bytes(int blocks) const {
-    return rounded(own(blocks) * plane_of(call_) * element_bytes_, 128);
+  int64_t resident_bytes(int blocks) const {
+    return round_up(slice_extent(blocks) * plane_of(call_) * element_bytes_, 128);
   }
 
   void lay_out(Plan& plan, int blocks, bool passes, bool with_weights) const {
-    plan.planes = true;
+    plan.dense = true;
     plan.cluster = blocks;
-    plan.ragged = whole_channels_ > 1;
-    plan.own = static_cast<int>(own(blocks));
+    plan.unaligned_planes = whole_channels_ > 1;
+    plan.slice_extent = static_cast<int>(slice_extent(blocks));
     const int frames = call_.axes[kFrames].length, joints = call_.axes[kJoints].length;
     const int64_t plane = plane_of(call_);
     for (int axis : {kFrames, kJoints}) {
-      plan.share[axis] = (call_.axes[axis].length + blocks - 1) / blocks;
+      plan.positions_per_block[axis] = (call_.axes[axis].length + blocks - 1) / blocks;
     }
-    plan.held_bytes = static_cast<int>(held_bytes(blocks));
-    plan.channels_of_chunk = plan.own;
+    plan.resident_bytes = static_cast<int>(resident_bytes(blocks));
+    plan.channels_per_chunk = plan.slice_extent;
     plan.slots[1] = backward_ ? 1 : 0;
     if (passes) {
       const int64_t bytes = whole_channels_ * plane * element_bytes_;
       const int64_t wanted = tuning().chunk_bytes / bytes * whole_channels_;
-      plan.channels_of_chunk =
-          static_cast<int>(std::clamp<int64_t>(wanted, whole_channels_, plan.own));
+      plan.channels_per_chunk =
+          static_cast<int>(std::clamp<int64_t>(wanted, whole_channels_, plan.slice_extent));
       plan.slots[1] = 2;
     }
     plan.slot_bytes =
-        static_cast<int>(rounded(plan.channels_of_chunk * plane * element_bytes_, 128));
+        static_cast<int>(round_up(plan.channels_per_chunk * plane * element_bytes_, 128));
     // Where x lies there whole, sums of float32 may take its place when they are known; those of
     // 16-bit elements are wider.
-    plan.products_in_x = backward_ && !passes && element_bytes_ == 4;
+    plan.correlation_in_x = backward_ && !passes && element_bytes_ == 4;
 
-    Room& room = plan.room;
+    SharedLayout& layout = plan.layout;
     int64_t end = 0;
     const auto take = [&](int64_t floats) {
       const int64_t begin = end;
-      end += rounded(floats, 4);
+      end += round_up(floats, 4);
       return begin;
     };
-    room.sums[kFrames] = take(plan.own * frames);
-    room.sums[kJoints] = take(plan.own * (joints + (backward_ ? kWrap : 0)));
-    room.attention[kFrames] = take(frames);
-    room.scaled = take(joints + kWrap);
+    layout.sums[kFrames] = take(plan.slice_extent * frames);
+    layout.sums[kJoints] = take(plan.slice_extent * (joints + (backward_ ? kWrap : 0)));
+    layout.attention[kFrames] = take(frames);
+    layout.scaled = take(joints + kWrap);
     for (int axis : {kFrames, kJoints}) {
       const int length = call_.axes[axis].length;
-      room.scores[axis] = take(backward_ ? length : plan.share[axis]);
-      room.gradients[axis] = take(backward_ ? length : 0);
+      layout.logits[axis] = take(backward_ ? length : plan.positions_per_block[axis]);
+      layout.gradients[axis] = take(backward_ ? length : 0);
     }
-    if (backward_ && !plan.products_in_x) room.products = take(plane);
+    if (backward_ && !plan.correlation_in_x) layout.correlation = take(plane);
     if (!backward_) take_heads(plan, with_weights, take);
-    room.scalars = end = rounded(end, 32);
+    layout.scalars = end = round_up(end, 32);
     // Nobody reads x any more when these are wanted.
-    end += plan.held_bytes / 4;
-    if (plan.products_in_x) room.products = take(plane);
+    end += plan.resident_bytes / 4;
+    if (plan.correlation_in_x) layout.correlation = take(plane);
     if (backward_) take_heads(plan, with_weights, take);
     const int64_t tensors =
-        room.scalars * 4 + plan.held_bytes + int64_t{plan.slots[1]} * plan.slot_bytes;
+        layout.scalars * 4 + plan.resident_bytes + int64_t{plan.slots[1]} * plan.slot_bytes;
     plan.shared_bytes = kPrefixBytes + std::max(tensors, 4 * end);
   }
 
   template <class Take>
   void take_heads(Plan& plan, bool with_weights, const Take& take) const {
-    Room& room = plan.room;
+    SharedLayout& layout = plan.layout;
     for (int axis : {kFrames, kJoints}) {
-      const int64_t share = plan.share[axis], hidden = call_.axes[axis].hidden;
-      room.staged[axis] = take(column_stride(call_.channels) * share);
-      room.hidden[axis] = take(column_stride(call_.axes[axis].hidden) * share);
-      room.slopes[axis] = take(backward_ ? hidden * rounded(share, 4) : 0);
+      const int64_t per_block = plan.positions_per_block[axis], hidden = call_.axes[axis].hidden;
+      layout.staged[axis] = take(column_stride(call_.channels) * per_block);
+      layout.hidden[axis] = take(column_stride(call_.axes[axis].hidden) * per_block);
+      layout.grad_hidden[axis] = take(backward_ ? hidden * round_up(per_block, 4) : 0);
       plan.weight_bytes[axis] = with_weights ? weight_bytes(axis) : 0;
-      room.weights[axis] = take(plan.weight_bytes[axis] / 4);
+      layout.weights[axis] = take(plan.weight_bytes[axis] / 4);
     }
   }
 
@@ -149,7 +149,7 @@ class PlanesPlanner {
     return in_pieces && bytes <= limit_ ? static_cast<int>(bytes) : 0;
   }
 
-  const Call& call_;
+  const CallParams& call_;
   bool backward_;
   const Device& device_;
   int64_t element_bytes_, whole_channels_, limit_;
@@ -157,21 +157,21 @@ class PlanesPlanner {
 
 }  // namespace
 
-bool plan_planes(Call& call, Dtype dtype, Task task, const Device& device) {
+bool plan_dense(CallParams& call, Dtype dtype, Op op, const Device& device) {
   const int64_t plane = plane_of(call);
-  const bool everything_is_real =
+  const bool everything_is_valid =
       call.lengths == nullptr && call.frame_mask == nullptr && call.joint_mask == nullptr;
   // Samples of whole pieces of 16 bytes, each of at most two frames; positions and sizes in 32
   // bits.
   const bool in_packs =
       call.channels > 0 && plane > 0 && call.channels % whole_channels(call, dtype) == 0 &&
       call.axes[kJoints].length >= kCopyBytes / bytes_of(dtype) && plane < 1 << 18;
-  const bool serves = tuning().planes && device.most_cluster > 1 && dtype != Dtype::float64 &&
-                      (task == Task::forward || task == Task::backward) && call.has_heads &&
-                      call.groups == 1 && !call.channels_last && everything_is_real && in_packs &&
+  const bool serves = tuning().dense && device.most_cluster > 1 && dtype != Dtype::float64 &&
+                      (op == Op::forward || op == Op::backward) && call.has_heads &&
+                      call.groups == 1 && !call.channels_last && everything_is_valid && in_packs &&
                       call.samples < 1 << 26;
   Plan plan;
-  if (!serves || !PlanesPlanner(call, dtype, task, device).choose(plan)) return false;
+  if (!serves || !DensePlanner(call, dtype, op, device).choose(plan)) return false;
   call.plan = plan;
   return true;
 }

@@ -6,12 +6,12 @@
 namespace csta::cuda {
 
 // Positions of an axis whose heads a block computes.
-struct Own {
+struct PositionRange {
   int begin, end;
 
-  CSTA_DEVICE Own(const Call& call, int axis, int rank)
-      : begin(smaller(call.axes[axis].length, rank * call.plan.share[axis])),
-        end(smaller(call.axes[axis].length, begin + call.plan.share[axis])) {}
+  CSTA_DEVICE PositionRange(const CallParams& call, int axis, int rank)
+      : begin(min(call.axes[axis].length, rank * call.plan.positions_per_block[axis])),
+        end(min(call.axes[axis].length, begin + call.plan.positions_per_block[axis])) {}
   CSTA_DEVICE int count() const { return end - begin; }
 };
 
@@ -19,26 +19,27 @@ template <class Element>
 struct Block {
   using Scalar = Arithmetic<Element>;
 
-  const Call& call;
+  const CallParams& call;
   const int rank, first_group;
   const Slice slice;
-  Scalar* const room;
+  Scalar* const memory;
 
-  CSTA_DEVICE explicit Block(const Call& call)
+  CSTA_DEVICE explicit Block(const CallParams& call)
       : call(call),
         rank(cluster_rank()),
         first_group(call.channels_last ? 0
-                                       : call.by_width.quotient(smaller(
-                                             rank * call.plan.own, larger(call.channels - 1, 0)))),
+                                       : call.by_width.quotient(min(rank * call.plan.slice_extent,
+                                                                    max(call.channels - 1, 0)))),
         slice(call, rank),
-        room(call.plan.room_is_shared
-                 ? reinterpret_cast<Scalar*>(shared_memory() + kPrefixBytes)
-                 : static_cast<Scalar*>(call.rooms) + block() * call.plan.room.scalars) {}
+        memory(call.plan.layout_in_shared
+                   ? reinterpret_cast<Scalar*>(shared_memory() + kPrefixBytes)
+                   : static_cast<Scalar*>(call.global_layouts) +
+                         block() * call.plan.layout.scalars) {}
 
   CSTA_DEVICE int* scratch() const {
     return reinterpret_cast<int*>(shared_memory() + kBarrierBytes);
   }
-  // The ring of what the plan calls slots[which]: 0 of x, or of u in backward, 1 of x there.
+  // The ring of what the plan calls slots[which]: 0 of x, or of grad_y in backward, 1 of x there.
   CSTA_DEVICE Ring<Element> ring(int which) const {
     const Plan& plan = call.plan;
     return Ring<Element>(reinterpret_cast<CopyBarrier*>(shared_memory()) + which * kMostSlots,
@@ -46,27 +47,27 @@ struct Block {
                          plan.slot_bytes);
   }
   CSTA_DEVICE uint8_t* flags() const {
-    return reinterpret_cast<uint8_t*>(room + call.plan.room.real);
+    return reinterpret_cast<uint8_t*>(memory + call.plan.layout.valid);
   }
 
   // A piece of a peer's room.
   CSTA_DEVICE Scalar* of(int other, int64_t offset) const {
-    if (call.plan.room_is_shared) return peer(room + offset, other);
-    return room + (other - rank) * call.plan.room.scalars + offset;
+    if (call.plan.layout_in_shared) return peer(memory + offset, other);
+    return memory + (other - rank) * call.plan.layout.scalars + offset;
   }
 
   // A block's sums by channel and position, as absolute numbers. Neighbours in x's memory are
   // neighbours here.
   CSTA_DEVICE Table<Scalar> sums(int axis, int other) const {
-    return sums_at(axis, other, of(other, call.plan.room.sums[axis]));
+    return sums_at(axis, other, of(other, call.plan.layout.sums[axis]));
   }
   CSTA_DEVICE Table<Scalar> own_sums(int axis) const {
-    return sums_at(axis, rank, room + call.plan.room.sums[axis]);
+    return sums_at(axis, rank, memory + call.plan.layout.sums[axis]);
   }
 
   // Rows of numbers at the block's own positions.
   CSTA_DEVICE Table<Scalar> own_rows(int axis, int64_t offset) const {
-    return rows_at(axis, rank, room + offset);
+    return rows_at(axis, rank, memory + offset);
   }
   CSTA_DEVICE Table<Scalar> rows(int axis, int other, int64_t offset) const {
     return rows_at(axis, other, of(other, offset));
@@ -75,12 +76,13 @@ struct Block {
   // Numbers at the block's own positions, those of a position together.
   CSTA_DEVICE Table<Scalar> own_columns(int axis, int64_t offset, int rows) const {
     const int stride = column_stride(rows);
-    return {room + offset - int64_t{rank} * call.plan.share[axis] * stride, 1, stride};
+    return {memory + offset - int64_t{rank} * call.plan.positions_per_block[axis] * stride, 1,
+            stride};
   }
   // Rows of numbers at the block's own positions, each of whole fours.
   CSTA_DEVICE Table<Scalar> own_fours(int axis, int64_t offset) const {
-    const int share = call.plan.share[axis];
-    return {room + offset - int64_t{rank} * share, (share + 3) / 4 * 4, 1};
+    const int per_block = call.plan.positions_per_block[axis];
+    return {memory + offset - int64_t{rank} * per_block, (per_block + 3) / 4 * 4, 1};
   }
 
   // Rows of whole axes, one for each of the groups of the slice.
@@ -91,15 +93,15 @@ struct Block {
   }
   CSTA_DEVICE Table<Scalar> own_group_rows(int axis, int64_t offset) const {
     const int length = call.axes[axis].length;
-    return {room + offset - int64_t{first_group} * length, length, 1};
+    return {memory + offset - int64_t{first_group} * length, length, 1};
   }
   CSTA_DEVICE Table<Scalar> scaled_joints() const {
     const int stride = call.axes[kJoints].length + kWrap;
-    return {room + call.plan.room.scaled - int64_t{first_group} * stride, stride, 1};
+    return {memory + call.plan.layout.scaled - int64_t{first_group} * stride, stride, 1};
   }
   CSTA_DEVICE int group_of(int other) const {
     if (call.channels_last) return 0;
-    return call.by_width.quotient(smaller(other * call.plan.own, larger(call.channels - 1, 0)));
+    return call.by_width.quotient(min(other * call.plan.slice_extent, max(call.channels - 1, 0)));
   }
   // The groups that the slice has channels of.
   CSTA_DEVICE int groups() const {
@@ -115,24 +117,24 @@ struct Block {
   }
 
   CSTA_DEVICE void clear(int64_t offset, int64_t count) const {
-    for (int64_t i = thread(); i < count; i += threads()) room[offset + i] = 0;
+    for (int64_t i = thread(); i < count; i += threads()) memory[offset + i] = 0;
   }
 
  private:
   CSTA_DEVICE unsigned char* slots() const {
     const int64_t bytes =
-        call.plan.room_is_shared ? call.plan.room.scalars * int64_t{sizeof(Scalar)} : 0;
+        call.plan.layout_in_shared ? call.plan.layout.scalars * int64_t{sizeof(Scalar)} : 0;
     return shared_memory() + kPrefixBytes + (bytes + 127) / 128 * 128;
   }
   CSTA_DEVICE Table<Scalar> sums_at(int axis, int other, Scalar* first) const {
-    const int length = call.axes[axis].length, begin = other * call.plan.own;
+    const int length = call.axes[axis].length, begin = other * call.plan.slice_extent;
     if (!call.channels_last) return {first - int64_t{begin} * length, length, 1};
     const int from = axis == kFrames ? begin : 0;
     return {first - int64_t{from} * call.channels, 1, call.channels};
   }
   CSTA_DEVICE Table<Scalar> rows_at(int axis, int other, Scalar* first) const {
-    const int share = call.plan.share[axis];
-    return {first - int64_t{other} * share, share, 1};
+    const int per_block = call.plan.positions_per_block[axis];
+    return {first - int64_t{other} * per_block, per_block, 1};
   }
 };
 

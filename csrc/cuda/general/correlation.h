@@ -1,4 +1,4 @@
-// The attention's gradients: S = sum of u x over the channels of a group, then S against the
+// The attention's gradients: S = sum of grad_y x over the channels of a group, then S against the
 // attention of the other axis.
 #pragma once
 
@@ -11,36 +11,37 @@ class Correlation {
   using Scalar = Arithmetic<Element>;
 
  public:
-  CSTA_DEVICE Correlation(const Call& call, const Real& real, const Coupling<Scalar>& coupling,
-                          Scalar* products, Scalar kappa, const Table<Scalar>& frame_gradients,
+  CSTA_DEVICE Correlation(const CallParams& call, const Valid& valid,
+                          const Coupling<Scalar>& coupling, Scalar* correlation, Scalar scale,
+                          const Table<Scalar>& frame_gradients,
                           const Table<Scalar>& joint_gradients)
       : call_(call),
-        real_(real),
+        real_(valid),
         coupling_(coupling),
-        products_(products),
-        kappa_(kappa),
+        correlation_(correlation),
+        scale_(scale),
         frame_gradients_(frame_gradients),
         joint_gradients_(joint_gradients) {}
 
   // Adds a chunk's part. For all threads, as is finish, and none of the two may be at work on
   // another chunk's.
-  CSTA_DEVICE void add(const Chunk& chunk, const Element* x, const Element* u) {
+  CSTA_DEVICE void add(const Chunk& chunk, const Element* x, const Element* grad_y) {
     const Span span(call_, chunk, real_);
     if (span.frame_end <= span.frame_begin) return;
     const int first = call_.by_width.quotient(chunk.channel_begin);
     const int last = call_.by_width.quotient(chunk.channel_end - 1);
-    if (first == last && lies_in_packs(x, u)) {
+    if (first == last && lies_in_packs(x, grad_y)) {
       if (first != group_) finish();
-      multiply_packs(chunk, x, u, span.end - span.begin, group_ == first);
+      multiply_packs(chunk, x, grad_y, span.end - span.begin, group_ == first);
       group_ = first;
       span_ = span;
       return;
     }
     finish();
-    const int at_once = larger(1, call_.plan.products / (span.end - span.begin));
+    const int at_once = max(1, call_.plan.correlation_scalars / (span.end - span.begin));
     for (int g = first; g <= last; g += at_once) {
-      const int groups = smaller(at_once, last + 1 - g);
-      multiply(chunk, span, x, u, g, groups);
+      const int groups = min(at_once, last + 1 - g);
+      multiply(chunk, span, x, grad_y, g, groups);
       reduce(span, g, groups);
     }
   }
@@ -54,43 +55,43 @@ class Correlation {
 
  private:
   // Whether chunks are whole planes, whose packs are the same positions in every chunk.
-  CSTA_DEVICE bool lies_in_packs(const Element* x, const Element* u) const {
+  CSTA_DEVICE bool lies_in_packs(const Element* x, const Element* grad_y) const {
     const int plane = call_.axes[kFrames].length * call_.axes[kJoints].length;
-    return real_.everything() && !call_.channels_last && call_.plan.pieces == 1 &&
+    return real_.all() && !call_.channels_last && call_.plan.chunks_per_plane == 1 &&
            plane % Pack<Element>::kCount == 0 &&
-           Pack<Element>::before(x) == Pack<Element>::before(u);
+           Pack<Element>::before(x) == Pack<Element>::before(grad_y);
   }
 
-  // Sums of u x over a chunk's channels, or their sum with what was there.
-  CSTA_DEVICE void multiply_packs(const Chunk& chunk, const Element* x, const Element* u,
+  // Sums of grad_y x over a chunk's channels, or their sum with what was there.
+  CSTA_DEVICE void multiply_packs(const Chunk& chunk, const Element* x, const Element* grad_y,
                                   int positions, bool adds) {
     struct alignas(16) Products {
       Scalar of[Pack<Element>::kCount];
     };
     constexpr int kCount = Pack<Element>::kCount;
     const int channels = chunk.channels(), stride = chunk.channel_stride;
-    const int head = smaller(Pack<Element>::before(x), positions);
+    const int head = min(Pack<Element>::before(x), positions);
     const int packs = (positions - head) / kCount, rest = positions - packs * kCount;
     shift_ = (kCount - head) % kCount;
-    Scalar* products = products_ + shift_;
+    Scalar* correlation = correlation_ + shift_;
     for (int i = thread(); i < packs; i += threads()) {
       const int p = head + i * kCount;
-      const Element *from_x = x + p, *from_u = u + p;
-      auto* there = reinterpret_cast<Products*>(products + p);
+      const Element *from_x = x + p, *from_grad_y = grad_y + p;
+      auto* there = reinterpret_cast<Products*>(correlation + p);
       Products sums{};
       if (adds) sums = *there;
       for (int left = channels; left > 0; left -= 8) {
         Scalar parts[kCount] = {};
 #pragma unroll 1
-        for (int c = 0; c < smaller(left, 8); ++c) {
-          const Pack<Element> a = Pack<Element>::at(from_x), b = Pack<Element>::at(from_u);
+        for (int c = 0; c < min(left, 8); ++c) {
+          const Pack<Element> a = Pack<Element>::at(from_x), b = Pack<Element>::at(from_grad_y);
 #pragma unroll
           for (int k = 0; k < kCount; ++k) {
             parts[k] += static_cast<Scalar>(widen(a.elements[k])) *
                         static_cast<Scalar>(widen(b.elements[k]));
           }
           from_x += stride;
-          from_u += stride;
+          from_grad_y += stride;
         }
 #pragma unroll
         for (int k = 0; k < kCount; ++k) sums.of[k] += parts[k];
@@ -101,36 +102,36 @@ class Correlation {
       const int p = i < head ? i : i + packs * kCount;
       const Scalar sum = sum_of<Scalar>(channels, [&](int c) {
         return static_cast<Scalar>(widen(x[p + c * stride])) *
-               static_cast<Scalar>(widen(u[p + c * stride]));
+               static_cast<Scalar>(widen(grad_y[p + c * stride]));
       });
-      products[p] = adds ? products[p] + sum : sum;
+      correlation[p] = adds ? correlation[p] + sum : sum;
     }
   }
 
-  // The same element by element: of some groups, 0 where not real.
+  // The same element by element: of some groups, 0 where not valid.
   CSTA_DEVICE void multiply(const Chunk& chunk, const Span& span, const Element* x,
-                            const Element* u, int first, int groups) {
+                            const Element* grad_y, int first, int groups) {
     shift_ = 0;
     const int joints = call_.axes[kJoints].length, width = call_.channels / call_.groups;
     const int positions = span.end - span.begin;
-    const bool last = call_.channels_last, everything = real_.everything();
+    const bool channels_last = call_.channels_last, everything = real_.all();
     for (int i = thread(); i < groups * positions; i += threads()) {
       const int g = groups == 1 ? 0 : i / positions, p = i - g * positions;
-      const int begin = larger((first + g) * width, chunk.channel_begin);
-      const int count = smaller((first + g + 1) * width, chunk.channel_end) - begin;
+      const int begin = max((first + g) * width, chunk.channel_begin);
+      const int count = min((first + g + 1) * width, chunk.channel_end) - begin;
       const int t = call_.by_joints.quotient(span.begin + p);
       Scalar sum = 0;
       if (everything || (real_.frame(t) && real_.joint(span.begin + p - t * joints))) {
-        const int stride = last ? 1 : chunk.channel_stride;
+        const int stride = channels_last ? 1 : chunk.channel_stride;
         const int at =
             p * chunk.position_stride + (begin - chunk.channel_begin) * chunk.channel_stride;
         // In channels-last memory neighbours start in banks of their own.
-        sum = sum_from<Scalar>(last ? p % count : 0, count, [&](int c) {
+        sum = sum_from<Scalar>(channels_last ? p % count : 0, count, [&](int c) {
           return static_cast<Scalar>(widen(x[at + c * stride])) *
-                 static_cast<Scalar>(widen(u[at + c * stride]));
+                 static_cast<Scalar>(widen(grad_y[at + c * stride]));
         });
       }
-      products_[i] = sum;
+      correlation_[i] = sum;
     }
   }
 
@@ -144,7 +145,7 @@ class Correlation {
         const int g = i / frames, t = span.frame_begin + i - g * frames;
         const Run run = Run::of_frame(span, t, joints);
         const Scalar* row =
-            products_ + shift_ + g * positions + t * joints + run.first - span.begin;
+            correlation_ + shift_ + g * positions + t * joints + run.first - span.begin;
         const Scalar* scaled = &coupling_.scaled_joints.at(first + g, run.first);
         frame_gradients_.at(first + g, t) += sum_from<Scalar>(
             run.stagger(t, joints % 2 == 0), run.count, [&](int k) { return row[k] * scaled[k]; });
@@ -152,9 +153,9 @@ class Correlation {
         const int g = call_.by_joints.quotient(i - rows), v = i - rows - g * joints;
         const Run run = Run::of_joint(call_, span, v, joints);
         const Scalar* column =
-            products_ + shift_ + g * positions + run.first * joints + v - span.begin;
+            correlation_ + shift_ + g * positions + run.first * joints + v - span.begin;
         const Scalar* attention = &coupling_.frames.at(first + g, run.first);
-        joint_gradients_.at(first + g, v) += kappa_ * sum_of<Scalar>(run.count, [&](int k) {
+        joint_gradients_.at(first + g, v) += scale_ * sum_of<Scalar>(run.count, [&](int k) {
                                                return column[k * joints] * attention[k];
                                              });
       }
@@ -162,11 +163,11 @@ class Correlation {
     block_barrier();
   }
 
-  const Call& call_;
-  const Real& real_;
+  const CallParams& call_;
+  const Valid& real_;
   const Coupling<Scalar>& coupling_;
-  Scalar* products_;
-  Scalar kappa_;
+  Scalar* correlation_;
+  Scalar scale_;
   Table<Scalar> frame_gradients_, joint_gradients_;
   int shift_ = 0;   // products begin there, so that packs of them are aligned
   int group_ = -1;  // whose products are not in the gradients yet

@@ -21,21 +21,22 @@ CSTA_DEVICE Scalar largest_of_warp(Scalar value) {
 
 // The logits that the cluster's blocks, or a tensor, have for the slice's groups. For all threads.
 template <class Element>
-CSTA_DEVICE void gather_logits(const Block<Element>& block, int axis, int64_t n, Turns& turns) {
+CSTA_DEVICE void gather_logits(const Block<Element>& block, int axis, int64_t n,
+                               ThreadRotation& rotation) {
   using Scalar = Arithmetic<Element>;
-  const Call& call = block.call;
-  const AxisCall& the = call.axes[axis];
-  const Table<Scalar> rows = block.own_group_rows(axis, call.plan.room.attention[axis]);
-  const int items = block.groups() * the.length;
-  for (int i = turns.first(items); i < items; i += threads()) {
+  const CallParams& call = block.call;
+  const AxisParams& params = call.axes[axis];
+  const Table<Scalar> rows = block.own_group_rows(axis, call.plan.layout.attention[axis]);
+  const int items = block.groups() * params.length;
+  for (int i = rotation.first(items); i < items; i += threads()) {
     const int row = call.by_length[axis].quotient(i), g = block.first_group + row;
-    const int l = i - row * the.length;
+    const int l = i - row * params.length;
     if (call.has_heads) {
-      const int other = call.by_share[axis].quotient(l);
-      rows.at(g, l) = block.rows(axis, other, call.plan.room.scores[axis]).at(g, l);
+      const int other = call.by_position_range[axis].quotient(l);
+      rows.at(g, l) = block.rows(axis, other, call.plan.layout.logits[axis]).at(g, l);
     } else {
       rows.at(g, l) =
-          static_cast<const Scalar*>(the.logits)[(n * call.groups + g) * the.length + l];
+          static_cast<const Scalar*>(params.logits)[(n * call.groups + g) * params.length + l];
     }
   }
 }
@@ -43,12 +44,12 @@ CSTA_DEVICE void gather_logits(const Block<Element>& block, int axis, int64_t n,
 // Whether this block, of all that have it, writes a group's row.
 template <class Element>
 CSTA_DEVICE bool writes(const Block<Element>& block, int g) {
-  const Call& call = block.call;
+  const CallParams& call = block.call;
   if (call.channels_last) return g % cluster_size() == block.rank;
-  return call.by_own.quotient(g * (call.channels / call.groups)) == block.rank;
+  return call.by_slice.quotient(g * (call.channels / call.groups)) == block.rank;
 }
 
-// kappa times a joint's attention, where the last pass reads it. A row goes on with its first
+// scale times a joint's attention, where the last pass reads it. A row goes on with its first
 // numbers, for those who read several at once.
 template <class Element>
 CSTA_DEVICE void scale_joint(const Block<Element>& block, int g, int v,
@@ -57,23 +58,23 @@ CSTA_DEVICE void scale_joint(const Block<Element>& block, int g, int v,
   for (; v < joints + kWrap; v += joints) block.scaled_joints().at(g, v) = scaled;
 }
 
-// From the logits of the slice's groups to their attention, 0 where not real: a warp for a row of
+// From the logits of the slice's groups to their attention, 0 where not valid: a warp for a row of
 // either axis. For all threads.
 template <class Element>
-CSTA_DEVICE void attend(const Block<Element>& block, int64_t n, const Real& real,
-                        Arithmetic<Element> kappa) {
+CSTA_DEVICE void attention_forward(const Block<Element>& block, int64_t n, const Valid& valid,
+                                   Arithmetic<Element> scale) {
   using Scalar = Arithmetic<Element>;
-  const Call& call = block.call;
+  const CallParams& call = block.call;
   const int lane = thread() % 32, warps = threads() / 32;
   for (int i = thread() / 32; i < 2 * block.groups(); i += warps) {
     const int axis = i % 2, g = block.first_group + i / 2;
     const int length = call.axes[axis].length;
-    const Table<Scalar> row = block.own_group_rows(axis, call.plan.room.attention[axis]);
+    const Table<Scalar> row = block.own_group_rows(axis, call.plan.layout.attention[axis]);
     const Table<Scalar> out = block.tensor(call.axes[axis].attention, n, call.groups, axis);
     const bool softmax = call.gate == Gate::softmax;
     Scalar largest = -static_cast<Scalar>(INFINITY);
     for (int l = lane; softmax && l < length; l += 32) {
-      if (!real.of_axis(axis, l)) continue;
+      if (!valid.of_axis(axis, l)) continue;
       const Scalar value = row.at(g, l);
       largest = value > largest ? value : largest;
     }
@@ -81,7 +82,7 @@ CSTA_DEVICE void attend(const Block<Element>& block, int64_t n, const Real& real
     Scalar sum = 0;
     for (int l = lane; l < length; l += 32) {
       const Scalar value = row.at(g, l);
-      if (!real.of_axis(axis, l)) {
+      if (!valid.of_axis(axis, l)) {
         row.at(g, l) = 0;
       } else if (softmax) {
         row.at(g, l) = exponential(value - largest);
@@ -94,72 +95,75 @@ CSTA_DEVICE void attend(const Block<Element>& block, int64_t n, const Real& real
     if (softmax) sum = sum_over_warp(sum);
     const bool written = writes(block, g);
     for (int l = lane; l < length; l += 32) {
-      const Scalar attention = softmax && real.of_axis(axis, l) ? row.at(g, l) / sum : row.at(g, l);
+      const Scalar attention =
+          softmax && valid.of_axis(axis, l) ? row.at(g, l) / sum : row.at(g, l);
       row.at(g, l) = attention;
       if (written) out.at(g, l) = attention;
-      if (axis == kJoints) scale_joint(block, g, l, kappa * attention);
+      if (axis == kJoints) scale_joint(block, g, l, scale * attention);
     }
   }
 }
 
-// The kept attention of the slice's groups, 0 where not real. For all threads.
+// The kept attention of the slice's groups, 0 where not valid. For all threads.
 template <class Element>
-CSTA_DEVICE void recall_attention(const Block<Element>& block, int axis, int64_t n,
-                                  const Real& real, Arithmetic<Element> kappa, Turns& turns) {
+CSTA_DEVICE void load_attention(const Block<Element>& block, int axis, int64_t n,
+                                const Valid& valid, Arithmetic<Element> scale,
+                                ThreadRotation& rotation) {
   using Scalar = Arithmetic<Element>;
-  const Call& call = block.call;
+  const CallParams& call = block.call;
   const int length = call.axes[axis].length;
-  const Table<Scalar> rows = block.own_group_rows(axis, call.plan.room.attention[axis]);
+  const Table<Scalar> rows = block.own_group_rows(axis, call.plan.layout.attention[axis]);
   const Table<Scalar> kept = block.tensor(call.axes[axis].attention, n, call.groups, axis);
   const int items = block.groups() * length;
-  for (int i = turns.first(items); i < items; i += threads()) {
+  for (int i = rotation.first(items); i < items; i += threads()) {
     const int row = call.by_length[axis].quotient(i), g = block.first_group + row;
     const int l = i - row * length;
-    const Scalar attention = real.of_axis(axis, l) ? kept.at(g, l) : Scalar{0};
+    const Scalar attention = valid.of_axis(axis, l) ? kept.at(g, l) : Scalar{0};
     rows.at(g, l) = attention;
-    if (axis == kJoints) scale_joint(block, g, l, kappa * attention);
+    if (axis == kJoints) scale_joint(block, g, l, scale * attention);
   }
 }
 
 template <class Element>
-CSTA_DEVICE Arithmetic<Element> scale(const Call& call, const Real& real) {
+CSTA_DEVICE Arithmetic<Element> scale_of(const CallParams& call, const Valid& valid) {
   using Scalar = Arithmetic<Element>;
   if (!call.scale_by_mean) return static_cast<Scalar>(call.scale);
   if (call.gate != Gate::softmax) return 1;
-  return static_cast<Scalar>(int64_t{real.count[kFrames]} * real.count[kJoints]);
+  return static_cast<Scalar>(int64_t{valid.count[kFrames]} * valid.count[kJoints]);
 }
 
 // From the gradient of the attention, whose parts the cluster's blocks have, to that of the logits.
 // Each block takes some groups, a warp of it a row of either axis. For all threads.
 template <class Element>
-CSTA_DEVICE void gate_gradients(const Block<Element>& block, int64_t n, const Real& real) {
+CSTA_DEVICE void gates_backward(const Block<Element>& block, int64_t n, const Valid& valid) {
   using Scalar = Arithmetic<Element>;
-  const Call& call = block.call;
+  const CallParams& call = block.call;
   const int size = cluster_size(), width = call.channels / call.groups;
   const int rows = block.rank < call.groups ? (call.groups - 1 - block.rank) / size + 1 : 0;
-  Turns turns;
+  ThreadRotation rotation;
 #pragma unroll 1
   for (int axis = kFrames; axis <= kJoints; ++axis) {
-    const AxisCall& the = call.axes[axis];
-    const Table<Scalar> out = block.tensor(the.score_gradients, n, call.groups, axis);
-    const int items = rows * the.length;
-    for (int i = turns.first(items); i < items; i += threads()) {
-      const int row = call.by_length[axis].quotient(i), l = i - row * the.length;
+    const AxisParams& params = call.axes[axis];
+    const Table<Scalar> out = block.tensor(params.grad_logits, n, call.groups, axis);
+    const int items = rows * params.length;
+    for (int i = rotation.first(items); i < items; i += threads()) {
+      const int row = call.by_length[axis].quotient(i), l = i - row * params.length;
       const int g = block.rank + row * size;
-      if (!real.of_axis(axis, l)) continue;
+      if (!valid.of_axis(axis, l)) continue;
       // The blocks that have channels of the group, or frames.
       const int whole = call.channels_last ? call.axes[kFrames].length : (g + 1) * width;
-      const int first = call.channels_last ? 0 : call.by_own.quotient(g * width);
+      const int first = call.channels_last ? 0 : call.by_slice.quotient(g * width);
       const int end = whole > 0 && (call.channels_last || width > 0)
-                          ? call.by_own.quotient(whole - 1) + 1
+                          ? call.by_slice.quotient(whole - 1) + 1
                           : first;
       Scalar sum = 0;
 #pragma unroll 2
       for (int other = first; other < end; ++other) {
-        sum += block.group_rows(axis, call.plan.room.gradients[axis], other).at(g, l);
+        sum += block.group_rows(axis, call.plan.layout.gradients[axis], other).at(g, l);
       }
-      if (the.upstream != nullptr) {
-        sum += static_cast<const Scalar*>(the.upstream)[(n * call.groups + g) * the.length + l];
+      if (params.upstream != nullptr) {
+        sum +=
+            static_cast<const Scalar*>(params.upstream)[(n * call.groups + g) * params.length + l];
       }
       out.at(g, l) = sum;
     }
@@ -168,16 +172,16 @@ CSTA_DEVICE void gate_gradients(const Block<Element>& block, int64_t n, const Re
   const int lane = thread() % 32, warps = threads() / 32;
   for (int i = thread() / 32; i < 2 * rows; i += warps) {
     const int axis = i % 2, g = block.rank + i / 2 * size;
-    const AxisCall& the = call.axes[axis];
-    const Table<Scalar> kept = block.tensor(the.attention, n, call.groups, axis);
-    const Table<Scalar> out = block.tensor(the.score_gradients, n, call.groups, axis);
+    const AxisParams& params = call.axes[axis];
+    const Table<Scalar> kept = block.tensor(params.attention, n, call.groups, axis);
+    const Table<Scalar> out = block.tensor(params.grad_logits, n, call.groups, axis);
     Scalar dot = 0;
-    for (int l = lane; l < the.length; l += 32) {
-      if (real.of_axis(axis, l)) dot += kept.at(g, l) * out.at(g, l);
+    for (int l = lane; l < params.length; l += 32) {
+      if (valid.of_axis(axis, l)) dot += kept.at(g, l) * out.at(g, l);
     }
     dot = sum_over_warp(dot);
-    for (int l = lane; l < the.length; l += 32) {
-      if (!real.of_axis(axis, l)) {
+    for (int l = lane; l < params.length; l += 32) {
+      if (!valid.of_axis(axis, l)) {
         out.at(g, l) = 0;
         continue;
       }

@@ -7,8 +7,8 @@
 namespace csta::cuda {
 namespace {
 
-int64_t pieces(int64_t whole, int64_t piece) { return (whole + piece - 1) / piece; }
-int64_t rounded(int64_t value, int64_t step) { return pieces(value, step) * step; }
+int64_t ceil_div(int64_t whole, int64_t piece) { return (whole + piece - 1) / piece; }
+int64_t round_up(int64_t value, int64_t step) { return ceil_div(value, step) * step; }
 
 int64_t bytes_of(Dtype dtype) {
   switch (dtype) {
@@ -20,9 +20,9 @@ int64_t bytes_of(Dtype dtype) {
 
 class Planner {
  public:
-  Planner(const Call& call, Dtype dtype, Task task, const Device& device)
+  Planner(const CallParams& call, Dtype dtype, Op op, const Device& device)
       : call_(call),
-        task_(task),
+        op_(op),
         device_(device),
         element_bytes_(bytes_of(dtype)),
         scalar_bytes_(dtype == Dtype::float64 ? 8 : 4),
@@ -63,25 +63,25 @@ class Planner {
  private:
   // Blocks that share a multiprocessor.
   int parts() const {
-    return task_ == Task::backward ? tuning().blocks_of_backward : tuning().blocks_of_forward;
+    return op_ == Op::backward ? tuning().blocks_of_backward : tuning().blocks_of_forward;
   }
 
   bool fill(Plan& plan, int blocks) const {
     plan.cluster = blocks;
     plan.threads = tuning().threads;
     const int64_t parts = call_.channels_last ? frames_ : channels_;
-    plan.own = static_cast<int>(std::max<int64_t>(1, pieces(parts, blocks)));
+    plan.slice_extent = static_cast<int>(std::max<int64_t>(1, ceil_div(parts, blocks)));
     for (int axis : {kFrames, kJoints}) {
-      plan.share[axis] =
-          static_cast<int>(std::max<int64_t>(1, pieces(call_.axes[axis].length, blocks)));
+      plan.positions_per_block[axis] =
+          static_cast<int>(std::max<int64_t>(1, ceil_div(call_.axes[axis].length, blocks)));
     }
     const int64_t width = channels_ / call_.groups;
-    plan.groups =
-        call_.channels_last || width == 0
-            ? call_.groups
-            : static_cast<int>(std::min<int64_t>(call_.groups, (plan.own - 1) / width + 2));
+    plan.groups = call_.channels_last || width == 0
+                      ? call_.groups
+                      : static_cast<int>(
+                            std::min<int64_t>(call_.groups, (plan.slice_extent - 1) / width + 2));
     cut(plan);
-    plan.products = std::max(plan.positions_of_chunk, 1024) + kWrap;
+    plan.correlation_scalars = std::max(plan.positions_per_chunk, 1024) + kWrap;
     lay_out(plan);
     return distribute(plan);
   }
@@ -89,17 +89,17 @@ class Planner {
   // Chunks of about the wanted size: whole planes, or whole frames, where they are that small.
   void cut(Plan& plan) const {
     const int64_t plane = std::max<int64_t>(1, frames_ * joints_);
-    const int64_t slice = plan.own * (call_.channels_last ? channels_ * joints_ : plane);
-    const bool whole = task_ == Task::forward && keeps_a_tensor() &&
-                       slice * element_bytes_ <= tuning().whole_bytes;
+    const int64_t slice = plan.slice_extent * (call_.channels_last ? channels_ * joints_ : plane);
+    const bool whole =
+        op_ == Op::forward && keeps_a_tensor() && slice * element_bytes_ <= tuning().whole_bytes;
     const int64_t wanted =
         std::max<int64_t>(1, whole ? slice : tuning().chunk_bytes / element_bytes_);
     int64_t channels = channels_, positions = 0;
-    plan.pieces = 1;
+    plan.chunks_per_plane = 1;
     if (call_.channels_last) {
       positions = std::max<int64_t>(1, wanted / std::max<int64_t>(1, channels_));
     } else if (plane <= wanted) {
-      channels = std::min<int64_t>(plan.own, wanted / plane);
+      channels = std::min<int64_t>(plan.slice_extent, wanted / plane);
       positions = plane;
     } else {
       channels = 1;
@@ -107,107 +107,107 @@ class Planner {
     }
     positions = std::min(positions, plane);
     if (positions > joints_ && joints_ > 0) positions -= positions % joints_;
-    if (!call_.channels_last) plan.pieces = static_cast<int>(pieces(plane, positions));
-    plan.channels_of_chunk = static_cast<int>(std::max<int64_t>(1, channels));
-    plan.positions_of_chunk = static_cast<int>(positions);
+    if (!call_.channels_last) plan.chunks_per_plane = static_cast<int>(ceil_div(plane, positions));
+    plan.channels_per_chunk = static_cast<int>(std::max<int64_t>(1, channels));
+    plan.positions_per_chunk = static_cast<int>(positions);
     plan.slot_bytes =
-        static_cast<int>(rounded(plan.channels_of_chunk * positions * element_bytes_ + 16, 128));
+        static_cast<int>(round_up(plan.channels_per_chunk * positions * element_bytes_ + 16, 128));
   }
 
   int64_t chunks(const Plan& plan) const {
     if (channels_ == 0 || frames_ == 0 || joints_ == 0) return 0;
-    if (call_.channels_last) return pieces(plan.own * joints_, plan.positions_of_chunk);
-    if (plan.pieces > 1) return int64_t{plan.own} * plan.pieces;
-    return pieces(plan.own, plan.channels_of_chunk);
+    if (call_.channels_last) return ceil_div(plan.slice_extent * joints_, plan.positions_per_chunk);
+    if (plan.chunks_per_plane > 1) return int64_t{plan.slice_extent} * plan.chunks_per_plane;
+    return ceil_div(plan.slice_extent, plan.channels_per_chunk);
   }
 
   void lay_out(Plan& plan) const {
-    Room& room = plan.room;
+    SharedLayout& layout = plan.layout;
     int64_t end = 0;
     const auto take = [&](bool needed, int64_t scalars) {
       const int64_t begin = end;
-      if (needed) end += rounded(scalars, 4);
+      if (needed) end += round_up(scalars, 4);
       return begin;
     };
-    const bool backward = task_ == Task::backward, pools = task_ == Task::pool;
+    const bool backward = op_ == Op::backward, pools = op_ == Op::pool;
     const bool heads = call_.has_heads, means = heads || pools;
-    const bool gates = task_ == Task::forward || backward;
+    const bool gates = op_ == Op::forward || backward;
     const int64_t of_frames = call_.channels_last ? channels_ : frames_;
-    const int64_t of_joints = (call_.channels_last ? channels_ : plan.own) * joints_;
-    room.sums[kFrames] = take(means, plan.own * of_frames);
-    room.sums[kJoints] = take(means, of_joints);
+    const int64_t of_joints = (call_.channels_last ? channels_ : plan.slice_extent) * joints_;
+    layout.sums[kFrames] = take(means, plan.slice_extent * of_frames);
+    layout.sums[kJoints] = take(means, of_joints);
     for (int axis : {kFrames, kJoints}) {
-      const int64_t share = plan.share[axis];
-      room.staged[axis] = take(heads, column_stride(call_.channels) * share);
+      const int64_t per_block = plan.positions_per_block[axis];
+      layout.staged[axis] = take(heads, column_stride(call_.channels) * per_block);
     }
     for (int axis : {kFrames, kJoints}) {
-      const int64_t share = plan.share[axis];
+      const int64_t per_block = plan.positions_per_block[axis];
       const int hidden = call_.axes[axis].hidden;
-      room.hidden[axis] = take(heads, column_stride(hidden) * share);
-      room.scores[axis] = take(heads && !backward, call_.groups * share);
-      room.slopes[axis] = take(heads && backward, hidden * rounded(share, 4));
+      layout.hidden[axis] = take(heads, column_stride(hidden) * per_block);
+      layout.logits[axis] = take(heads && !backward, call_.groups * per_block);
+      layout.grad_hidden[axis] = take(heads && backward, hidden * round_up(per_block, 4));
     }
     for (int axis : {kFrames, kJoints}) {
-      room.attention[axis] = take(gates, int64_t{plan.groups} * call_.axes[axis].length);
+      layout.attention[axis] = take(gates, int64_t{plan.groups} * call_.axes[axis].length);
     }
-    room.scaled = take(gates, plan.groups * (joints_ + kWrap));
+    layout.scaled = take(gates, plan.groups * (joints_ + kWrap));
     for (int axis : {kFrames, kJoints}) {
-      room.gradients[axis] = take(backward, int64_t{plan.groups} * call_.axes[axis].length);
+      layout.gradients[axis] = take(backward, int64_t{plan.groups} * call_.axes[axis].length);
     }
-    room.products = take(backward, plan.products);
-    room.real = take(true, pieces(frames_ + joints_, scalar_bytes_));
-    room.scalars = end;
+    layout.correlation = take(backward, plan.correlation_scalars);
+    layout.valid = take(true, ceil_div(frames_ + joints_, scalar_bytes_));
+    layout.scalars = end;
   }
 
-  int64_t room_bytes(const Plan& plan) const {
-    return rounded(plan.room.scalars * scalar_bytes_, 128);
+  int64_t layout_bytes(const Plan& plan) const {
+    return round_up(plan.layout.scalars * scalar_bytes_, 128);
   }
-  // Slots of what is read once: x in backward, everything where logits are given. Fewer where u
-  // then stays and leaves room for another block.
+  // Slots of what is read once: x in backward, everything where logits are given. Fewer where
+  // grad_y then stays and leaves room for another block.
   int64_t slots_of_stream(const Plan& plan) const {
     int64_t slots = std::min<int64_t>(chunks(plan), tuning().slots_of_stream);
-    if (task_ != Task::backward || !keeps_a_tensor()) return slots;
-    const int64_t rest = part_ - kPrefixBytes - room_bytes(plan) - chunks(plan) * plan.slot_bytes;
+    if (op_ != Op::backward || !keeps_a_tensor()) return slots;
+    const int64_t rest = part_ - kPrefixBytes - layout_bytes(plan) - chunks(plan) * plan.slot_bytes;
     if (rest >= 2 * plan.slot_bytes) slots = std::min(slots, rest / plan.slot_bytes);
     return slots;
   }
   bool keeps_a_tensor() const {
-    return call_.has_heads && (task_ == Task::forward || task_ == Task::backward);
+    return call_.has_heads && (op_ == Op::forward || op_ == Op::backward);
   }
   int64_t bytes_if_all_stays(const Plan& plan) const {
     int64_t slots = chunks(plan);
-    if (task_ == Task::backward) slots += slots_of_stream(plan);
-    return kPrefixBytes + room_bytes(plan) + slots * plan.slot_bytes;
+    if (op_ == Op::backward) slots += slots_of_stream(plan);
+    return kPrefixBytes + layout_bytes(plan) + slots * plan.slot_bytes;
   }
 
   // The room in shared memory if that leaves as much for chunks, and chunks in all the rest.
   bool distribute(Plan& plan) const {
-    const int64_t streams = task_ == Task::backward ? 2 : 1;
+    const int64_t streams = op_ == Op::backward ? 2 : 1;
     plan.slots[0] = plan.slots[1] = 0;
-    if (task_ == Task::pool_backward) {
-      plan.room_is_shared = room_bytes(plan) <= 16384;
-      plan.shared_bytes = kPrefixBytes + (plan.room_is_shared ? room_bytes(plan) : 0);
+    if (op_ == Op::pool_backward) {
+      plan.layout_in_shared = layout_bytes(plan) <= 16384;
+      plan.shared_bytes = kPrefixBytes + (plan.layout_in_shared ? layout_bytes(plan) : 0);
       return true;
     }
     const int64_t stream = std::max<int64_t>(1, slots_of_stream(plan));
-    plan.room_is_shared =
-        kPrefixBytes + room_bytes(plan) + streams * stream * plan.slot_bytes <= limit_;
-    const int64_t fixed = kPrefixBytes + (plan.room_is_shared ? room_bytes(plan) : 0);
-    const int64_t room_for = (limit_ - fixed) / plan.slot_bytes;
-    if (room_for < streams) return false;
+    plan.layout_in_shared =
+        kPrefixBytes + layout_bytes(plan) + streams * stream * plan.slot_bytes <= limit_;
+    const int64_t fixed = kPrefixBytes + (plan.layout_in_shared ? layout_bytes(plan) : 0);
+    const int64_t slots_that_fit = (limit_ - fixed) / plan.slot_bytes;
+    if (slots_that_fit < streams) return false;
     const int64_t all = std::max<int64_t>(1, chunks(plan));
     int64_t x_slots = 0;
-    if (streams == 2) x_slots = std::min(stream, room_for / 2);
+    if (streams == 2) x_slots = std::min(stream, slots_that_fit / 2);
     const int64_t most = keeps_a_tensor() ? all : stream;
-    const int64_t first = std::min({most, room_for - x_slots, int64_t{kMostSlots}});
+    const int64_t first = std::min({most, slots_that_fit - x_slots, int64_t{kMostSlots}});
     plan.slots[0] = static_cast<int>(first);
     plan.slots[1] = static_cast<int>(x_slots);
     plan.shared_bytes = fixed + (first + x_slots) * plan.slot_bytes;
     return true;
   }
 
-  const Call& call_;
-  Task task_;
+  const CallParams& call_;
+  Op op_;
   const Device& device_;
   int64_t element_bytes_, scalar_bytes_, channels_, frames_, joints_;
   int64_t limit_, part_;  // bytes of shared memory: what a block may have, and should
@@ -220,31 +220,31 @@ Tuning& tuning() {
   return tuning;
 }
 
-void set_divisors(Call& call) {
-  call.by_own = Divisor(call.plan.own);
+void set_divisors(CallParams& call) {
+  call.by_slice = Divisor(call.plan.slice_extent);
   for (int axis : {kFrames, kJoints}) {
-    call.by_share[axis] = Divisor(call.plan.share[axis]);
+    call.by_position_range[axis] = Divisor(call.plan.positions_per_block[axis]);
     call.by_length[axis] = Divisor(call.axes[axis].length);
   }
 }
 
-bool make_plan(Call& call, Dtype dtype, Task task, const Device& device) {
+bool make_plan(CallParams& call, Dtype dtype, Op op, const Device& device) {
   const int64_t frames = call.axes[kFrames].length, joints = call.axes[kJoints].length;
   int64_t rows = std::max(call.channels, call.groups);
-  for (const AxisCall& axis : call.axes) rows = std::max<int64_t>(rows, axis.hidden);
+  for (const AxisParams& axis : call.axes) rows = std::max<int64_t>(rows, axis.hidden);
   rows += 20;  // see column_stride
   constexpr int64_t kMost = int64_t{1} << 30;
   if (frames * joints > kMost || rows * (frames + joints) > kMost) return false;
-  for (const AxisCall& axis : call.axes) {
+  for (const AxisParams& axis : call.axes) {
     if (int64_t{axis.hidden} * std::max(call.channels, call.groups) > kMost) return false;
   }
   call.by_channels = Divisor(call.channels);
   call.by_joints = Divisor(joints);
   call.by_plane = Divisor(frames * joints);
   call.by_width = Divisor(call.channels / call.groups);
-  if (!Planner(call, dtype, task, device).choose(call.plan)) return false;
+  if (!Planner(call, dtype, op, device).choose(call.plan)) return false;
   set_divisors(call);
-  const int64_t most = call.plan.room_is_shared ? kMost : 2 * int64_t{device.multiprocessors};
+  const int64_t most = call.plan.layout_in_shared ? kMost : 2 * int64_t{device.multiprocessors};
   call.plan.clusters =
       static_cast<int>(std::min(call.samples, std::max<int64_t>(1, most / call.plan.cluster)));
   return true;

@@ -1,6 +1,6 @@
-// The last pass over a sample: y = x (rho + kappa A), or dx = u (rho + kappa A) + what the means
-// give back. A chunk is walked as one flat run of memory, 16 bytes at a time where that is
-// possible.
+// The last pass over a sample: y = x (residual + scale A), or dx = grad_y (residual + scale A) +
+// what the means give back. A chunk is walked as one flat run of memory, 16 bytes at a time where
+// that is possible.
 #pragma once
 
 #include "passes.h"
@@ -11,7 +11,7 @@ namespace csta::cuda {
 struct Position {
   int c, t, v, g;
 
-  CSTA_DEVICE Position(const Call& call, const Chunk& chunk, int element) {
+  CSTA_DEVICE Position(const CallParams& call, const Chunk& chunk, int element) {
     int p;
     if (call.channels_last) {
       p = call.by_channels.quotient(element);
@@ -33,14 +33,14 @@ class Reweight {
   using Scalar = Arithmetic<Element>;
 
  public:
-  CSTA_DEVICE Reweight(const Call& call, const Real& real, const Coupling<Scalar>& coupling,
-                       bool spreads, const Table<Scalar>& frames, const Table<Scalar>& joints)
+  CSTA_DEVICE Reweight(const CallParams& call, const Valid& valid, const Coupling<Scalar>& coupling,
+                       bool with_means, const Table<Scalar>& frames, const Table<Scalar>& joints)
       : call_(call),
-        real_(real),
+        real_(valid),
         coupling_(coupling),
-        spreads_(spreads),
-        frame_shares_(frames),
-        joint_shares_(joints) {}
+        with_means_(with_means),
+        frame_grad_means_(frames),
+        joint_grad_means_(joints) {}
 
   // From a chunk in shared memory to its place in a sample of the result. For all threads.
   CSTA_DEVICE void run(const Chunk& chunk, const Element* from, Element* sample) const {
@@ -52,7 +52,7 @@ class Reweight {
       walk<true>(chunk, from, to, aligned ? head : INT32_MAX);
     } else if (aligned && chunk.channels() > 1 && positions % kCount == 0 && joints >= kCount &&
                of_one_group(chunk.channel_begin, chunk.channel_end - 1)) {
-      walk_planes(chunk, from, to, head);
+      reweight_planes(chunk, from, to, head);
     } else {
       walk<false>(chunk, from, to, aligned ? head : INT32_MAX);
     }
@@ -72,16 +72,16 @@ class Reweight {
   }
 
   // A chunk as one flat run, whose packs begin at element `head`.
-  template <bool kLast>
+  template <bool kChannelsLast>
   CSTA_DEVICE void walk(const Chunk& chunk, const Element* from, Element* to, int head) const {
     const int count = chunk.channels() * chunk.positions();
-    head = smaller(head, count);
+    head = min(head, count);
     const int packs = (count - head) / kCount, rest = count - packs * kCount;
     for (int i = thread(); i < packs; i += threads()) {
       const int element = head + i * kCount;
       const Position at(call_, chunk, element);
-      if (kLast ? !one_position(at, from + element, to + element)
-                : !one_channel(at, from + element, to + element)) {
+      if (kChannelsLast ? !one_position(at, from + element, to + element)
+                        : !one_channel(at, from + element, to + element)) {
         one_by_one(chunk, from, to, element);
       }
     }
@@ -91,36 +91,36 @@ class Reweight {
   }
 
   // Whole planes of one group, which lie alike: a thread takes the same positions of several
-  // channels, where the gain is the same, and so is what is real.
-  CSTA_DEVICE void walk_planes(const Chunk& chunk, const Element* from, Element* to,
-                               int head) const {
+  // channels, where the gain is the same, and so is what is valid.
+  CSTA_DEVICE void reweight_planes(const Chunk& chunk, const Element* from, Element* to,
+                                   int head) const {
     const int plane = chunk.positions(), channels = chunk.channels();
-    head = smaller(head, plane);
+    head = min(head, plane);
     const int packs = (plane - head) / kCount, rest = plane - packs * kCount;
-    const int ways = larger(1, threads() / larger(packs, 1));
+    const int ways = max(1, threads() / max(packs, 1));
     for (int i = thread(); i < packs * ways; i += threads()) {
       const int way = ways == 1 ? 0 : i / packs, p = head + (i - way * packs) * kCount;
       const Position at(call_, chunk, p);
-      const unsigned real = reals(at);
+      const unsigned valid = valid_bits(at);
       Scalar gains[kCount];
       find_gains(at, gains);
-      Shares shares = shares_of(chunk.channel_begin + way, at);
+      GradMeans grad_means = grad_means_at(chunk.channel_begin + way, at);
       const Element* in = from + way * plane + p;
       Element* out = to + way * plane + p;
-      const auto weigh = [&](auto selects) {
+      const auto reweight = [&](auto selects) {
         for (int c = way; c < channels; c += ways) {
-          write(out, weighed<decltype(selects)::value>(at, real, gains, shares, read(in)));
+          write(out, reweighted<decltype(selects)::value>(at, valid, gains, grad_means, read(in)));
           in += ways * plane;
           out += ways * plane;
-          if (spreads_) shares.frames += ways * frame_shares_.row_stride;
-          if (spreads_) shares.joints += ways * joint_shares_.row_stride;
+          if (with_means_) grad_means.frames += ways * frame_grad_means_.row_stride;
+          if (with_means_) grad_means.joints += ways * joint_grad_means_.row_stride;
         }
       };
       // Under masks nearly every warp has packs of both kinds: it goes one way with all of them.
-      if (real == kAll && real_.everything()) {
-        weigh(std::false_type{});
+      if (valid == kAll && real_.all()) {
+        reweight(std::false_type{});
       } else {
-        weigh(std::true_type{});
+        reweight(std::true_type{});
       }
     }
     for (int i = thread(); i < rest * channels; i += threads()) {
@@ -148,17 +148,18 @@ class Reweight {
   CSTA_DEVICE bool one_position(const Position& at, const Element* from, Element* to) const {
     if (at.c + kCount > call_.channels || !of_one_group(at.c, at.c + kCount - 1)) return false;
     const Elements in = read(from);
-    if (!is_real(at)) {
+    if (!is_valid(at)) {
       write(to, padding(in));
       return true;
     }
     const Scalar gain =
-        rho() + coupling_.frames.at(at.g, at.t) * coupling_.scaled_joints.at(at.g, at.v);
+        residual_gain() + coupling_.frames.at(at.g, at.t) * coupling_.scaled_joints.at(at.g, at.v);
     Elements out;
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
       Scalar value = static_cast<Scalar>(widen(in.elements[k])) * gain;
-      if (spreads_) value += frame_shares_.at(at.c + k, at.t) + joint_shares_.at(at.c + k, at.v);
+      if (with_means_)
+        value += frame_grad_means_.at(at.c + k, at.t) + joint_grad_means_.at(at.c + k, at.v);
       out.elements[k] = narrow<Element>(value);
     }
     write(to, out);
@@ -169,25 +170,25 @@ class Reweight {
   CSTA_DEVICE bool one_channel(const Position& at, const Element* from, Element* to) const {
     const int joints = call_.axes[kJoints].length, p = at.t * joints + at.v;
     if (p + kCount > call_.axes[kFrames].length * joints || joints < kCount) return false;
-    const unsigned real = reals(at);
+    const unsigned valid = valid_bits(at);
     const Elements in = read(from);
-    if (real == 0) {
+    if (valid == 0) {
       write(to, padding(in));
       return true;
     }
     Scalar gains[kCount];
     find_gains(at, gains);
-    write(to, weighed<true>(at, real, gains, shares_of(at.c, at), in));
+    write(to, reweighted<true>(at, valid, gains, grad_means_at(at.c, at), in));
     return true;
   }
 
-  CSTA_DEVICE bool is_real(const Position& at) const {
+  CSTA_DEVICE bool is_valid(const Position& at) const {
     return real_.frame(at.t) && real_.joint(at.v);
   }
-  // Which of consecutive positions are real, of one frame or two: a bit for each.
-  CSTA_DEVICE unsigned reals(const Position& at) const {
+  // Which of consecutive positions are valid, of one frame or two: a bit for each.
+  CSTA_DEVICE unsigned valid_bits(const Position& at) const {
     const int joints = call_.axes[kJoints].length;
-    if (real_.everything()) {
+    if (real_.all()) {
       const int left = real_.frame_end * joints - (at.t * joints + at.v);
       return left >= kCount ? kAll : left > 0 ? (1u << left) - 1 : 0;
     }
@@ -210,55 +211,56 @@ class Reweight {
     const Scalar next = left < kCount ? coupling_.frames.at(at.g, at.t + 1) : here;
     const Scalar* scaled = &coupling_.scaled_joints.at(at.g, at.v);
 #pragma unroll
-    for (int k = 0; k < kCount; ++k) gains[k] = rho() + (k < left ? here : next) * scaled[k];
+    for (int k = 0; k < kCount; ++k)
+      gains[k] = residual_gain() + (k < left ? here : next) * scaled[k];
   }
   // What the means give back to a channel, from a position on.
-  struct Shares {
+  struct GradMeans {
     const Scalar *frames, *joints;
   };
-  CSTA_DEVICE Shares shares_of(int c, const Position& at) const {
-    if (!spreads_) return {nullptr, nullptr};
-    return {&frame_shares_.at(c, at.t), &joint_shares_.at(c, at.v)};
+  CSTA_DEVICE GradMeans grad_means_at(int c, const Position& at) const {
+    if (!with_means_) return {nullptr, nullptr};
+    return {&frame_grad_means_.at(c, at.t), &joint_grad_means_.at(c, at.v)};
   }
-  // A pack of the result; kSelects: not all of it need be real.
+  // A pack of the result; kSelects: not all of it need be valid.
   template <bool kSelects>
-  CSTA_DEVICE Elements weighed(const Position& at, unsigned real, const Scalar (&gains)[kCount],
-                               const Shares& shares, const Elements& in) const {
-    if (kSelects && real == 0) return padding(in);
+  CSTA_DEVICE Elements reweighted(const Position& at, unsigned valid, const Scalar (&gains)[kCount],
+                                  const GradMeans& grad_means, const Elements& in) const {
+    if (kSelects && valid == 0) return padding(in);
     const int joints = call_.axes[kJoints].length, left = joints - at.v;
-    const Scalar here = spreads_ ? shares.frames[0] : 0;
-    const Scalar next = spreads_ && left < kCount ? shares.frames[1] : here;
+    const Scalar here = with_means_ ? grad_means.frames[0] : 0;
+    const Scalar next = with_means_ && left < kCount ? grad_means.frames[1] : here;
     Elements out;
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
       const bool first = k < left;
       Scalar value = static_cast<Scalar>(widen(in.elements[k])) * gains[k];
-      if (spreads_) value += (first ? here : next) + shares.joints[first ? k : k - joints];
+      if (with_means_) value += (first ? here : next) + grad_means.joints[first ? k : k - joints];
       out.elements[k] = narrow<Element>(value);
     }
-    if (!kSelects || real == kAll) return out;
-    const Elements unweighed = padding(in);
+    if (!kSelects || valid == kAll) return out;
+    const Elements unchanged = padding(in);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      if ((real >> k & 1) == 0) out.elements[k] = unweighed.elements[k];
+      if ((valid >> k & 1) == 0) out.elements[k] = unchanged.elements[k];
     }
     return out;
   }
 
-  CSTA_DEVICE Scalar rho() const { return call_.residual ? Scalar{1} : Scalar{0}; }
+  CSTA_DEVICE Scalar residual_gain() const { return call_.residual ? Scalar{1} : Scalar{0}; }
   CSTA_DEVICE Scalar value(Scalar x, const Position& at) const {
-    if (!is_real(at)) return call_.residual ? x : Scalar{0};
-    Scalar value =
-        x * (rho() + coupling_.frames.at(at.g, at.t) * coupling_.scaled_joints.at(at.g, at.v));
-    if (spreads_) value += frame_shares_.at(at.c, at.t) + joint_shares_.at(at.c, at.v);
+    if (!is_valid(at)) return call_.residual ? x : Scalar{0};
+    Scalar value = x * (residual_gain() +
+                        coupling_.frames.at(at.g, at.t) * coupling_.scaled_joints.at(at.g, at.v));
+    if (with_means_) value += frame_grad_means_.at(at.c, at.t) + joint_grad_means_.at(at.c, at.v);
     return value;
   }
 
-  const Call& call_;
-  const Real& real_;
+  const CallParams& call_;
+  const Valid& real_;
   const Coupling<Scalar>& coupling_;
-  bool spreads_;
-  const Table<Scalar>&frame_shares_, &joint_shares_;
+  bool with_means_;
+  const Table<Scalar>&frame_grad_means_, &joint_grad_means_;
 };
 
 }  // namespace csta::cuda

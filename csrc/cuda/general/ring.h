@@ -29,7 +29,7 @@ class Ring {
     const int slot = number % slots_;
     const Element* from = sample + chunk.offset;
     Element* to = place(from, slot);
-    int wanted = smaller(chunk.position_end, read_end) - chunk.position_begin;
+    int wanted = min(chunk.position_end, read_end) - chunk.position_begin;
     int runs = 1;
     if (wanted <= 0) {
       runs = 0;
@@ -74,7 +74,7 @@ class Ring {
   static CSTA_DEVICE void copy(const Element* from, Element* to, int count, CopyBarrier* barrier) {
     constexpr int kElements = kCopyBytes / static_cast<int>(sizeof(Element));
     const int misplaced = offset_in_line(from) / static_cast<int>(sizeof(Element));
-    const int head = smaller(count, (kElements - misplaced) % kElements);
+    const int head = min(count, (kElements - misplaced) % kElements);
     const int whole = (count - head) / kElements * kElements;
     if (thread() < head) to[thread()] = from[thread()];
     for (int i = head + whole + thread(); i < count; i += 32) {

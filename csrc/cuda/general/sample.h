@@ -1,4 +1,4 @@
-// One sample as a block sees it: what is real, which part of it is the block's own, and where its
+// One sample as a block sees it: what is valid, which part of it is the block's own, and where its
 // numbers lie.
 #pragma once
 
@@ -24,44 +24,44 @@ struct Slice {
   int channel_begin, channel_end, frame_begin, frame_end;
   int chunks;
 
-  CSTA_DEVICE Slice(const Call& call, int rank) {
+  CSTA_DEVICE Slice(const CallParams& call, int rank) {
     const Plan& plan = call.plan;
     const int frames = call.axes[kFrames].length, joints = call.axes[kJoints].length;
     const int whole = call.channels_last ? frames : call.channels;
-    const int begin = smaller(whole, rank * plan.own), end = smaller(whole, begin + plan.own);
+    const int begin = min(whole, rank * plan.slice_extent),
+              end = min(whole, begin + plan.slice_extent);
     channel_begin = call.channels_last ? 0 : begin;
     channel_end = call.channels_last ? call.channels : end;
     frame_begin = call.channels_last ? begin : 0;
     frame_end = call.channels_last ? end : frames;
     if (call.channels_last) {
-      chunks = pieces((end - begin) * joints, plan.positions_of_chunk);
-    } else if (plan.pieces > 1) {
-      chunks = (end - begin) * plan.pieces;
+      chunks = ceil_div((end - begin) * joints, plan.positions_per_chunk);
+    } else if (plan.chunks_per_plane > 1) {
+      chunks = (end - begin) * plan.chunks_per_plane;
     } else {
-      chunks = pieces(end - begin, plan.channels_of_chunk);
+      chunks = ceil_div(end - begin, plan.channels_per_chunk);
     }
     if (call.channels == 0 || frames == 0 || joints == 0) chunks = 0;
   }
 
-  CSTA_DEVICE Chunk chunk(const Call& call, int number) const {
+  CSTA_DEVICE Chunk chunk(const CallParams& call, int number) const {
     const Plan& plan = call.plan;
     const int joints = call.axes[kJoints].length, plane = call.axes[kFrames].length * joints;
     Chunk chunk{channel_begin, channel_end, 0, plane, 0, 1, call.channels};
     if (call.channels_last) {
-      chunk.position_begin = frame_begin * joints + number * plan.positions_of_chunk;
-      chunk.position_end =
-          smaller(frame_end * joints, chunk.position_begin + plan.positions_of_chunk);
+      chunk.position_begin = frame_begin * joints + number * plan.positions_per_chunk;
+      chunk.position_end = min(frame_end * joints, chunk.position_begin + plan.positions_per_chunk);
       chunk.offset = int64_t{chunk.position_begin} * call.channels;
       return chunk;
     }
-    if (plan.pieces > 1) {
-      chunk.channel_begin = channel_begin + number / plan.pieces;
+    if (plan.chunks_per_plane > 1) {
+      chunk.channel_begin = channel_begin + number / plan.chunks_per_plane;
       chunk.channel_end = chunk.channel_begin + 1;
-      chunk.position_begin = number % plan.pieces * plan.positions_of_chunk;
-      chunk.position_end = smaller(plane, chunk.position_begin + plan.positions_of_chunk);
+      chunk.position_begin = number % plan.chunks_per_plane * plan.positions_per_chunk;
+      chunk.position_end = min(plane, chunk.position_begin + plan.positions_per_chunk);
     } else {
-      chunk.channel_begin = channel_begin + number * plan.channels_of_chunk;
-      chunk.channel_end = smaller(channel_end, chunk.channel_begin + plan.channels_of_chunk);
+      chunk.channel_begin = channel_begin + number * plan.channels_per_chunk;
+      chunk.channel_end = min(channel_end, chunk.channel_begin + plan.channels_per_chunk);
     }
     chunk.offset = int64_t{chunk.channel_begin} * plane + chunk.position_begin;
     chunk.channel_stride = chunk.positions();
@@ -70,7 +70,7 @@ struct Slice {
   }
 
  private:
-  CSTA_DEVICE static int pieces(int whole, int piece) { return (whole + piece - 1) / piece; }
+  CSTA_DEVICE static int ceil_div(int whole, int piece) { return (whole + piece - 1) / piece; }
 };
 
 // Numbers of one sample by channel, or group, and position. The plan refuses a call with 2^30 of
@@ -85,14 +85,14 @@ struct Table {
   }
 };
 
-// The real positions of a sample.
-struct Real {
-  const uint8_t *frames, *joints;  // flags, or null where everything before frame_end is real
-  int frame_end;                   // frames from here on are not real
+// The valid positions of a sample.
+struct Valid {
+  const uint8_t *frames, *joints;  // flags, or null where everything before frame_end is valid
+  int frame_end;                   // frames from here on are not valid
   int count[2];                    // T_n, V_n
 
-  // Whether all joints of all frames before frame_end are real.
-  CSTA_DEVICE bool everything() const { return frames == nullptr && joints == nullptr; }
+  // Whether all joints of all frames before frame_end are valid.
+  CSTA_DEVICE bool all() const { return frames == nullptr && joints == nullptr; }
   CSTA_DEVICE bool frame(int t) const {
     return t < frame_end && (frames == nullptr || frames[t] != 0);
   }
@@ -113,26 +113,26 @@ CSTA_DEVICE int count_over_block(int mine, int* scratch) {
   return sum;
 }
 
-CSTA_DEVICE int length_of(const Call& call, int64_t n) {
+CSTA_DEVICE int length_of(const CallParams& call, int64_t n) {
   const int frames = call.axes[kFrames].length;
   if (call.lengths == nullptr) return frames;
   const int64_t length = call.lengths[n];
   return length < 0 ? 0 : length > frames ? frames : static_cast<int>(length);
 }
 
-// Finds the real positions of sample n; flags has a byte for every frame and joint.
-CSTA_DEVICE Real find_real(const Call& call, int64_t n, uint8_t* flags, int* scratch) {
+// Finds the valid positions of sample n; flags has a byte for every frame and joint.
+CSTA_DEVICE Valid find_valid(const CallParams& call, int64_t n, uint8_t* flags, int* scratch) {
   const int frames = call.axes[kFrames].length, joints = call.axes[kJoints].length;
   const int length = length_of(call, n);
-  Real real{nullptr, nullptr, length, {length, joints}};
+  Valid valid{nullptr, nullptr, length, {length, joints}};
   if (call.frame_mask != nullptr) {
     int count = 0;
     for (int t = thread(); t < frames; t += threads()) {
       flags[t] = t < length && call.frame_mask[n * frames + t] != 0;
       count += flags[t];
     }
-    real.count[kFrames] = count_over_block(count, scratch);
-    real.frames = flags;
+    valid.count[kFrames] = count_over_block(count, scratch);
+    valid.frames = flags;
   }
   if (call.joint_mask != nullptr) {
     int count = 0;
@@ -140,13 +140,13 @@ CSTA_DEVICE Real find_real(const Call& call, int64_t n, uint8_t* flags, int* scr
       flags[frames + v] = call.joint_mask[n * call.joint_mask_stride + v] != 0;
       count += flags[frames + v];
     }
-    real.count[kJoints] = count_over_block(count, scratch);
-    real.joints = flags + frames;
+    valid.count[kJoints] = count_over_block(count, scratch);
+    valid.joints = flags + frames;
   }
-  if (real.count[kFrames] == 0 || real.count[kJoints] == 0) {
-    real.frame_end = real.count[kFrames] = real.count[kJoints] = 0;
+  if (valid.count[kFrames] == 0 || valid.count[kJoints] == 0) {
+    valid.frame_end = valid.count[kFrames] = valid.count[kJoints] = 0;
   }
-  return real;
+  return valid;
 }
 
 }  // namespace csta::cuda
