@@ -66,8 +66,8 @@ TRITON = [
            "(self.samples + self.delay) * sum(items)", "self.samples * sum(items)", "triton"),
 ]  # fmt: skip
 
-_GENERAL = ("gates", "passes", "ring", "sample", "reweight", "correlation")
-C_GATES, C_PASSES, C_RING, C_SAMPLE, C_REWEIGHT, C_CORRELATION = (
+_GENERAL = ("gates", "gather", "passes", "ring", "sample", "reweight", "correlation")
+C_GATES, C_GATHER, C_PASSES, C_RING, C_SAMPLE, C_REWEIGHT, C_CORRELATION = (
     f"csrc/cuda/general/{name}.h" for name in _GENERAL
 )
 C_HEADS, C_NUMBERS = (f"csrc/cuda/common/{name}.h" for name in ("heads", "numbers"))
@@ -86,12 +86,12 @@ CUDA = [
            "cuda"),
     Mutant("cuda_scale_of_frames_only", C_GATES,
            "int64_t{valid.count[kFrames]} * valid.count[kJoints]", "int64_t{valid.count[kFrames]}"),
-    Mutant("cuda_sums_for_means", C_HEADS,
+    Mutant("cuda_sums_for_means", C_GATHER,
            "store(c, l, sum / count);", "store(c, l, sum);"),
     Mutant("cuda_shared_sum_of_products_drops_terms", C_HEADS,
            "at < terms / 4 * 4", "at + 4 * split < terms / 4 * 4"),
     Mutant("cuda_relu_gradient", C_HEADS, "hidden.at(h, l) <= 0 ? Scalar{0} : sum", "sum"),
-    Mutant("cuda_sums_of_the_first_block_only", C_HEADS,
+    Mutant("cuda_sums_of_the_first_block_only", C_GATHER,
            "sum += block.sums(axis, other).at(c, l);",
            "if (other == 0) sum += block.sums(axis, other).at(c, l);", "cuda"),
     Mutant("cuda_joint_mask_ignored", C_PASSES,

@@ -2,7 +2,7 @@
 // and begins and ends without a barrier.
 #pragma once
 
-#include "../general/block.h"
+#include "table.h"
 
 namespace csta::cuda {
 
@@ -20,40 +20,6 @@ class ThreadRotation {
  private:
   int next_;
 };
-
-// Hands on the means that the cluster's blocks have the sums of, at this block's own positions: 0
-// where not valid.
-template <class Element, class Store>
-CSTA_DEVICE void gather_means(const Block<Element>& block, int axis, const Valid& valid,
-                              ThreadRotation& rotation, const Store& store) {
-  using Scalar = Arithmetic<Element>;
-  const CallParams& call = block.call;
-  const bool channels_last = call.channels_last;
-  const PositionRange range(call, axis, block.rank);
-  const int per_block = call.plan.positions_per_block[axis], items = call.channels * per_block;
-  const auto count = static_cast<Scalar>(max(valid.count[1 - axis], 1));
-  for (int i = rotation.first(items); i < items; i += threads()) {
-    const int row =
-        channels_last ? call.by_channels.quotient(i) : call.by_position_range[axis].quotient(i);
-    const int c = channels_last ? i - row * call.channels : row;
-    const int l = range.begin + (channels_last ? row : i - row * per_block);
-    if (l >= range.end) continue;
-    Scalar sum = 0;
-    if (valid.of_axis(axis, l)) {
-      if (!channels_last) {
-        sum = block.sums(axis, call.by_slice.quotient(c)).at(c, l);
-      } else if (axis == kFrames) {
-        sum = block.sums(axis, call.by_slice.quotient(l)).at(c, l);
-      } else {
-        const int frames = call.axes[kFrames].length;
-        for (int other = 0; other * call.plan.slice_extent < frames; ++other) {
-          sum += block.sums(axis, other).at(c, l);
-        }
-      }
-    }
-    store(c, l, sum / count);
-  }
-}
 
 // A weight tensor's numbers have x's type or that of the arithmetic.
 template <class Element, class Function>
@@ -233,26 +199,6 @@ CSTA_DEVICE void means_backward(const AxisParams& head, const Weight& w1,
           gradients.at(c, l) = sum / static_cast<Scalar>(max(count, 1));
         });
   });
-}
-
-// Brings the gradients of the slice's means, which the cluster's blocks have, to where its sums
-// were.
-template <class Element>
-CSTA_DEVICE void fetch_grad_means(const Block<Element>& block, int axis, ThreadRotation& rotation) {
-  const CallParams& call = block.call;
-  const Slice& slice = block.slice;
-  const bool channels_last = call.channels_last, by_frame = channels_last && axis == kFrames;
-  const int begin = by_frame ? slice.frame_begin : 0;
-  const int end = by_frame ? slice.frame_end : call.axes[axis].length;
-  const auto to = block.own_sums(axis);
-  const int channels = slice.channel_end - slice.channel_begin, items = channels * (end - begin);
-  for (int i = rotation.first(items); i < items; i += threads()) {
-    const int row = channels_last ? call.by_channels.quotient(i) : call.by_length[axis].quotient(i);
-    const int c = slice.channel_begin + (channels_last ? i - row * channels : row);
-    const int l = begin + (channels_last ? row : i - row * (end - begin));
-    const int other = call.by_position_range[axis].quotient(l);
-    to.at(c, l) = block.rows(axis, other, call.plan.layout.staged[axis]).at(c, l);
-  }
 }
 
 }  // namespace csta::cuda

@@ -1,7 +1,7 @@
 // Backward of a common sample; see planes.h. The gradients of the heads' weights are sums over
 // samples, and left to weights.cu.
+#include "../common/warp.h"
 #include "../dispatch.h"
-#include "../general/gates.h"
 #include "dense.h"
 
 namespace csta::cuda {

@@ -1,6 +1,6 @@
 // Forward of a common sample; see planes.h.
+#include "../common/warp.h"
 #include "../dispatch.h"
-#include "../general/gates.h"
 #include "dense.h"
 
 namespace csta::cuda {

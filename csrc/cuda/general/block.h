@@ -5,16 +5,6 @@
 
 namespace csta::cuda {
 
-// Positions of an axis whose heads a block computes.
-struct PositionRange {
-  int begin, end;
-
-  CSTA_DEVICE PositionRange(const CallParams& call, int axis, int rank)
-      : begin(min(call.axes[axis].length, rank * call.plan.positions_per_block[axis])),
-        end(min(call.axes[axis].length, begin + call.plan.positions_per_block[axis])) {}
-  CSTA_DEVICE int count() const { return end - begin; }
-};
-
 template <class Element>
 struct Block {
   using Scalar = Arithmetic<Element>;

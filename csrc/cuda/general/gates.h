@@ -1,23 +1,10 @@
 // Step 3 and its gradient: one warp for a row of logits.
 #pragma once
 
-#include "../common/heads.h"
+#include "../common/warp.h"
+#include "gather.h"
 
 namespace csta::cuda {
-
-template <class Scalar>
-CSTA_DEVICE Scalar sum_over_warp(Scalar value) {
-  for (int step = 16; step > 0; step /= 2) value += shuffle_xor(value, step);
-  return value;
-}
-template <class Scalar>
-CSTA_DEVICE Scalar largest_of_warp(Scalar value) {
-  for (int step = 16; step > 0; step /= 2) {
-    const Scalar other = shuffle_xor(value, step);
-    value = other > value ? other : value;
-  }
-  return value;
-}
 
 // The logits that the cluster's blocks, or a tensor, have for the slice's groups. For all threads.
 template <class Element>

@@ -1,6 +1,6 @@
 // Step 1 alone, and its gradient.
-#include "../common/heads.h"
 #include "../dispatch.h"
+#include "gather.h"
 #include "passes.h"
 #include "reweight.h"
 

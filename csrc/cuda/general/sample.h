@@ -2,8 +2,7 @@
 // numbers lie.
 #pragma once
 
-#include "../common/numbers.h"
-#include "../params.h"
+#include "../common/table.h"
 
 namespace csta::cuda {
 
@@ -71,18 +70,6 @@ struct Slice {
 
  private:
   CSTA_DEVICE static int ceil_div(int whole, int piece) { return (whole + piece - 1) / piece; }
-};
-
-// Numbers of one sample by channel, or group, and position. The plan refuses a call with 2^30 of
-// them.
-template <class Scalar>
-struct Table {
-  Scalar* first;
-  int row_stride, position_stride;
-
-  CSTA_DEVICE Scalar& at(int row, int position) const {
-    return first[row * row_stride + position * position_stride];
-  }
 };
 
 // The valid positions of a sample.
