@@ -9,7 +9,7 @@ namespace {
 constexpr int64_t kKeptBytes = int64_t{8} << 20;
 
 char* allocate(int64_t bytes) {
-  void* memory = std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
+  void* memory = std::aligned_alloc(64, static_cast<size_t>(round_up(bytes, 64)));
   if (memory == nullptr) throw std::bad_alloc();
   return static_cast<char*>(memory);
 }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "../integers.h"
+
 namespace csta {
 
 // Hands out 64-byte aligned pieces of a block, one after the other. Without a block it only counts,
@@ -14,7 +16,7 @@ class Arena {
   template <class Item>
   Item* take(int64_t count) {
     char* piece = block_ == nullptr ? nullptr : block_ + used_;
-    used_ += (count * static_cast<int64_t>(sizeof(Item)) + 63) / 64 * 64;
+    used_ += round_up(count * static_cast<int64_t>(sizeof(Item)), 64);
     return reinterpret_cast<Item*>(piece);
   }
   int64_t used() const { return used_; }

@@ -81,7 +81,7 @@ class SplitCall {
                });
       return;
     }
-    const int64_t tiles = (plane_ + kCorrelationTile - 1) / kCorrelationTile;
+    const int64_t tiles = ceil_div(plane_, kCorrelationTile);
     for_each(problem_, problem_.samples * tiles, kCorrelationTile * problem_.channels,
              [&](int64_t first, int64_t last) {
                PassScratch<Passes> scratch(problem_);

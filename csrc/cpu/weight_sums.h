@@ -12,8 +12,8 @@ class RunSums {
  public:
   RunSums(const Sizes& sizes, int64_t samples)
       : sizes_(sizes),
-        samples_of_a_run_(max(1, (samples + kMostRuns - 1) / kMostRuns)),
-        runs_((samples + samples_of_a_run_ - 1) / samples_of_a_run_),
+        samples_of_a_run_(max(1, ceil_div(samples, kMostRuns))),
+        runs_(ceil_div(samples, samples_of_a_run_)),
         scratch_(bytes_of_a_run() * max(runs_, 1)) {
     if (sizes_.means) {
       std::memset(scratch_.memory(), 0, static_cast<size_t>(bytes_of_a_run() * max(runs_, 1)));

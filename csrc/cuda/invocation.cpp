@@ -101,9 +101,8 @@ void Invocation::set_tensors(const Tensors& tensors) {
 // w1 with b1, and w2 with b2, of both heads: their shapes, types and runs.
 void Invocation::sum_weights(const Head* heads[2]) {
   weights_.samples = call_.samples;
-  weights_.samples_of_a_run = std::max<int64_t>(1, (call_.samples + kMostRuns - 1) / kMostRuns);
-  weights_.runs =
-      static_cast<int>((call_.samples + weights_.samples_of_a_run - 1) / weights_.samples_of_a_run);
+  weights_.samples_of_a_run = std::max<int64_t>(1, ceil_div(call_.samples, kMostRuns));
+  weights_.runs = static_cast<int>(ceil_div(call_.samples, weights_.samples_of_a_run));
   for (int axis : {kFrames, kJoints}) {
     const AxisParams& params = call_.axes[axis];
     const Head& head = *heads[axis];
@@ -127,7 +126,7 @@ void Invocation::assign_workspace(unsigned char* memory) {
   int64_t end = 0;
   const auto take = [&](int64_t bytes) -> void* {
     void* piece = memory + end;
-    end += (bytes + 15) / 16 * 16;
+    end += round_up(bytes, 16);
     return memory == nullptr ? nullptr : piece;
   };
   const Plan& plan = call_.plan;

@@ -14,7 +14,7 @@ CSTA_HOST_DEVICE int threads_per_sum(int terms) { return terms < 128 ? 1 : terms
 // some more, so that the threads of neighbouring positions, a four each, read from banks of their
 // own.
 CSTA_HOST_DEVICE int column_stride(int rows) {
-  return (rows + 3) / 4 * 4 + 4 * threads_per_sum(rows);
+  return round_up(rows, 4) + 4 * threads_per_sum(rows);
 }
 
 // Where the numbers of a sample that are not x's lie in a block's room, in scalars from its start.

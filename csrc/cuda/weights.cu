@@ -23,7 +23,6 @@ CSTA_DEVICE int64_t first_element(const WeightParams& call, int s) {
   for (int i = 0; i < s; ++i) first += int64_t{call.sums[i].rows} * (call.sums[i].columns + 1);
   return first;
 }
-CSTA_HOST_DEVICE int ceil_div(int length, int piece) { return (length + piece - 1) / piece; }
 // A row has a tile for its bias even where it has no columns.
 CSTA_HOST_DEVICE int tiles_across(const WeightSum& sum) {
   return sum.columns > 0 ? ceil_div(sum.columns, kColumns) : 1;
@@ -173,8 +172,8 @@ int launch_of(const WeightParams& call, void* stream) {
     if (error != 0) return error;
   }
   constexpr int64_t kBytes = kThreads * sizeof(Scalar);
-  return launch(&add_runs_kernel<Scalar>, {(all + kAtOnce - 1) / kAtOnce, kThreads, 1, kBytes},
-                call, stream);
+  return launch(&add_runs_kernel<Scalar>, {ceil_div(all, kAtOnce), kThreads, 1, kBytes}, call,
+                stream);
 }
 
 }  // namespace

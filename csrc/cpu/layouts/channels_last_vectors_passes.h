@@ -36,7 +36,7 @@ class ChannelsLastVectorsPasses {
         frame_rows_(round_up(problem.frames, kRowAlign<Scalar>)),
         joint_rows_(round_up(problem.joints, kRowAlign<Scalar>)) {
     plane_rows_.joints = problem.joints;
-    plane_rows_.vectors = (problem.joints + lanes - 1) / lanes;
+    plane_rows_.vectors = ceil_div(problem.joints, lanes);
     plane_rows_.joints_masked = false;
     valid_lanes_ = arena.take<Mask<Scalar>>(plane_rows_.vectors);
     plane_rows_.valid_lanes = valid_lanes_;

@@ -49,8 +49,8 @@ struct ContiguousRows : RowShape<Arithmetic<Element>> {
 // (MSR-Action3D, NW-UCLA, COCO) and up to 25 (Kinect v2, NTU), in single precision; else with 0.
 template <class Scalar, class Function>
 CSTA_INLINE void with_vectors(const RowShape<Scalar>& rows, const Function& function) {
-  constexpr int few = (20 + rows.lanes - 1) / rows.lanes;
-  constexpr int many = (25 + rows.lanes - 1) / rows.lanes;
+  constexpr int few = ceil_div(20, rows.lanes);
+  constexpr int many = ceil_div(25, rows.lanes);
   if constexpr (sizeof(Scalar) == 4) {
     if (!rows.joints_masked && rows.vectors == many) {
       return function(std::integral_constant<int, many>{});

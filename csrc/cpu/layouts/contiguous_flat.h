@@ -50,7 +50,7 @@ class FlatReweight {
   CSTA_INLINE void write_lines(int64_t end) {
     int64_t f = f_, j = j_;
     while (f + per_line <= end) {
-      const int64_t lines = min((end - f) / per_line, (plane_ - j + per_line - 1) / per_line);
+      const int64_t lines = min((end - f) / per_line, ceil_div(plane_ - j, per_line));
       for (int64_t stop = f + lines * per_line; f < stop; f += per_line, j += per_line) {
         ahead_.fetch(f);
         CSTA_UNROLL

@@ -31,7 +31,7 @@ class ContiguousPasses {
         nontemporal_(nontemporal),
         flat_gradient_(arena, problem.joints) {
     rows_.joints = problem.joints;
-    rows_.vectors = (problem.joints + lanes - 1) / lanes;
+    rows_.vectors = ceil_div(problem.joints, lanes);
     const int64_t row_bytes = rows_.vectors * lanes * static_cast<int64_t>(sizeof(Element));
     rows_.valid_lanes = valid_lanes_ = arena.take<Mask<Scalar>>(rows_.vectors);
     columns_ = arena.take<Vector<Scalar>>(3 * rows_.vectors);

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "../../integers.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -44,9 +46,6 @@ constexpr int kLanes = CSTA_VECTOR_BYTES / static_cast<int>(sizeof(Scalar));
 
 CSTA_INLINE int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 CSTA_INLINE int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
-CSTA_INLINE int64_t round_up(int64_t value, int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 // Calls function(k) for k in [0, count): one after the other if kCount says how many there are, in
 // a loop if it is 0.

@@ -3,11 +3,7 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define CSTA_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define CSTA_HOST_DEVICE inline
-#endif
+#include "../../integers.h"
 
 namespace csta::cuda {
 

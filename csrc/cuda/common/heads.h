@@ -85,7 +85,7 @@ CSTA_DEVICE void rows_times(const PositionRange& range, int rows, int terms, con
                             const Finish& finish) {
   const int split = threads_per_sum(terms), count = range.count();
   const bool aligned = terms % 4 == 0 && Four<Number>::is_aligned(weights);
-  const int items = (rows * count * split + 31) / 32 * 32;  // whole warps, for their shuffles
+  const int items = round_up(rows * count * split, 32);  // whole warps, for their shuffles
   for (int i = rotation.first(items); i < items; i += threads()) {
     const int output = i / split, part = i % split;
     const int row = output / count, l = range.begin + output - row * count;
@@ -102,7 +102,7 @@ template <class Number, class Scalar, class In, class Finish>
 CSTA_DEVICE void columns_times(const PositionRange& range, int rows, int terms,
                                const Number* weights, const In& in, ThreadRotation& rotation,
                                const Finish& finish) {
-  const int items = rows * ((range.count() + 3) / 4);
+  const int items = rows * ceil_div(range.count(), 4);
   for (int i = rotation.first(items); i < items; i += threads()) {
     const int tile = i / rows, row = i - tile * rows, first = range.begin + 4 * tile;
     Scalar sums[4] = {0, 0, 0, 0};

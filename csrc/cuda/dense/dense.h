@@ -91,14 +91,14 @@ class DenseBlock {
     // Where there are threads enough, neighbours share a column, and others than those with rows.
     const int columns = count * joints,
               split = columns * kColumnThreads <= threads() ? kColumnThreads : 1;
-    const int items = (columns * split + 31) / 32 * 32;  // whole warps, for their shuffles
-    ThreadRotation rotation((count * frames + 31) / 32 * 32);
+    const int items = round_up(columns * split, 32);  // whole warps, for their shuffles
+    ThreadRotation rotation(round_up(count * frames, 32));
     for (int i = rotation.first(items); i < items; i += threads()) {
       const int j = i / split, piece = i % split;
       float sum = 0;
       if (j < columns) {
         const Element* column = x + j + call.by_joints.quotient(j) * (plane - joints);
-        sum = sum_of<float>((frames - piece + split - 1) / split,
+        sum = sum_of<float>(ceil_div(frames - piece, split),
                             [&](int k) { return widen(column[(piece + k * split) * joints]); });
       }
       for (int step = 1; step < split; step *= 2) sum += shuffle_xor(sum, step);

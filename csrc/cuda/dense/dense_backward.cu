@@ -61,7 +61,7 @@ class DenseBackward {
   // x passes in chunks of channels, or lies there whole as one.
   CSTA_DEVICE int step() const { return call_.plan.channels_per_chunk; }
   // At least one: a block without channels has sums, too, which are 0.
-  CSTA_DEVICE int chunks() const { return max(1, (dense_.channels + step() - 1) / step()); }
+  CSTA_DEVICE int chunks() const { return max(1, ceil_div(dense_.channels, step())); }
   CSTA_DEVICE Element* slot(int chunk) const {
     const int elements = call_.plan.slot_bytes / static_cast<int>(sizeof(Element));
     return dense_.resident() + call_.plan.resident_bytes / static_cast<int>(sizeof(Element)) +
@@ -139,11 +139,11 @@ class DenseBackward {
       const float* row = correlation() + t * joints;
       part(kFrames)[t] = sum_of<float>(joints, [&](int v) { return row[v] * scaled()[v]; });
     }
-    for (int i = thread(); i < (joints * kColumnThreads + 31) / 32 * 32; i += threads()) {
+    for (int i = thread(); i < round_up(joints * kColumnThreads, 32); i += threads()) {
       const int v = i / kColumnThreads, piece = i % kColumnThreads;
       float sum = 0;
       if (v < joints) {
-        const int count = (frames - piece + kColumnThreads - 1) / kColumnThreads;
+        const int count = ceil_div(frames - piece, kColumnThreads);
         sum = sum_of<float>(count, [&](int k) {
           const int t = piece + k * kColumnThreads;
           return correlation()[t * joints + v] * attention()[t];
@@ -220,7 +220,7 @@ class DenseBackward {
 
   CSTA_DEVICE Table<float> grad_hidden(int axis) const {
     const int per_block = call_.plan.positions_per_block[axis];
-    return {dense_.at(layout_.grad_hidden[axis]) - dense_.rank * per_block, (per_block + 3) / 4 * 4,
+    return {dense_.at(layout_.grad_hidden[axis]) - dense_.rank * per_block, round_up(per_block, 4),
             1};
   }
   // dz = w2 ds where h > 0, else 0.

@@ -9,8 +9,6 @@
 namespace csta::cuda {
 namespace {
 
-int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
-
 int64_t plane_of(const CallParams& call) {
   return int64_t{call.axes[kFrames].length} * call.axes[kJoints].length;
 }
@@ -66,7 +64,7 @@ class DensePlanner {
   }
 
   int64_t slice_extent(int blocks) const {
-    return round_up((call_.channels + blocks - 1) / blocks, whole_channels_);
+    return round_up(ceil_div(call_.channels, blocks), whole_channels_);
   }
   int64_t resident_bytes(int blocks) const {
     return round_up(slice_extent(blocks) * plane_of(call_) * element_bytes_, 128);
@@ -80,7 +78,7 @@ class DensePlanner {
     const int frames = call_.axes[kFrames].length, joints = call_.axes[kJoints].length;
     const int64_t plane = plane_of(call_);
     for (int axis : {kFrames, kJoints}) {
-      plan.positions_per_block[axis] = (call_.axes[axis].length + blocks - 1) / blocks;
+      plan.positions_per_block[axis] = ceil_div(call_.axes[axis].length, blocks);
     }
     plan.resident_bytes = static_cast<int>(resident_bytes(blocks));
     plan.channels_per_chunk = plan.slice_extent;

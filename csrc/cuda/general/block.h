@@ -72,7 +72,7 @@ struct Block {
   // Rows of numbers at the block's own positions, each of whole fours.
   CSTA_DEVICE Table<Scalar> own_fours(int axis, int64_t offset) const {
     const int per_block = call.plan.positions_per_block[axis];
-    return {memory + offset - int64_t{rank} * per_block, (per_block + 3) / 4 * 4, 1};
+    return {memory + offset - int64_t{rank} * per_block, round_up(per_block, 4), 1};
   }
 
   // Rows of whole axes, one for each of the groups of the slice.
@@ -114,7 +114,7 @@ struct Block {
   CSTA_DEVICE unsigned char* slots() const {
     const int64_t bytes =
         call.plan.layout_in_shared ? call.plan.layout.scalars * int64_t{sizeof(Scalar)} : 0;
-    return shared_memory() + kPrefixBytes + (bytes + 127) / 128 * 128;
+    return shared_memory() + kPrefixBytes + round_up(bytes, 128);
   }
   CSTA_DEVICE Table<Scalar> sums_at(int axis, int other, Scalar* first) const {
     const int length = call.axes[axis].length, begin = other * call.plan.slice_extent;

@@ -7,9 +7,6 @@
 namespace csta::cuda {
 namespace {
 
-int64_t ceil_div(int64_t whole, int64_t piece) { return (whole + piece - 1) / piece; }
-int64_t round_up(int64_t value, int64_t step) { return ceil_div(value, step) * step; }
-
 int64_t bytes_of(Dtype dtype) {
   switch (dtype) {
     case Dtype::float64: return 8;

@@ -67,9 +67,6 @@ struct Slice {
     chunk.position_stride = 1;
     return chunk;
   }
-
- private:
-  CSTA_DEVICE static int ceil_div(int whole, int piece) { return (whole + piece - 1) / piece; }
 };
 
 // The valid positions of a sample.
