@@ -65,7 +65,7 @@ def test_msr_action3d_keeps_to_the_list(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         (msr_action3d(marked(1, 20, 3))[:-30], "20 lines a frame|number of columns"),
-        (msr_action3d(marked(2, 20, 3)).rpartition("\n1")[0], "number of columns|20 lines a frame"),
+        (msr_action3d(marked(2, 20, 3)).rpartition("\n1")[0], "the file is cut off"),
         ("".join(msr_action3d(marked(1, 20, 3)).splitlines(True)[:19]), "20 lines a frame, got 19"),
         (msr_action3d(marked(1, 20, 3)).replace(" 1.0", ""), "4 numbers a line, got 3"),
         (msr_action3d(marked(1, 20, 3)).replace("0.125 ", "nan ", 1), "finite positions, got 1"),

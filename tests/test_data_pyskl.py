@@ -141,7 +141,7 @@ def test_unusable_annotations_are_skipped(tmp_path: Path, annotation: Any, reaso
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"keypoint_score": None}, "wanted keypoint_score (1, 2, 17), got None"),
+        ({"keypoint_score": None}, "wanted an array keypoint_score (1, 2, 17), got None"),
         ({"keypoint_score": np.ones((1, 2, 16))}, "got (1, 2, 16)"),
         ({"img_shape": None}, "wanted img_shape"),
         ({"img_shape": (0, 5)}, "wanted img_shape"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from csta_fast.data import transforms
+from csta_fast.data import checks, transforms
 from csta_fast.data.layouts import Layout
 from csta_fast.data.recordings import Recording
 from csta_fast.data.transforms import Normalisation
@@ -94,6 +94,9 @@ class Clips(Dataset[Batch]):
         persons: M of every clip; further persons of a recording are left out.
         training: crop, turn and shake at random; else take the middle as it is.
         seed: of the generators.
+
+    Raises:
+        ValueError: a recording cannot be used, as ``Collection`` says, or there are no persons.
     """
 
     def __init__(
@@ -108,6 +111,8 @@ class Clips(Dataset[Batch]):
     ) -> None:
         if persons < 1:
             raise ValueError(f"persons: wanted at least 1, got {persons}")
+        # Arrays can have changed since a collection was made of them.
+        checks.check_recordings(recordings, layout)
         self.recordings, self.layout, self.options = recordings, layout, options
         self.persons, self.training, self.seed = persons, training, seed
 

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from csta_fast.data.files import Progress, Source
+from csta_fast.data import checks
+from csta_fast.data.files import Progress, Source, reason
 from csta_fast.data.layouts import Layout
+from csta_fast.data.limits import Limits
 from csta_fast.data.recordings import Collection, Protocol, Recording
 
 
@@ -61,8 +63,10 @@ class Gathering:
         """Note a file or sample that turns out unusable, with the reason, and go on."""
         try:
             yield
-        except (ValueError, OSError) as error:
-            self.skipped[name] = str(error)
+        except (ImportError, MemoryError):  # no fault of the file's
+            raise
+        except Exception as error:  # whatever a damaged file runs into, in whatever library
+            self.skipped[name] = reason(error)
 
     def add(self, recording: Recording, trimmed: str = "") -> None:
         """Take a recording, with what was left out of it, if anything was."""
@@ -102,24 +106,50 @@ class Gathering:
 def _reasons(skipped: Mapping[str, str]) -> str:
     if not skipped:
         return ", which holds none"
-    name, reason = next(iter(skipped.items()))
-    return f", where all {len(skipped)} were skipped; {name}: {reason}"
+    name, why = next(iter(skipped.items()))
+    return f", where all {len(skipped)} were skipped; {name}: {why}"
 
 
-def content(file: bytes | OSError) -> bytes:
+def content(file: bytes | Exception) -> bytes:
     """What a file holds; raises why it could not be read, or that it is empty."""
-    if isinstance(file, OSError):
+    if isinstance(file, Exception):
         raise file
     if not file.strip():
         raise ValueError("the file is empty")
     return file
 
 
+def text_file(name: str, file: bytes | Exception) -> str:
+    """The text of a file that says something of the other files.
+
+    Raises:
+        ValueError: it cannot be read, is empty or is no UTF-8; the message names it.
+    """
+    try:
+        return content(file).decode()
+    except (ValueError, OSError) as error:
+        raise ValueError(f"path: wanted a text in UTF-8 as {name}: {error}") from error
+
+
+def checked_label(value: Any, limits: Limits) -> int:
+    """A label that a file holds.
+
+    Raises:
+        ValueError: it is no whole number from 0, or stands for more classes than may be.
+    """
+    if not checks.is_whole(value) or value < 0:
+        raise ValueError(f"wanted a label that counts from 0, got {checks.said(value)}")
+    if value >= limits.classes:
+        raise limits.refuse("classes", f"a label below {limits.classes}", checks.said(value))
+    return int(value)
+
+
 def table(text: bytes, columns: int) -> NDArray[np.float64]:
     """Numbers of a text, one row a line: (rows, columns).
 
     Raises:
-        ValueError: something is not a number, or a row has more or fewer of them.
+        ValueError: something is not a number, a row has more or fewer of them, or the last line
+            has no end, so that its last number may have been cut.
     """
     try:
         rows = np.loadtxt(io.BytesIO(text), comments=None, ndmin=2)
@@ -127,6 +157,8 @@ def table(text: bytes, columns: int) -> NDArray[np.float64]:
         raise ValueError(str(error).partition(";")[0]) from None
     if rows.shape[1] != columns:
         raise ValueError(f"wanted {columns} numbers a line, got {rows.shape[1]}")
+    if not text.endswith((b"\n", b"\r")):
+        raise ValueError("the file is cut off: its last line has no end")
     return rows
 
 
@@ -136,17 +168,18 @@ def positions(values: ArrayLike, joints: int) -> NDArray[np.float32]:
     Raises:
         ValueError: there are none, some are not finite, or all lie at 0.
     """
+    given = np.asarray(values)
+    if given.dtype.kind not in "fiu":
+        raise ValueError(f"wanted positions as numbers, got an array of {given.dtype}")
     with np.errstate(over="ignore"):
-        found = np.ascontiguousarray(values, np.float32)
+        found = np.ascontiguousarray(given, np.float32)
     if found.ndim != 4 or found.shape[2] != joints:
         raise ValueError(
             f"wanted positions (persons, frames, {joints} joints, coordinates), got {found.shape}"
         )
     if 0 in found.shape:
         raise ValueError("there are no frames")
-    unfit = found.size - int(np.isfinite(found).sum())
-    if unfit:
-        raise ValueError(f"wanted finite positions, got {unfit} that are not, of {found.size}")
+    checks.check_finite(found)
     if not found.any():
         raise ValueError("no joint was tracked: all positions are 0")
     return found
@@ -166,7 +199,14 @@ def without_padding(values: NDArray[np.float32]) -> NDArray[np.float32]:
 def without_empty_frames(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
     """Positions without frames in which all lie at 0, and how many these were."""
     tracked = _tracked(values)
+    if tracked.all():
+        return values, 0
     return values.compress(tracked, axis=1), int((~tracked).sum())
+
+
+def without(frames: int, what: str = "a person") -> str:
+    """Of frames that were left out, a note; of none, nothing."""
+    return f"{plural(frames, 'frame')} without {what}" if frames else ""
 
 
 def _tracked(values: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection as Names
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,12 +52,22 @@ def protocols(
     return ntu_samples.PROTOCOLS[ntu_samples.version_of(samples)]
 
 
-def classes(recordings: Sequence[Recording]) -> tuple[str, ...]:
-    """Those of NTU RGB+D where all names and labels are its own, else numbers."""
+def classes(path: Path, recordings: Sequence[Recording]) -> tuple[str, ...]:
+    """Those of NTU RGB+D where all names and labels are its own, else numbers.
+
+    Warns where the first class has no recording, for the labels may count from 1. Classes without
+    recordings are not refused: a part of a data set keeps the labels of the whole.
+    """
     samples = _samples(recordings)
     labels = [recording.label for recording in recordings]
     if samples and [sample.action - 1 for sample in samples] == labels:
         return ntu_samples.CLASSES[ntu_samples.version_of(samples)]
+    if labels and min(labels) == 1:
+        warnings.warn(
+            f"label: {path} has labels of 1 to {max(labels)}, and class 0 has no recording; if "
+            "they count from 1, subtract 1 in the file",
+            stacklevel=2,
+        )
     return tuple(map(str, range(max(labels, default=0) + 1)))
 
 

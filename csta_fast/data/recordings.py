@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from csta_fast.data import checks
 from csta_fast.data.layouts import Layout
 
 
@@ -19,9 +20,9 @@ class Recording:
 
     Attributes:
         name: unique in its collection.
-        positions: float32 (persons, frames, joints, coordinates), all finite, contiguous. A joint
-            or person that was not tracked lies at exactly 0. In metres where the sensor measures
-            in metres.
+        positions: float32 (persons, frames, joints, coordinates), all finite; contiguous where
+            they were read. A joint or person that was not tracked lies at exactly 0. In metres
+            where the sensor measures in metres.
         label: the class, counted from 0.
         subject, camera, setup, view: who performed it and how it was recorded, as numbered by the
             data set; None where it does not say.
@@ -51,14 +52,23 @@ Protocol = Callable[[Recording], bool | None]
 class Collection:
     """A data set in memory.
 
+    It is checked when it is made, whoever makes it: every recording has a name of its own, the
+    joints of the layout, as many coordinates as the others, at least one person and one frame,
+    finite positions, and a label that has a class. Classes may be without recordings, and a single
+    class is a collection, too: it can be looked at and tested on, though not trained on.
+
     Attributes:
         name: the kind of data set, as on the command line.
-        recordings: in a fixed order, sorted by name.
+        recordings: in a fixed order; readers sort them by name.
         layout: of the joints of every recording.
-        classes: a name for every label.
+        classes: a name for every label; no two are alike.
         protocols: the official ways to split the recordings, by name; the first is the default.
         skipped: files and samples that were left out, each with the reason.
         trimmed: recordings that hold less than their files do, each with what was left out of it.
+
+    Raises:
+        ValueError: something does not fit; the message names the recording, what was wanted and
+            what came.
     """
 
     name: str
@@ -68,6 +78,10 @@ class Collection:
     protocols: Mapping[str, Protocol]
     skipped: Mapping[str, str] = field(default_factory=dict)
     trimmed: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checks.check_collection(self)
+        object.__setattr__(self, "classes", tuple(self.classes))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to one file that ``csta_fast.data.read`` reads at once, protocols included.

@@ -18,9 +18,12 @@ from csta_fast.data.gathering import (
     Gathering,
     only_file,
     positions,
+    without,
+    without_empty_frames,
     without_padding,
 )
 from csta_fast.data.layouts import KINECT_V2
+from csta_fast.data.limits import Limits
 from csta_fast.data.protocols import Listed
 from csta_fast.data.recordings import Collection, Recording
 
@@ -39,23 +42,27 @@ _PROTOCOLS = {
 def read(source: Source, progress: Progress = None) -> Collection:
     """Recordings of one or two persons, called ``train_00000``, ..., ``test_00000``, ...
 
-    Frames of zeros at the end are padding and go, and so does a person who is nowhere seen. The
-    only protocol is the one that the archive was made for, by its name, or else ``given``.
+    Frames of zeros at the end are padding and go, and so does a person who is nowhere seen. Other
+    frames without a person are dropped and counted in ``trimmed``. The only protocol is the one
+    that the archive was made for, by its name, or else ``given``.
     """
     gathering = Gathering()
     name = only_file(source, ".npz", WANTED)
     with npz.opened(source, name, WANTED) as archive:
         labels = {side: npz.array(archive, f"y_{side}") for side in ("train", "test")}
-        classes = _classes(labels["train"], labels["test"])
+        classes = _classes(labels["train"], labels["test"], source.limits)
         total = sum(map(len, labels.values()))
         rows = (
             (f"{side}_{number:05}", row, labels[side][number])
             for side in labels
-            for number, row in enumerate(npz.rows(archive, f"x_{side}", len(labels[side])))
+            for number, row in enumerate(
+                npz.rows(archive, f"x_{side}", len(labels[side]), source.limits)
+            )
         )
         for sample, row, label in track(rows, total, progress):
             with gathering.skipping(sample):
-                gathering.add(Recording(sample, _positions(row), _label(label)))
+                found, lost = without_empty_frames(_positions(row))
+                gathering.add(Recording(sample, found, _label(label)), without(lost))
     stem = name.lower()
     protocol = next((_PROTOCOLS[part] for part in _PROTOCOLS if part in stem), "given")
     sides = Listed(*(
@@ -65,11 +72,15 @@ def read(source: Source, progress: Progress = None) -> Collection:
     return gathering.collection(source.path, (KIND, WANTED), KINECT_V2, classes, {protocol: sides})
 
 
-def _classes(train: NDArray[np.generic], test: NDArray[np.generic]) -> tuple[str, ...]:
+def _classes(
+    train: NDArray[np.generic], test: NDArray[np.generic], limits: Limits
+) -> tuple[str, ...]:
     if train.ndim != 2 or test.ndim != 2 or train.shape[1] != test.shape[1]:
         raise ValueError(
             f"wanted one-hot labels of the same classes, got {train.shape} and {test.shape}"
         )
+    if not 1 <= train.shape[1] <= limits.classes:
+        raise limits.refuse("classes", "one-hot labels of some classes", f"{train.shape[1]}")
     for known in ntu_samples.CLASSES.values():
         if len(known) == train.shape[1]:
             return known

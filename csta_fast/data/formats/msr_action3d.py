@@ -15,9 +15,10 @@ from csta_fast.data.gathering import (
     Format,
     Gathering,
     content,
-    plural,
     positions,
     table,
+    text_file,
+    without,
     without_empty_frames,
 )
 from csta_fast.data.layouts import MSR_ACTION3D
@@ -59,8 +60,10 @@ def read(source: Source, progress: Progress = None) -> Collection:
     """Recordings of one person: those on the list, or all where there is no list.
 
     Frames in which every joint lies at 0 were not tracked; they are dropped, and counted in
-    ``trimmed``. ``cross-subject`` trains on the odd subjects, with all 20 classes; ``as1``,
-    ``as2`` and ``as3`` do so with the 8 classes of an action set, whose labels stay those of 20.
+    ``trimmed``. Of a file that was cut within a frame or a number this is noticed, as the last line
+    has no end then; where it was cut between two frames, nothing in it tells. ``cross-subject``
+    trains on the odd subjects, with all 20 classes; ``as1``, ``as2`` and ``as3`` do so with the 8
+    classes of an action set, whose labels stay those of 20.
     """
     gathering = Gathering()
     names = [name for name in source.names if name.endswith(_FILE)]
@@ -78,8 +81,8 @@ def read(source: Source, progress: Progress = None) -> Collection:
 
 def _used(source: Source) -> set[str] | None:
     lists = [name for name in source.names if PurePosixPath(name).name == _LIST]
-    for _, file in source.contents(lists[:1], progress=False):
-        return set(content(file).decode().split())
+    for name, file in source.contents(lists[:1], progress=False):
+        return set(text_file(name, file).split())
     return None
 
 
@@ -98,7 +101,7 @@ def _recording(name: str, text: bytes) -> tuple[Recording, str]:
     found = positions(rows[:, :3].reshape(1, -1, _JOINTS, 3), _JOINTS)
     frames, lost = without_empty_frames(found)
     recording = Recording(_stem(name), frames, action - 1, subject)
-    return recording, f"{plural(lost, 'frame')} without any joint" if lost else ""
+    return recording, without(lost, "any joint")
 
 
 FORMAT: Final = Format(

@@ -23,6 +23,7 @@ from csta_fast.data.gathering import (
     content,
     plural,
     positions,
+    without,
     without_empty_frames,
 )
 from csta_fast.data.layouts import KINECT_V2
@@ -84,7 +85,7 @@ def _recording(name: str, text: bytes, version: ntu_samples.Version) -> tuple[Re
         raise ValueError(f"there is no body in {plural(frames, 'frame')}")
     chosen, left_out = persons(bodies, frames)
     found, lost = without_empty_frames(positions(chosen, _JOINTS))
-    trimmed = [f"{plural(lost, 'frame')} without a person"] if lost else []
+    trimmed = [without(lost)] if lost else []
     trimmed += [f"{left_out} more {'body' if left_out == 1 else 'bodies'}"] if left_out else []
     recording = Recording(
         name,

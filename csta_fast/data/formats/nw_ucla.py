@@ -14,7 +14,14 @@ from typing import Any, Final
 import numpy as np
 
 from csta_fast.data.files import Progress, Source
-from csta_fast.data.gathering import Format, Gathering, content, positions
+from csta_fast.data.gathering import (
+    Format,
+    Gathering,
+    content,
+    positions,
+    without,
+    without_empty_frames,
+)
 from csta_fast.data.layouts import KINECT_V1
 from csta_fast.data.protocols import Divided
 from csta_fast.data.recordings import Collection, Protocol, Recording
@@ -43,16 +50,19 @@ _NAME = re.compile(r"a(\d\d)_s(\d\d)_e\d\d_v(\d\d)")
 
 
 def read(source: Source, progress: Progress = None) -> Collection:
-    """Recordings of one person. ``cross-view`` trains on views 1 and 2, and tests on view 3."""
+    """Recordings of one person; frames without any joint are dropped and counted in ``trimmed``.
+
+    ``cross-view`` trains on views 1 and 2, and tests on view 3.
+    """
     gathering = Gathering()
     names = [name for name in source.names if name.endswith(_SUFFIX)]
     for name, file in source.contents(names, progress):
         with gathering.skipping(name):
-            gathering.add(_recording(PurePosixPath(name).stem, content(file)))
+            gathering.add(*_recording(PurePosixPath(name).stem, content(file)))
     return gathering.collection(source.path, (KIND, WANTED), KINECT_V1, CLASSES, PROTOCOLS)
 
 
-def _recording(name: str, text: bytes) -> Recording:
+def _recording(name: str, text: bytes) -> tuple[Recording, str]:
     match = _NAME.fullmatch(name)
     action, subject, view = map(int, match.groups()) if match else (0, 0, 0)
     if action not in _ACTIONS or not 1 <= subject <= 10 or not 1 <= view <= 3:
@@ -61,14 +71,15 @@ def _recording(name: str, text: bytes) -> Recording:
             "and VV to 3"
         )
     label = list(_ACTIONS).index(action)
-    return Recording(name, positions(_skeletons(text)[None], 20), label, subject, view=view)
+    found, lost = without_empty_frames(positions(_skeletons(text)[None], 20))
+    return Recording(name, found, label, subject, view=view), without(lost, "any joint")
 
 
 def _skeletons(text: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
     try:
         held = json.loads(text)
         skeletons = np.asarray(held["skeletons"], np.float64)
-    except (KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ValueError(f"wanted an object with numbers as skeletons ({error})") from None
     if skeletons.shape[1:] != (len(KINECT_V1.joints), 3):
         raise ValueError(f"wanted skeletons (frames, 20, 3), got {skeletons.shape}")

@@ -9,6 +9,7 @@ recording; ``text`` is JSON in UTF-8 with all that is text.
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csta_fast.data import npz
+from csta_fast.data.checks import said
 from csta_fast.data.files import Progress, Source, track
 from csta_fast.data.gathering import Format, only_file
 from csta_fast.data.layouts import LAYOUTS
@@ -28,6 +30,22 @@ WANTED: Final = "a file that Collection.save wrote, .npz"
 _VERSION = 1
 _UNKNOWN = np.iinfo(np.int64).min
 _LEFT_OUT, _TEST, _TRAIN = -1, 0, 1
+# Of every array its columns, where that is fixed, and the kinds of its dtype.
+_ARRAYS: Final = {
+    "positions": (0, "f"),
+    "shapes": (4, "iu"),
+    "numbers": (5, "iu"),
+    "sides": (0, "iu"),
+}
+_TEXT: Final[dict[str, type]] = {
+    "names": list,
+    "kind": str,
+    "layout": str,
+    "classes": list,
+    "protocols": list,
+    "skipped": dict,
+    "trimmed": dict,
+}
 
 
 def save(collection: Collection, path: str | os.PathLike[str]) -> None:
@@ -86,56 +104,81 @@ def _numbers(recording: Recording) -> list[int]:
 def read(source: Source, progress: Progress = None) -> Collection:
     """The collection as it was saved. Its protocols know its recordings, and no others."""
     name = only_file(source, ".npz", WANTED)
-    keys = ("positions", "shapes", "numbers", "sides")
     with npz.opened(source, name, WANTED) as archive:
-        version = int(npz.array(archive, "csta_fast"))
-        if version != _VERSION:
-            raise ValueError(f"it was written in version {version} of the form, not {_VERSION}")
-        text = json.loads(npz.array(archive, "text").tobytes())
+        version = npz.array(archive, "csta_fast")
+        if version.shape or version != _VERSION:
+            got = f"version {version}" if not version.shape else said(version)
+            raise ValueError(f"it was written in {got} of the form, not in version {_VERSION}")
+        text = json.loads(npz.array(archive, "text").tobytes().decode())
         if not isinstance(text, dict):
             raise ValueError("its text is no object")
-        arrays = {key: npz.array(archive, key) for key in track(keys, len(keys), progress)}
-        try:
-            return _collection(text, arrays)
-        except (IndexError, KeyError, TypeError) as error:
-            raise ValueError(f"its parts do not fit each other ({error})") from error
+        for key, kind in _TEXT.items():
+            if not isinstance(text.get(key), kind):
+                raise ValueError(f"wanted a {kind.__name__} {key}, got {said(text.get(key))}")
+        arrays = {key: npz.array(archive, key) for key in track(_ARRAYS, len(_ARRAYS), progress)}
+        return _collection(text, arrays)
 
 
 def _collection(text: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Collection:
-    positions, shapes, numbers, sides = arrays.values()
-    names = text["names"]
-    ends = np.cumsum(shapes.prod(1))
-    if not (
-        positions.dtype == np.float32
-        and len(names) == len(shapes) == len(numbers) == sides.shape[1]
-        and len(sides) == len(text["protocols"])
-        and positions.size == (ends[-1] if len(ends) else 0)
-    ):
-        raise ValueError("its parts do not fit each other")
-    if not np.isfinite(positions).all():
-        raise ValueError("it holds positions that are not finite")
-    recordings = [
-        Recording(
-            name,
-            positions[end - shape.prod() : end].reshape(shape),
-            row[0],
-            *(None if number == _UNKNOWN else number for number in row[1:]),
-        )
-        for name, end, shape, row in zip(names, ends, shapes, numbers.tolist(), strict=True)
-    ]
-    protocols = {
-        protocol: Listed(_chosen(names, side, _TRAIN), _chosen(names, side, _TEST))
-        for protocol, side in zip(text["protocols"], sides, strict=True)
-    }
+    names, protocols = text["names"], text["protocols"]
+    if text["layout"] not in LAYOUTS:
+        known = ", ".join(LAYOUTS)
+        raise ValueError(f"wanted a layout of {known}, got {said(text['layout'])}")
+    for key, (columns, kinds) in _ARRAYS.items():
+        shape = {"positions": arrays[key].shape[:1], "sides": (len(protocols), len(names))}
+        wanted = shape.get(key, (len(names), columns))
+        if arrays[key].shape != wanted or arrays[key].dtype.kind not in kinds:
+            raise ValueError(
+                f"its parts do not fit each other: wanted {key} {wanted}, got {said(arrays[key])}"
+            )
+    sides = arrays["sides"]
+    if not np.isin(sides, (_LEFT_OUT, _TEST, _TRAIN)).all():
+        raise ValueError("wanted sides of -1, 0 and 1 alone")
+    _check_strings(names)  # before they become parts of a set
+    recordings = _recordings(names, arrays["positions"], arrays["shapes"], arrays["numbers"])
     return Collection(
         text["kind"],
         recordings,
         LAYOUTS[text["layout"]],
         tuple(text["classes"]),
-        protocols,
+        {
+            protocol: Listed(_chosen(names, side, _TRAIN), _chosen(names, side, _TEST))
+            for protocol, side in zip(_check_strings(protocols), sides, strict=True)
+        },
         text["skipped"],
         text["trimmed"],
     )
+
+
+def _check_strings(names: list[Any]) -> list[str]:
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"wanted names as strings, got {said(name)}")
+    if len(set(names)) != len(names):
+        raise ValueError("wanted every name once, of recordings and of protocols")
+    return names
+
+
+def _recordings(
+    names: list[str],
+    positions: NDArray[np.float32],
+    shapes: NDArray[np.int64],
+    numbers: NDArray[np.int64],
+) -> list[Recording]:
+    found, start = [], 0
+    for name, shape, row in zip(names, shapes.tolist(), numbers.tolist(), strict=True):
+        size = math.prod(shape)
+        if min(shape) < 1 or start + size > positions.size:
+            raise ValueError(f"its parts do not fit each other: {said(name)} has shape {shape}")
+        known = (None if number == _UNKNOWN else number for number in row[1:])
+        values = positions[start : start + size].reshape(shape)
+        found.append(Recording(name, values, row[0], *known))
+        start += size
+    if start != positions.size:
+        raise ValueError(
+            f"its parts do not fit each other: wanted {start} positions, got {positions.size}"
+        )
+    return found
 
 
 def _chosen(names: list[str], sides: NDArray[np.int8], side: int) -> frozenset[str]:

@@ -14,12 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csta_fast.data import npz, ntu_samples, safe_pickle
+from csta_fast.data.checks import is_whole
 from csta_fast.data.files import Progress, Source, track
 from csta_fast.data.gathering import (
     Format,
     Gathering,
+    checked_label,
     plural,
     positions,
+    without,
+    without_empty_frames,
     without_padding,
 )
 from csta_fast.data.layouts import KINECT_V2
@@ -39,9 +43,10 @@ _JOINTS = len(KINECT_V2.joints)
 def read(source: Source, progress: Progress = None) -> Collection:
     """Recordings of one or two persons.
 
-    Frames of zeros at the end are padding and go, and so does a person who is nowhere seen. What
-    2s-AGCN did before stays done: its frames repeat to the full length, and are turned upright.
-    The protocol is called by the folder (``xsub``, ``xview``, ``xset``), or else ``given``.
+    Frames of zeros at the end are padding and go, and so does a person who is nowhere seen. Other
+    frames without a person are dropped and counted in ``trimmed``. What 2s-AGCN did before stays
+    done: its frames repeat to the full length, and are turned upright. The protocol is called by
+    the folder (``xsub``, ``xview``, ``xset``), or else ``given``.
     """
     gathering = Gathering()
     lists: dict[str, list[str]] = {}
@@ -51,13 +56,13 @@ def read(source: Source, progress: Progress = None) -> Collection:
         rows = zip(names, labels, _rows(source, data, len(names)), strict=True)
         for name, label, row in track(rows, len(names), progress):
             with gathering.skipping(name):
-                gathering.add(_recording(name, label, row))
+                gathering.add(*_recording(name, checked_label(label, source.limits), row))
     found = list(gathering.recordings.values())
     return gathering.collection(
         source.path,
         (KIND, WANTED),
         KINECT_V2,
-        classes(found),
+        classes(source.path, found),
         protocols(source.path, lists, found),
     )
 
@@ -93,14 +98,14 @@ def _labels(source: Source, data: str) -> tuple[list[str], list[int]]:
     if label not in source.names:
         raise ValueError(f"path: wanted {WANTED}, got {source.path}, which has no {label}")
     with source.open(label) as file:
-        held = safe_pickle.load(file, source.path / label)
+        held = safe_pickle.load(file, source.path / label, source.limits)
     pair = list(held) if isinstance(held, (tuple, list)) else []
-    lists = [each.value.tolist() if isinstance(each, safe_pickle.Array) else each for each in pair]
+    lists = [safe_pickle.listed(each) for each in pair]
     if (
         len(lists) != 2
         or not all(isinstance(each, list) for each in lists)
-        or not all(isinstance(name, str) for name in lists[0])
-        or not all(isinstance(label, int) and label >= 0 for label in lists[1])
+        or not all(isinstance(name, str) and name for name in lists[0])
+        or not all(is_whole(label) and label >= 0 for label in lists[1])
         or len(lists[0]) != len(lists[1])
     ):
         raise ValueError(
@@ -111,24 +116,18 @@ def _labels(source: Source, data: str) -> tuple[list[str], list[int]]:
 
 def _rows(source: Source, data: str, samples: int) -> Iterator[NDArray[Any]]:
     """As many rows as there are samples."""
-    try:
-        with source.open(data) as file:
-            yield from npz.rows_of(file, data, samples)
-    except ValueError as error:
-        raise ValueError(f"path: wanted {WANTED}, got {source.path}: {error}") from error
+    with npz.said_of(source, WANTED), source.open(data) as file:
+        yield from npz.rows_of(file, data, samples, source.limits)
 
 
-def _recording(name: str, label: int, row: NDArray[np.generic]) -> Recording:
+def _recording(name: str, label: int, row: NDArray[np.generic]) -> tuple[Recording, str]:
     if row.ndim != 4 or (row.shape[0], row.shape[2]) != (3, _JOINTS):
         raise ValueError(f"wanted (3, frames, {_JOINTS} joints, persons), got {row.shape}")
-    found = positions(row.transpose(3, 1, 2, 0), _JOINTS)
+    seen = without_padding(positions(row.transpose(3, 1, 2, 0), _JOINTS))
+    found, lost = without_empty_frames(seen)
     sample = ntu_samples.sample(name)
-    return Recording(
-        name,
-        without_padding(found),
-        label,
-        *((sample.subject, sample.camera, sample.setup) if sample else ()),
-    )
+    known = (sample.subject, sample.camera, sample.setup) if sample else ()
+    return Recording(name, found, label, *known), without(lost)
 
 
 FORMAT: Final = Format(

@@ -8,22 +8,23 @@ recognition", arXiv 1904.10681. In a text a frame is a line ``#``, and for every
 
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from csta_fast.data import matlab
+from csta_fast.data.checks import said
 from csta_fast.data.files import Progress, Source
 from csta_fast.data.gathering import (
     Format,
     Gathering,
     content,
-    plural,
     positions,
+    without,
     without_empty_frames,
 )
 from csta_fast.data.layouts import KINECT_V2
@@ -93,9 +94,10 @@ def read(source: Source, progress: Progress = None) -> Collection:
     """Recordings of one person.
 
     ``camera`` is C, ``setup`` is D, and ``view`` is 0 from the front (C = 1), else D: 1 to 7 from
-    fixed sides, 8 from the camera that went round. Frames without any joint are dropped and
-    counted in ``trimmed``. Front recordings of D = 5 to 7 are, in some actions, the authors' own
-    copies of those of D = 3 to 1. They are kept: the published counts include them, and under
+    fixed sides, 8 from the camera that went round. Frames without any joint are dropped and counted
+    in ``trimmed``. A text that was cut within a frame is skipped; where it was cut between two
+    frames, nothing in it tells. Front recordings of D = 5 to 7 are, in some actions, the authors'
+    own copies of those of D = 3 to 1. They are kept: the published counts include them, and under
     every protocol a copy is on the side of its original.
 
     ``cross-subject`` trains on 51 subjects; ``cross-view-1-v0`` to ``-v7`` on one fixed view, and
@@ -110,11 +112,12 @@ def read(source: Source, progress: Progress = None) -> Collection:
     names = [name for name in source.names if name.endswith(_SUFFIXES)]
     for name, file in source.contents(names, progress):
         with gathering.skipping(name):
-            gathering.add(*_recording(PurePosixPath(name).name, content(file)))
+            most = source.limits.recording_bytes
+            gathering.add(*_recording(PurePosixPath(name).name, content(file), most))
     return gathering.collection(source.path, (KIND, WANTED), KINECT_V2, CLASSES, PROTOCOLS)
 
 
-def _recording(name: str, file: bytes) -> tuple[Recording, str]:
+def _recording(name: str, file: bytes, most: int) -> tuple[Recording, str]:
     match = _NAME.fullmatch(name)
     action, setup, subject, camera = map(int, match.groups()[1:5]) if match else (0, 0, 0, 0)
     if (
@@ -125,7 +128,7 @@ def _recording(name: str, file: bytes) -> tuple[Recording, str]:
         raise ValueError(
             "wanted a name aA_dD_pPPP_cC_skeleton.txt or .mat, A to 39, D to 8, PPP to 118, C to 2"
         )
-    frames = _text(file) if match[6] == "txt" else _matlab(file)
+    frames = _text(file) if match[6] == "txt" else _matlab(file, most)
     found, lost = without_empty_frames(positions(frames[None], _JOINTS))
     recording = Recording(
         # Some files write subject 032 as 32.
@@ -137,7 +140,7 @@ def _recording(name: str, file: bytes) -> tuple[Recording, str]:
         setup,
         _FRONT if camera == 1 else setup,
     )
-    return recording, f"{plural(lost, 'frame')} without any joint" if lost else ""
+    return recording, without(lost, "any joint")
 
 
 def _text(file: bytes) -> NDArray[np.float64]:
@@ -148,6 +151,13 @@ def _text(file: bytes) -> NDArray[np.float64]:
             f"wanted frames of a line # and {_FRAME_LINES - 1} more, got {len(lines)} lines with "
             f"{len(marks)} lines #"
         )
+    # A number that was cut off would still be a number, so what comes after it is compared.
+    first, last = lines[_FRAME_LINES - 1].split(), lines[-1].split()
+    if (len(last), last[-1:]) != (len(first), first[-1:]):
+        got = said(lines[-1].decode(errors="replace"))
+        raise ValueError(
+            f"the file is cut off: wanted a last line as in the first frame, got {got}"
+        )
     joints = [line for mark in marks for line in lines[mark + 1 : mark + _FRAME_LINES : 3]]
     rows = np.loadtxt(joints, comments=None, ndmin=2)
     if rows.shape[1] != 4 or rows[:, 3].any():
@@ -155,20 +165,10 @@ def _text(file: bytes) -> NDArray[np.float64]:
     return rows[:, :3].reshape(-1, _JOINTS, 3)
 
 
-def _matlab(file: bytes) -> NDArray[np.float64]:
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise ImportError(
-            "path: wanted SciPy for .mat files, which is not installed: "
-            "pip install 'csta_fast[data]'"
-        ) from error
-    try:
-        held: dict[str, Any] = loadmat(io.BytesIO(file), variable_names=["v", "skel"])
-    except Exception as error:  # SciPy raises many kinds for damaged files
-        raise ValueError(f"wanted a file of MATLAB, got a damaged one ({error})") from error
+def _matlab(file: bytes, most: int) -> NDArray[np.float64]:
+    held = matlab.arrays(file, ["v", "skel"], most)
     found = held.get("v", held.get("skel"))
-    if found is None or found.dtype.kind not in "fiu":
+    if found is None:
         raise ValueError("wanted a variable v (frames, 75) or skel (frames, 25, 3), got none")
     if found.shape[1:] not in ((3 * _JOINTS,), (_JOINTS, 3)):
         raise ValueError(f"wanted v (frames, 75) or skel (frames, 25, 3), got {found.shape}")

@@ -13,8 +13,19 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from csta_fast.data.checks import said
 from csta_fast.data.files import Progress, Source
-from csta_fast.data.gathering import Format, Gathering, content, plural, positions, table
+from csta_fast.data.gathering import (
+    Format,
+    Gathering,
+    content,
+    plural,
+    positions,
+    table,
+    text_file,
+    without,
+    without_empty_frames,
+)
 from csta_fast.data.layouts import KINECT_V1
 from csta_fast.data.protocols import Divided, Prefixed
 from csta_fast.data.recordings import Collection, Protocol, Recording
@@ -54,10 +65,12 @@ class _Interval(NamedTuple):
 def read(source: Source, progress: Progress = None) -> Collection:
     """Recordings of one person, one for each interval, called ``sSS_eEE_action``.
 
-    Intervals are those of ``actionLabel_modified.txt``, or of ``actionLabel.txt`` where there is
-    no other. Of frames with the same number the first is kept, the others are counted in
-    ``trimmed``. ``cross-subject`` trains on subjects 1 to 5; ``leave-one-sequence-out-01`` to
-    ``-20`` test on one sequence each, s01_e01, s01_e02, s02_e01, ...
+    Intervals are those of ``actionLabel_modified.txt``, or of ``actionLabel.txt`` where there is no
+    other. Of frames with the same number the first is kept, the others are counted in ``trimmed``,
+    as are frames without any joint. An interval that goes on beyond the last frame of its file is
+    skipped: the file was cut. ``cross-subject`` trains on subjects 1 to 5;
+    ``leave-one-sequence-out-01`` to ``-20`` test on one sequence each, s01_e01, s01_e02, s02_e01,
+    ...
     """
     gathering = Gathering()
     intervals = _intervals(source)
@@ -84,13 +97,13 @@ def _intervals(source: Source) -> dict[str, list[_Interval]]:
     chosen = [base[name] for name in _LABELS if name in base][:1]
     for name, file in source.contents(chosen, progress=False):
         intervals: dict[str, list[_Interval]] = {}
-        for number, line in enumerate(content(file).decode().splitlines(), 1):
+        for number, line in enumerate(text_file(name, file).splitlines(), 1):
             try:
                 _label_line(line, intervals)
             except (ValueError, LookupError):
                 raise ValueError(
                     f"path: wanted 'sSS_eEE' or 'action: first last' in {name} of {source.path}, "
-                    f"got {line!r} in line {number}"
+                    f"each but once, got {said(line)} in line {number}"
                 ) from None
         return intervals
     raise ValueError(f"path: wanted {WANTED}, got {source.path}, which has no {_LABELS[1]}")
@@ -100,11 +113,15 @@ def _label_line(line: str, intervals: dict[str, list[_Interval]]) -> None:
     action, colon, ends = line.partition(":")
     if colon:
         first, last = map(float, ends.split())
-        intervals[list(intervals)[-1]].append(
-            _Interval(_ACTIONS[_ACTIONS.index(action.strip())], first, last)
-        )
+        known = intervals[list(intervals)[-1]]
+        if action.strip() in [interval.action for interval in known]:
+            raise ValueError("it is there already")
+        known.append(_Interval(_ACTIONS[_ACTIONS.index(action.strip())], first, last))
     elif line.strip():
-        intervals[_SEQUENCES[_SEQUENCES.index(line.strip())]] = []
+        sequence = _SEQUENCES[_SEQUENCES.index(line.strip())]
+        if sequence in intervals:
+            raise ValueError("it is there already")
+        intervals[sequence] = []
 
 
 def _cut(
@@ -113,18 +130,22 @@ def _cut(
     if not interval.first <= interval.last:
         raise ValueError(f"its interval is {interval.first:g} to {interval.last:g}")
     numbers = rows[:, 0]
+    if interval.last > numbers.max():
+        raise ValueError(
+            f"its interval is {interval.first:g} to {interval.last:g}, and its file ends at "
+            f"{numbers.max():g}"
+        )
     inside = rows[(interval.first <= numbers) & (numbers <= interval.last)]
     kept = inside[np.sort(np.unique(inside[:, 0], return_index=True)[1])]
     if not len(kept):
         raise ValueError(f"no frame lies within {interval.first:g} to {interval.last:g}")
+    frames, lost = without_empty_frames(positions(kept[:, 1:].reshape(1, -1, _JOINTS, 3), _JOINTS))
     recording = Recording(
-        f"{sequence}_{interval.action}",
-        positions(kept[:, 1:].reshape(1, -1, _JOINTS, 3), _JOINTS),
-        _ACTIONS.index(interval.action),
-        subject,
+        f"{sequence}_{interval.action}", frames, _ACTIONS.index(interval.action), subject
     )
     repeated = len(inside) - len(kept)
-    return recording, f"{plural(repeated, 'frame')} with a repeated number" if repeated else ""
+    notes = [f"{plural(repeated, 'frame')} with a repeated number"] if repeated else []
+    return recording, ", ".join(notes + [without(lost, "any joint")] * bool(lost))
 
 
 FORMAT: Final = Format(

@@ -1,0 +1,168 @@
+"""Looks through a pickle before anything of it is built: lengths, memo and depth are in bounds.
+
+The C unpickler makes room for whatever length or memo index a file claims, and tuples within
+tuples, as keys, are hashed by recursion that nothing stops before the stack ends. So the
+operations are gone through once; nothing is built, but how deep the tuples on the stack are.
+"""
+
+from __future__ import annotations
+
+import mmap
+import pickletools
+from typing import Final, TypeAlias
+
+from csta_fast.data.limits import Limits
+
+Data: TypeAlias = bytes | mmap.mmap
+
+_MARK: Final = -1  # on the stack of depths
+_OPCODES: Final = {code.name: ord(code.code) for code in pickletools.opcodes}
+
+
+def _takes(code: pickletools.OpcodeInfo) -> int:
+    """How much an operation takes from the stack; -1 - n for all down to a mark, and n below it."""
+    before = code.stack_before
+    mark = pickletools.markobject
+    return -1 - before.index(mark) if mark in before else len(before)
+
+
+def _size(code: pickletools.OpcodeInfo) -> int:
+    """How many bytes follow an operation: how many, or their number, or -1 for a line."""
+    return 0 if code.arg is None else code.arg.n
+
+
+# Operations by their code: bytes that follow, what is taken from the stack, and what is left on it.
+_OPERATIONS: Final = {
+    ord(code.code): (_size(code), _takes(code), len(code.stack_after))
+    for code in pickletools.opcodes
+}
+# How many bytes hold the number of those that follow.
+_COUNTED: Final = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
+_TWO_LINES: Final = (_OPCODES["GLOBAL"], _OPCODES["INST"])
+_TUPLES: Final = {_OPCODES[f"TUPLE{count}"]: count for count in (1, 2, 3)}
+_PUTS: Final = tuple(_OPCODES[name] for name in ("PUT", "BINPUT", "LONG_BINPUT"))
+_GETS: Final = tuple(_OPCODES[name] for name in ("GET", "BINGET", "LONG_BINGET"))
+_MEMOIZE, _TUPLE, _STOP, _POP, _DUP, _MARKED = (
+    _OPCODES[name] for name in ("MEMOIZE", "TUPLE", "STOP", "POP", "DUP", "MARK")
+)
+_SPECIAL: Final = frozenset((*_TUPLES, *_PUTS, *_GETS, _TUPLE, _STOP, _POP, _DUP, _MARKED))
+
+
+def check(data: Data, limits: Limits) -> None:
+    """Look through a pickle.
+
+    Raises:
+        ValueError: it ends early, claims more bytes or memo than it has, or is too deep.
+    """
+    try:
+        _Walk(data, limits).run()
+    except IndexError:
+        raise ValueError("it ends, or its stack does, within an operation") from None
+
+
+class _Walk:
+    """One walk through a pickle; ``stack`` and ``memo`` hold how deep the tuples there are."""
+
+    def __init__(self, data: Data, limits: Limits) -> None:
+        self.data, self.limits = data, limits
+        self.stack: list[int] = []
+        self.memo: dict[int, int] = {}  # of those that are deeper than 0
+        self.memoized = 0  # by MEMOIZE, which numbers by itself
+        self.put = False
+
+    def run(self) -> None:
+        data, stack, operations = self.data, self.stack, _OPERATIONS
+        at = 0
+        while True:
+            code = data[at]
+            at += 1
+            if code == _MEMOIZE:
+                if stack[-1]:
+                    self.memo[self.memoized] = stack[-1]
+                self.memoized += 1
+                continue
+            if code not in operations:
+                raise ValueError(f"it holds no operation {bytes([code])!r}")
+            size, takes, leaves = operations[code]
+            start = at
+            if size > 0:
+                at += size
+            elif size < 0:
+                at = self._past(code, size, at)
+            if code in _SPECIAL:
+                if code == _STOP:
+                    return
+                self._special(code, start, at)
+                continue
+            if takes:
+                self._take(takes)
+            if leaves:
+                stack.append(0)
+
+    def _past(self, code: int, size: int, at: int) -> int:
+        """Where what follows an operation ends."""
+        if size in _COUNTED:
+            first = at + _COUNTED[size]
+            at = first + int.from_bytes(self.data[at:first], "little")
+        else:
+            for _ in range(2 if code in _TWO_LINES else 1):
+                at = self.data.find(b"\n", at) + 1
+                if not at:
+                    raise IndexError
+        if at > len(self.data):
+            raise ValueError(f"it ends {at - len(self.data)} bytes before what it announces")
+        return at
+
+    def _special(self, code: int, start: int, end: int) -> None:
+        stack = self.stack
+        if code in _TUPLES:
+            self._tuple(self._take(_TUPLES[code]))
+        elif code == _TUPLE:
+            self._tuple(self._take(-1))
+        elif code in _GETS:
+            stack.append(self.memo.get(self._index(start, end), 0))
+        elif code in _PUTS:
+            index, self.put = self._index(start, end), True
+            if index > end:  # no pickler numbers further than it has written operations
+                raise ValueError(f"it keeps something as number {index} within {end} bytes")
+            self.memo[index] = stack[-1]
+        elif code == _MARKED:
+            stack.append(_MARK)
+        elif code == _DUP:
+            stack.append(stack[-1])
+        else:
+            stack.pop()
+        if self.put and self.memoized:
+            raise ValueError("it numbers what it keeps in two ways")
+
+    def _take(self, takes: int) -> int:
+        """Take from the stack; the depth of the deepest that lay above a mark, or of all."""
+        stack = self.stack
+        deepest = 0
+        if takes < 0:
+            while (depth := stack.pop()) != _MARK:
+                deepest = max(deepest, depth)
+            takes = -1 - takes
+        for _ in range(takes):
+            depth = stack.pop()
+            if depth == _MARK:
+                raise IndexError
+            deepest = max(deepest, depth)
+        return deepest
+
+    def _tuple(self, deepest: int) -> None:
+        if deepest >= self.limits.depth:
+            wanted = f"tuples in one another up to {self.limits.depth} deep"
+            raise self.limits.refuse("depth", wanted, "deeper ones")
+        self.stack.append(deepest + 1)
+
+    def _index(self, start: int, end: int) -> int:
+        held = self.data[start:end]
+        if self.data[start - 1] in (_OPCODES["PUT"], _OPCODES["GET"]):
+            return int(held) if len(held) < 20 else 2**63
+        return int.from_bytes(held, "little")
