@@ -1,8 +1,9 @@
-"""Looks through a pickle before anything of it is built: lengths, memo and depth are in bounds.
+"""Looks through a pickle before anything of it is built: lengths, memo and tuples are in bounds.
 
-The C unpickler makes room for whatever length or memo index a file claims, and tuples within
-tuples, as keys, are hashed by recursion that nothing stops before the stack ends. So the
-operations are gone through once; nothing is built, but how deep the tuples on the stack are.
+The C unpickler makes room for whatever length or memo index a file claims. Tuples, as keys, are
+hashed by recursion that nothing stops before the stack ends, and anew for every place where one
+stands. So the operations are gone through once; nothing is built, but how deep and how large the
+tuples on the stack are.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from csta_fast.data.limits import Limits
 
 Data: TypeAlias = bytes | mmap.mmap
 
-_MARK: Final = -1  # on the stack of depths
+_MARK: Final = -1  # on the stack of tuples
 _OPCODES: Final = {code.name: ord(code.code) for code in pickletools.opcodes}
 
 
@@ -50,6 +51,7 @@ _GETS: Final = tuple(_OPCODES[name] for name in ("GET", "BINGET", "LONG_BINGET")
 _MEMOIZE, _TUPLE, _STOP, _POP, _DUP, _MARKED = (
     _OPCODES[name] for name in ("MEMOIZE", "TUPLE", "STOP", "POP", "DUP", "MARK")
 )
+_BINGET: Final = _OPCODES["BINGET"]
 _SPECIAL: Final = frozenset((*_TUPLES, *_PUTS, *_GETS, _TUPLE, _STOP, _POP, _DUP, _MARKED))
 
 
@@ -65,18 +67,23 @@ def check(data: Data, limits: Limits) -> None:
         raise ValueError("it ends, or its stack does, within an operation") from None
 
 
+# A tuple: how deep it is, 1 without another in it, and its items, those of tuples in it included.
+_Tuple: TypeAlias = tuple[int, int]
+
+
 class _Walk:
-    """One walk through a pickle; ``stack`` and ``memo`` hold how deep the tuples there are."""
+    """One walk through a pickle. On the stack stand tuples, marks, and 0 for all else."""
 
     def __init__(self, data: Data, limits: Limits) -> None:
         self.data, self.limits = data, limits
-        self.stack: list[int] = []
-        self.memo: dict[int, int] = {}  # of those that are deeper than 0
+        self.stack: list[int | _Tuple] = []
+        self.memo: dict[int, int | _Tuple] = {}  # without what is 0
         self.memoized = 0  # by MEMOIZE, which numbers by itself
         self.put = False
+        self.left = limits.unpacked(len(data))  # items of tuples that operations may still take
 
     def run(self) -> None:
-        data, stack, operations = self.data, self.stack, _OPERATIONS
+        data, stack, operations, special = self.data, self.stack, _OPERATIONS, _SPECIAL
         at = 0
         while True:
             code = data[at]
@@ -86,15 +93,19 @@ class _Walk:
                     self.memo[self.memoized] = stack[-1]
                 self.memoized += 1
                 continue
-            if code not in operations:
+            operation = operations.get(code)
+            if operation is None:
                 raise ValueError(f"it holds no operation {bytes([code])!r}")
-            size, takes, leaves = operations[code]
+            size, takes, leaves = operation
             start = at
             if size > 0:
                 at += size
             elif size < 0:
                 at = self._past(code, size, at)
-            if code in _SPECIAL:
+            if code == _BINGET:
+                stack.append(self.memo.get(data[start], 0))
+                continue
+            if code in special:
                 if code == _STOP:
                     return
                 self._special(code, start, at)
@@ -121,9 +132,9 @@ class _Walk:
     def _special(self, code: int, start: int, end: int) -> None:
         stack = self.stack
         if code in _TUPLES:
-            self._tuple(self._take(_TUPLES[code]))
+            self._tuple(_TUPLES[code])
         elif code == _TUPLE:
-            self._tuple(self._take(-1))
+            self._tuple(-1)
         elif code in _GETS:
             stack.append(self.memo.get(self._index(start, end), 0))
         elif code in _PUTS:
@@ -140,26 +151,36 @@ class _Walk:
         if self.put and self.memoized:
             raise ValueError("it numbers what it keeps in two ways")
 
-    def _take(self, takes: int) -> int:
-        """Take from the stack; the depth of the deepest that lay above a mark, or of all."""
+    def _take(self, takes: int) -> list[int | _Tuple]:
+        """What an operation takes from the stack, but the mark."""
         stack = self.stack
-        deepest = 0
+        taken = []
         if takes < 0:
-            while (depth := stack.pop()) != _MARK:
-                deepest = max(deepest, depth)
+            while (entry := stack.pop()) != _MARK:
+                taken.append(entry)
             takes = -1 - takes
-        for _ in range(takes):
-            depth = stack.pop()
-            if depth == _MARK:
+        if takes:
+            below = stack[-takes:]
+            if len(below) < takes or _MARK in below:
                 raise IndexError
-            deepest = max(deepest, depth)
-        return deepest
+            del stack[-takes:]
+            taken += below
+        if any(taken):
+            self.left -= sum(entry[1] for entry in taken if isinstance(entry, tuple))
+            if self.left < 0:
+                raise self.limits.refuse("growth", "fewer copies of tuples", "more")
+        return taken
 
-    def _tuple(self, deepest: int) -> None:
-        if deepest >= self.limits.depth:
+    def _tuple(self, takes: int) -> None:
+        depth, items = 1, 1
+        for entry in self._take(takes):
+            items += 1
+            if isinstance(entry, tuple):
+                depth, items = max(depth, 1 + entry[0]), items + entry[1]
+        if depth > self.limits.depth:
             wanted = f"tuples in one another up to {self.limits.depth} deep"
             raise self.limits.refuse("depth", wanted, "deeper ones")
-        self.stack.append(deepest + 1)
+        self.stack.append((depth, items))
 
     def _index(self, start: int, end: int) -> int:
         held = self.data[start:end]
