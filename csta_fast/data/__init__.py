@@ -4,6 +4,7 @@ from csta_fast.data.clips import Batch, ClipOptions, Clips, EpochSampler, collat
 from csta_fast.data.formats import FORMATS
 from csta_fast.data.generator import Performance, Truth, generate
 from csta_fast.data.layouts import LAYOUTS, Layout
+from csta_fast.data.limits import Limits
 from csta_fast.data.reading import read
 from csta_fast.data.recordings import Collection, Protocol, Recording, Split
 
@@ -16,6 +17,7 @@ __all__ = [
     "Collection",
     "EpochSampler",
     "Layout",
+    "Limits",
     "Performance",
     "Protocol",
     "Recording",

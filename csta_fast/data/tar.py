@@ -17,6 +17,7 @@ from typing import IO, cast
 _DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, OSError)
 _MOST_LINKS = 40  # from link to link, as Linux has it
 _STEP = 2**20
+_HEADER = 2**20  # bytes of a member's headers, with long names and attributes
 
 
 def _unpacked(file: IO[bytes]) -> IO[bytes]:
@@ -37,6 +38,7 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, stream: IO[bytes], allowed: int) -> None:
         self._stream, self._allowed = stream, allowed
+        self.content = False  # whether that of a file is read, and no header
 
     def readable(self) -> bool:
         return True
@@ -53,10 +55,12 @@ class _Bounded(io.RawIOBase):
         return self._stream.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
+        if size > _HEADER and not self.content:
+            raise tarfile.ReadError(f"wanted a header of up to {_HEADER} bytes, got {size}")
         left = self._allowed - self._stream.tell()
         if left < 0:
             raise self._too_much()
-        wanted = left + 1 if size is None or size < 0 else min(size, left + 1)
+        wanted = left + 1 if size < 0 else min(size, left + 1)
         parts = []
         while wanted and (part := self._stream.read(min(wanted, _STEP))):
             parts.append(part)
@@ -79,8 +83,8 @@ class Reader:
     def __init__(self, path: Path, allowed: int) -> None:
         self._file = path.open("rb")
         try:
-            stream = _Bounded(_unpacked(self._file), allowed)
-            self._archive = tarfile.TarFile(fileobj=cast(IO[bytes], stream))
+            self._stream = _Bounded(_unpacked(self._file), allowed)
+            self._archive = tarfile.TarFile(fileobj=cast(IO[bytes], self._stream))
         except BaseException:
             self._file.close()
             raise
@@ -125,12 +129,15 @@ class Reader:
         if not member.isfile():
             return ValueError("wanted a regular file, got a device or a pipe")
         try:
+            self._stream.content = True
             file = self._archive.extractfile(member)
             return b"" if file is None else file.read()
         except (MemoryError, *_DAMAGE):
             raise
         except Exception as error:  # maps of sparse files
             return error
+        finally:
+            self._stream.content = False
 
     def _check_end(self) -> None:
         """A cut header looks like an end to tarfile; a true end is a block of zeros."""
