@@ -158,6 +158,7 @@ def _damaged(held: bytes, draw: random.Random) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.filterwarnings("ignore:label. ")
 @pytest.mark.parametrize("case", _CASES)
 def test_damaged_files(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_FUZZ_FOLDER", str(tmp_path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import sys
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,22 @@ def test_uestc_matlab(tmp_path: Path, name: str) -> None:
     assert "wanted a variable v" in found.skipped["a7_d2_p034_c2_skeleton.mat"]
 
 
-def test_matlab_without_scipy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    write(tmp_path, {"a7_d2_p032_c2_skeleton.mat": b"x"})
-    with pytest.raises(ImportError, match=r"pip install 'csta_fast\[data\]'"):
-        read(tmp_path)
+def test_matlab_as_matlab_writes_it(tmp_path: Path) -> None:
+    """Packed, in either byte order, beside other variables, whole numbers in fewer bytes."""
+    matlab = pytest.importorskip("scipy.io")
+    positions = np.arange(1, 151, dtype=np.float64).reshape(2, 75)
+    held = io.BytesIO()
+    others = {"a": "text", "b": {"c": 1}, "c": np.array([[1j]])}
+    matlab.savemat(held, {**others, "v": positions}, do_compression=True)
+    name = struct.pack(">I", 1 << 16 | 1) + b"v\0\0\0"
+    body = struct.pack(">IIIIIIII", 6, 8, 6, 0, 5, 8, 2, 75) + name
+    body += struct.pack(">II", 2, 150) + positions.astype(np.uint8).tobytes(order="F") + b"\0\0"
+    other = b"MATLAB 5.0".ljust(124) + b"\1\0MI" + struct.pack(">II", 14, len(body)) + body
+    files = {"a7_d2_p001_c2_skeleton.mat": held.getvalue(), "a7_d2_p002_c2_skeleton.mat": other}
+    found = read(write(tmp_path, files))
+    assert found.skipped == {}
+    for recording in found.recordings:
+        np.testing.assert_array_equal(recording.positions[0], positions.reshape(2, 25, 3))
 
 
 def _all_of_one_performer(subject: int) -> list[Recording]:

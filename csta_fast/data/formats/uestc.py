@@ -104,9 +104,6 @@ def read(source: Source, progress: Progress = None) -> Collection:
     test on the seven others; ``cross-view-2-odd`` on views 1, 3, 5, 7, and tests on 0, 2, 4, 6
     (``-even`` the other way round); ``arbitrary-view`` on all fixed views, and tests on the round
     one. These last three kinds follow descriptions by others, for the authors publish no lists.
-
-    Raises:
-        ImportError: there are .mat files, and SciPy is not installed.
     """
     gathering = Gathering()
     names = [name for name in source.names if name.endswith(_SUFFIXES)]
@@ -166,7 +163,7 @@ def _text(file: bytes) -> NDArray[np.float64]:
 
 
 def _matlab(file: bytes, most: int) -> NDArray[np.float64]:
-    held = matlab.arrays(file, ["v", "skel"], most)
+    held = matlab.arrays(file, most)
     found = held.get("v", held.get("skel"))
     if found is None:
         raise ValueError("wanted a variable v (frames, 75) or skel (frames, 25, 3), got none")
