@@ -151,6 +151,16 @@ def _made(key: str, make: Callable[[Any], Any]) -> Callable[[dict[str, Any]], No
     return change
 
 
+def _without_the_last(axis: int) -> Callable[[dict[str, Any]], None]:
+    """Nothing of the last recording along an axis, and its positions gone."""
+
+    def change(arrays: dict[str, Any]) -> None:
+        arrays["shapes"][2, axis] = 0
+        arrays["positions"] = arrays["positions"][: -3 * 25 * 3]
+
+    return change
+
+
 _INCONSISTENT: dict[str, Callable[[dict[str, Any]], None]] = {
     "label 999": _array("numbers", (1, 0), 999),
     "label -1": _array("numbers", (1, 0), -1),
@@ -162,8 +172,8 @@ _INCONSISTENT: dict[str, Callable[[dict[str, Any]], None]] = {
     "20 joints": _array("shapes", slice(None), (1, 15, 5, 3)),
     "17 joints": _text(layout="coco"),
     "other coordinates": _array("shapes", 1, (1, 9, 25, 1)),
-    "0 frames": _made("shapes", lambda shapes: shapes * [1, 0, 1, 1]),
-    "0 persons": _array("shapes", (1, 0), 0),
+    "0 frames": _without_the_last(1),
+    "0 persons": _without_the_last(0),
     "-1 persons": _array("shapes", (1, slice(2)), -1),
     "a shape that overflows": _array("shapes", 1, (2**32, 2**32, 1, 1)),
     "a shape beyond the end": _array("shapes", (2, 1), 4),
