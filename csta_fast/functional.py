@@ -85,7 +85,7 @@ def csta(
     """Coupled spatial-temporal attention: pool, score, gate and reweight x in one pass over it.
 
     ``y = x * (residual + scale * a_frames ⊗ a_joints)``, with the attention from two heads over
-    the means of x (arXiv 1909.10214; see docs/definition.md).
+    the means of x (after the abstract of arXiv 1909.10214; see docs/definition.md).
 
     Args:
         x: features (N, C, T, V).

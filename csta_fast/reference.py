@@ -6,8 +6,8 @@ order. Arithmetic is float32 (float64 for float64 features) with one rounding at
 Positions that are not real (beyond ``lengths``, or masked) are selected away, never multiplied
 by zero: whatever padding holds, NaN included, reaches no result.
 
-Source: Coupled spatial-temporal attention, arXiv 1909.10214; the project's definition is in
-``docs/definition.md``.
+After the abstract of arXiv 1909.10214, "Coupled spatial-temporal attention", as docs/definition.md
+defines it.
 """
 
 from __future__ import annotations

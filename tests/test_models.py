@@ -17,7 +17,7 @@ _PUBLISHED = 1_047_036
 
 
 class _Published(nn.Module):
-    """HCN as its paper's table has it, layer after layer, under the published names."""
+    """HCN written out layer after layer, under the published names."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from backends import require
 import csta_fast
 from csta_fast import __main__ as health
 from csta_fast import triton_backend
+from csta_fast.models import CSTACNN
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -160,6 +162,32 @@ def test_place_for_the_benchmarks() -> None:
     parts = re.split(r"<!-- benchmarks:(?:begin|end) -->", README.read_text())
     assert len(parts) == 3
     assert "docs/benchmarks.md" in parts[1]
+
+
+def test_choices_beside_the_paper_are_options() -> None:
+    """Only the abstract was read: the table names options that exist, with their defaults."""
+    table = (ROOT / "docs" / "definition.md").read_text().partition("## From the paper")[2]
+    rows = [line.split("|")[1:5] for line in table.splitlines() if line.startswith("| ")]
+    parameters = signature(csta_fast.CSTA).parameters | signature(CSTACNN).parameters
+    choices = {re.findall(r"\w+", row[0])[0]: row for row in rows[1:]}
+    assert {"place", "streams", "heads", "gate", "scale", "residual"} <= choices.keys()
+    for name in ("place", "streams", "gate", "scale", "residual"):
+        assert re.search(rf"\b{name}\b", choices[name][1])
+        default = f'"{value}"' if isinstance(value := parameters[name].default, str) else str(value)
+        assert f"`{default}`" in choices[name][2]
+    for option in re.findall(r"--model\.(\w+)", table):
+        assert option in signature(CSTACNN).parameters
+    for name in ("hidden", "frame_head", "joint_head", "groups"):
+        assert f"`{name}`" in table
+        assert name in parameters
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_nothing_is_said_of_what_was_not_read(document: Path) -> None:
+    claim = (
+        r"paper's text|text leaves|public text|no text|paper (is silent|gives|says|leaves|does not)"
+    )
+    assert not re.findall(claim, document.read_text(), re.IGNORECASE)
 
 
 def test_changelog_has_this_version() -> None:

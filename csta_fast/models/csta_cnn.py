@@ -49,8 +49,8 @@ class AttentiveStream(Stream):
 class CSTACNN(HCN):
     """HCN with CSTA at a chosen place: scores (N, K) of skeletons (N, C, T, V, M).
 
-    The paper (arXiv 1909.10214) names neither the place nor the details; docs/models.md says what
-    was chosen here, and on which evidence. A fresh network computes what HCN computes.
+    After the abstract of arXiv 1909.10214, whose full text was not read: docs/definition.md says
+    what was chosen here, and by which option. A fresh network computes what HCN computes.
 
     Args:
         classes, joints, frames, coordinates, dropout: as of ``HCN``.
