@@ -1,13 +1,16 @@
-"""Benches: what every call costs, in copies of its tensor, beside the limit and the rivals.
+"""Benches: the cost of every call, in copies of its tensor, beside the limit and the rivals.
 
-``pytest bench/ --benchmark-only`` measures everything that README and goals rest on;
-``--benchmark-json=results.json`` keeps it and ``python -m bench.report results.json`` turns it
-into docs/benchmarks.md and its picture. Sections, each selected by ``--section=NAME``:
+``pytest bench/ --benchmark-only`` measures everything that README and goals rest on, in half an
+hour; with ``--quick`` it measures a few shapes of each kind, in two minutes. It says at the start
+how long it takes and which file the figures go to, one after the other; Ctrl-C keeps them.
+``python -m bench.report FILE`` turns files into docs/benchmarks.md and its picture, and
+``python -m bench.publish NAME`` does all of it for the documentation. The tests of this package are
+in tests/bench. Sections, each selected by ``--section=NAME``:
 
 ==============  =================================================================
 smoke           seconds, for continuous integration
 forward         kernels under no_grad, float32, against copy, eager and compile
-backward        the backward kernel alone
+backward        backward alone, its forward outside the clock
 step            forward and backward through autograd, six shapes
 half            bfloat16 and float16 kernels
 channels_last   float32 kernels in channels-last memory
@@ -28,8 +31,9 @@ gpu_small       latency of one to eight samples, replayed and called in a loop
 gpu_field       the other shapes of published models (not without ``--full``)
 ==============  =================================================================
 
-Options: ``--full``, ``--rivals=all`` (compile everywhere, and max-autotune) or ``--rivals=none``,
-``--seconds=3`` of measuring per group, ``--budget=SECONDS`` after which no group is begun,
+Rivals are eager PyTorch and ``torch.compile``, in every section that compares kernels. Options:
+``--full``, ``--rivals=all`` (max-autotune as well) or ``--rivals=none``, ``--seconds=3`` of measuring
+per group, ``--budget=SECONDS`` after which no group is begun, ``--results=FILE``,
 ``--backend=NAME``. ``python -m bench.gpu`` does all that a GPU is needed for: tests, sanitizers and
 benches.
 

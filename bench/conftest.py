@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -12,7 +11,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import warm_heap
 from bench.device import DEVICES
-from bench.groups import EXTENDED_SECTIONS
+from bench.duration import Bench
+from bench.groups import EXTENDED_SECTIONS, QUICK
+from bench.measure import quartiles
 from bench.replay import CLOCK
 from bench.session import Session
 
@@ -27,11 +28,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options.addoption("--full", action="store_true",
                       help="also field, samples and frames; on a GPU also gpu_field")  # fmt: skip
     options.addoption("--rivals", choices=("default", "all", "none"), default="default",
-                      help="all: torch.compile in every section, and max-autotune")  # fmt: skip
-    options.addoption("--seconds", type=float, default=3.0, help="measuring time per group")
+                      help="all: also torch.compile's max-autotune")  # fmt: skip
+    options.addoption("--quick", action="store_true",
+                      help="two minutes: a few shapes of each kind")  # fmt: skip
+    options.addoption("--seconds", type=float, help="measuring time per group (3; 1 with --quick)")
     options.addoption("--budget", type=float, help="start no new group after so many seconds")
-    options.addoption("--unfinished", type=Path, metavar="FILE",
-                      help="write what was measured so far there, after every figure")  # fmt: skip
+    options.addoption("--results", type=Path, metavar="FILE",
+                      help="the figures, after each one (results/bench-TIME.json)")  # fmt: skip
     options.addoption("--backend", help="the backend to force (default: as a user's call chooses)")
 
 
@@ -47,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     wanted = config.getoption("--section", default=None)
-    full = config.getoption("--full", default=False)
+    full, quick = (config.getoption(name, default=False) for name in ("--full", "--quick"))
     device = config.stash[_SESSION].device
 
     def is_wanted(item: pytest.Item) -> bool:
@@ -57,6 +60,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         section = marker.args[0]
         if not device.measures(section):
             return False
+        if quick and section != "overhead":
+            return item.callspec.params.get("group") in QUICK
         return section in wanted if wanted else full or section not in EXTENDED_SECTIONS
 
     config.hook.pytest_deselected(items=[item for item in items if not is_wanted(item)])
@@ -64,7 +69,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    session.config.stash[_SESSION].display.total = len(session.items)
+    session.config.stash[_SESSION].display.begin(len(session.items))
+
+
+def pytest_report_collectionfinish(
+    config: pytest.Config, items: Sequence[pytest.Item]
+) -> list[str]:
+    found = [item.callspec.params for item in items if isinstance(item, pytest.Function)]
+    return config.stash[_SESSION].plan([Bench.of(each) for each in found])
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    """No dots: each row is shown as it is measured."""
+    return ("passed", "", "PASSED") if report.when == "call" and report.passed else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -85,7 +102,8 @@ def pytest_benchmark_update_machine_info(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    terminalreporter.write(terminalreporter.config.stash[_SESSION].tables())
+    session = terminalreporter.config.stash[_SESSION]
+    terminalreporter.write(session.tables() + session.end())
 
 
 @pytest.fixture(scope="session")
@@ -97,14 +115,16 @@ def session(pytestconfig: pytest.Config) -> Session:
 
 @pytest.fixture
 def record(
-    benchmark: BenchmarkFixture, session: Session, request: pytest.FixtureRequest
+    benchmark: BenchmarkFixture, session: Session
 ) -> Callable[[str, list[float], dict[str, Any]], None]:
     """Hands one variant's times, and what they mean, to pytest-benchmark and the closing tables."""
 
     def hand_over(group: str, seconds: list[float], information: dict[str, Any]) -> None:
         benchmark.group = group
-        benchmark.extra_info.update(information, median_seconds=median(seconds))
+        low, middle, high = quartiles(seconds)
+        times = {"median_seconds": middle, "seconds_quartiles": [low, high], "rounds": len(seconds)}
+        benchmark.extra_info.update(information, **times)
         CLOCK.replay(benchmark, seconds)
-        session.keep(request.node.nodeid, benchmark.extra_info)
+        session.keep(benchmark.extra_info)
 
     return hand_over

@@ -178,9 +178,8 @@ class Run:
             self._note(Outcome("bench", None, 0.0, "not run: every backend is red"))
             return
         only = green[0] if len(green) < len(self.green) else None
-        folder, results = self.choices.folder, gpu_steps.next_results(self.choices.folder)
+        folder = self.choices.folder
         (ended,) = self._run("bench", [gpu_steps.bench(self.choices, only)])
-        gpu_steps.keep_unfinished(folder, results)
         self._note(gpu_summary.bench(ended))
         if gpu_steps.all_results(folder):
             (ended,) = self._run("report", [gpu_steps.report(folder)])

@@ -76,7 +76,8 @@ def contract(choices: Choices) -> dict[str, list[Command]]:
     parts = max(1, (choices.workers or min(_MOST_WORKERS, processors)) // len(names))
     # Else plain PyTorch has a thread on every processor in every process, and compilers wait.
     threads = max(1, processors // (parts * len(names)))
-    words = ["tests", *["-m", "quick"] * choices.quick, f"--ignore={_FIRST}"]
+    words = ["tests", *["-m", "quick"] * choices.quick, "--ignore=tests/bench"]
+    words += [f"--ignore={_FIRST}"]
     words += [f"--ignore=tests/test_{name}.py" for name in _NEED_NO_GPU]
     return {
         name: [
@@ -134,7 +135,7 @@ def bench(choices: Choices, backend: str | None = None) -> Command:
     """The benches, of all backends that serve or of one."""
     results = next_results(choices.folder)
     words = [sys.executable, "-m", "pytest", "bench", "-v", "--benchmark-only", "--device=cuda"]
-    words += [f"--benchmark-json={results}", f"--unfinished={unfinished(choices.folder)}"]
+    words += [f"--results={results}"]
     words += [f"--seconds={choices.seconds:g}", f"--rivals={choices.rivals}"]
     words += [f"--budget={_SHARE_TO_START * choices.bench_limit:g}"]
     words += ["-p", "no:cacheprovider", "-p", "bench.gpu_watch", f"--longest-test={_LONGEST_GROUP}"]
@@ -146,22 +147,6 @@ def bench(choices: Choices, backend: str | None = None) -> Command:
         words += ["-k", " and ".join(selected)]
     log = results.with_suffix(".txt").name
     return Command(tuple(words), log, choices.bench_limit, _UNBUFFERED)
-
-
-def unfinished(folder: Path) -> Path:
-    """What the benches have measured so far: they may be stopped before they write the rest."""
-    return folder / "unfinished.json"
-
-
-def keep_unfinished(folder: Path, results: Path) -> None:
-    """Where benches have ended before they wrote their results, take what there was."""
-    so_far = unfinished(folder)
-    if results.exists() and results.stat().st_size > 0:
-        so_far.unlink(missing_ok=True)
-    elif so_far.exists():
-        so_far.replace(results)
-    else:
-        results.unlink(missing_ok=True)
 
 
 def report(folder: Path, with_next: bool = False) -> Command:

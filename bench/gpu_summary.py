@@ -118,7 +118,7 @@ def _table(chapter: Chapter) -> str:
             f"{row['percent_of_limit']:.0f}",
             "" if ahead is None else f"{ahead:.2f}",
         ])  # fmt: skip
-    titles = ["measured", "variant", "median", "% of copy", "× better compile"]
+    titles = ["measured", "variant", "median", "% of copy", "× torch.compile"]
     return table(titles, lines, [False, False, True, True, True])
 
 

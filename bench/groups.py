@@ -14,6 +14,7 @@ HIDDEN = 16
 #: Passes over x that a direction cannot do without (docs/definition.md, Traffic).
 UNITS: dict[str, int] = {"forward": 2, "backward": 3, "step": 5}
 
+EAGER_ALONE = ("eager",)
 BOTH_RIVALS = ("eager", "compile")
 MORE_RIVALS = ("eager", "compile", "max-autotune")
 
@@ -22,9 +23,6 @@ EXTENDED_SECTIONS = ("field", "samples", "frames", "gpu_field")
 
 #: Sections that hold one shape in two memory layouts.
 _BOTH_LAYOUTS = ("field", "gpu")
-
-#: Sections in which --rivals=all adds the slower-to-build rivals.
-RIVAL_SECTIONS = ("forward", "backward", "step", "half", "channels_last", "field", "small")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Group:
     dtype: str = "float32"
     channels_last: bool = False
     lengths: bool = False  # frames beyond a random length per sample are padding
-    rivals: tuple[str, ...] = ("eager",)
+    rivals: tuple[str, ...] = BOTH_RIVALS
     device: str = "cpu"
     replay: bool = True  # on a GPU: short calls are timed without the host's part in them
 
@@ -61,7 +59,7 @@ class Group:
         self, rivals: str = "default", own: tuple[str, ...] = ("csta_fast",)
     ) -> tuple[str, ...]:
         """Names of the variants, with the option --rivals and what csta_fast is measured as."""
-        more = MORE_RIVALS if self.section in RIVAL_SECTIONS else self.rivals
+        more = MORE_RIVALS if "compile" in self.rivals else self.rivals
         chosen = {"default": self.rivals, "all": more, "none": ()}[rivals]
         padded = ("padded",) if self.lengths else ()
         return ("copy", *chosen, *padded, *own)
@@ -70,6 +68,11 @@ class Group:
 def is_own(name: str) -> bool:
     """Whether a variant is csta_fast: "csta_fast" itself, or "csta_fast-" and a backend."""
     return name.partition("-")[0] == "csta_fast"
+
+
+def is_compiled(name: str) -> bool:
+    """Whether a variant has to be compiled first."""
+    return name in MORE_RIVALS and name != "eager"
 
 
 STUDY_SHAPES: tuple[Shape, ...] = (
@@ -135,15 +138,18 @@ _PER_SAMPLE_SCALING = tuple((4**power, 64, 64, 25) for power in range(7))
 _PER_FRAME_SCALING = tuple(
     (16384 // frames, 64, frames, 25) for frames in (16, 64, 256, 1024, 4096)
 )
+_DIRECTIONS: tuple[Direction, ...] = ("forward", "backward", "step")
 _KERNELS: tuple[Direction, ...] = ("forward", "backward")
 _WHOLE: tuple[Direction, ...] = ("forward", "step")
 
 
 def _groups() -> list[Group]:
-    groups = [Group("smoke", way, (32, 16, 16, 25)) for way in UNITS]  # type: ignore[arg-type]
-    groups += [Group("forward", "forward", shape, rivals=BOTH_RIVALS) for shape in STUDY_SHAPES]
+    # Compiling takes longer than all of the rest there; backward shows that it can be timed.
+    rivals = {"forward": EAGER_ALONE, "backward": BOTH_RIVALS, "step": EAGER_ALONE}
+    groups = [Group("smoke", way, (32, 16, 16, 25), rivals=rivals[way]) for way in _DIRECTIONS]
+    groups += [Group("forward", "forward", shape) for shape in STUDY_SHAPES]
     groups += [Group("backward", "backward", shape) for shape in STUDY_SHAPES]
-    groups += [Group("step", "step", shape, rivals=BOTH_RIVALS) for shape in STEP_SHAPES]
+    groups += [Group("step", "step", shape) for shape in STEP_SHAPES]
     groups += [
         Group("half", way, shape, dtype)
         for way in _KERNELS
@@ -156,13 +162,8 @@ def _groups() -> list[Group]:
         for shape in CHANNELS_LAST_SHAPES
     ]
     groups += [Group("lengths", way, PADDED_SHAPE, lengths=True) for way in _WHOLE]
-    groups += [
-        Group("field", way, shape, rivals=BOTH_RIVALS) for shape in FIELD_SHAPES for way in _WHOLE
-    ]
-    groups += [
-        Group("field", way, FIELD_SHAPES[0], channels_last=True, rivals=BOTH_RIVALS)
-        for way in _WHOLE
-    ]
+    groups += [Group("field", way, shape) for shape in FIELD_SHAPES for way in _WHOLE]
+    groups += [Group("field", way, FIELD_SHAPES[0], channels_last=True) for way in _WHOLE]
     groups += [Group("samples", way, shape) for shape in _PER_SAMPLE_SCALING for way in _WHOLE]
     groups += [Group("frames", way, shape) for shape in _PER_FRAME_SCALING for way in _WHOLE]
     return groups
@@ -171,10 +172,18 @@ def _groups() -> list[Group]:
 #: Every group whose variants take turns in one process, by key.
 GROUPS: dict[str, Group] = {group.key: group for group in _groups()}
 
+#: What --quick measures, beside the overhead of a call: each section once, and few channels.
+QUICK: tuple[str, ...] = (
+    "forward-384x64x64x25-float32",
+    "backward-384x64x64x25-float32",
+    "step-256x128x32x25-float32",
+    "step-2048x3x64x25-float32",
+    "half-forward-768x64x64x25-bfloat16",
+    "channels_last-forward-384x64x64x25-float32",
+)
+
 #: Groups whose variants each run alone in a process of their own.
 SMALL_GROUPS: dict[str, Group] = {
     group.key: group
-    for group in (
-        Group("small", way, shape, rivals=BOTH_RIVALS) for shape in SMALL_SHAPES for way in _WHOLE
-    )
+    for group in (Group("small", way, shape) for shape in SMALL_SHAPES for way in _WHOLE)
 }

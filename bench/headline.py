@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.present import Row
+from bench.present import Row, speedup_columns
 
 _MARKED = re.compile(r"(<!-- benchmarks:begin -->\n).*?(<!-- benchmarks:end -->)", re.DOTALL)
 _DIRECTIONS = ("forward", "backward", "step")
@@ -14,20 +14,21 @@ _DIRECTIONS = ("forward", "backward", "step")
 
 def headline(rows: Sequence[Row]) -> str:
     """One line per float32 shape and direction, of a chapter's rows from a machine at rest."""
-    lines = [
-        "| (N, C, T, V) | direction | time | copies | × the better of eager and `torch.compile` |",
-        "| --- | --- | ---: | ---: | ---: |",
+    chosen = [
+        row
+        for direction in _DIRECTIONS
+        for row in rows
+        if row["variant"] == "csta_fast" and row["section"] == direction and not row.get("noisy")
     ]
-    for direction in _DIRECTIONS:
-        for row in rows:
-            ours = row["variant"] == "csta_fast" and row["section"] == direction
-            if not ours or row.get("noisy"):
-                continue
-            shape = f"({', '.join(map(str, row['shape']))})"
-            time = f"{1000 * row['median_seconds']:.1f} ms"
-            ratios = f"{row['copies']:.2f} | {row['speedup']:.1f}"
-            lines.append(f"| {shape} | {direction} | {time} | {ratios} |")
-    return "\n".join(lines) + "\n"
+    speedups = speedup_columns(chosen, ".1f")
+    titles = ["(N, C, T, V)", "direction", "time", "copies", *(each.title for each in speedups)]
+    lines = [titles, ["---"] * 2 + ["---:"] * (2 + len(speedups))]
+    for row in chosen:
+        shape = f"({', '.join(map(str, row['shape']))})"
+        time = f"{1000 * row['median_seconds']:.1f} ms"
+        ratios = [f"{row['copies']:.2f}", *(each.cell(row) for each in speedups)]
+        lines.append([shape, row["section"], time, *ratios])
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def fill(readme: Path, machine: str, table: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import median, quantiles
@@ -12,12 +12,11 @@ import torch
 
 from bench.correctness import WrongResultError, check, check_results
 from bench.device import DEVICES
-from bench.groups import UNITS, Group, is_own
+from bench.groups import UNITS, Group, is_compiled, is_own
 from bench.rivals import forget_compiled
 from bench.timing import Measured
 from bench.variants import another_problem, make_problem, make_variant
 
-_COMPILED = ("compile", "max-autotune")
 _CUDA, _TRITON = "csta_fast-cuda", "csta_fast-triton"
 
 
@@ -60,6 +59,14 @@ def measure(
         return replace(measured, failed=failed)
 
 
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The lower quartile, the median and the upper quartile."""
+    if len(values) < 2:
+        return values[0], values[0], values[0]
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
 def _ratio(measured: Measured, variant: str, base: str) -> tuple[float, float, float]:
     """Median and quartiles of variant over base: of the rounds' ratios where they took turns."""
     times, base_times = measured.seconds[variant], measured.seconds[base]
@@ -68,9 +75,7 @@ def _ratio(measured: Measured, variant: str, base: str) -> tuple[float, float, f
     else:
         typical = median(base_times)
         ratios = [time / typical for time in times]
-    if len(ratios) < 2:
-        return ratios[0], ratios[0], ratios[0]
-    low, middle, high = quantiles(ratios, n=4, method="inclusive")
+    low, middle, high = quartiles(ratios)
     return middle, low, high
 
 
@@ -99,6 +104,7 @@ def row(group: Group, measured: Measured, variant: str) -> dict[str, Any]:
     rivals = [name for name in measured.seconds if name not in apart and not is_own(name)]
     if rivals and variant != "copy":
         better = min(rivals, key=lambda name: _ratio(measured, name, "copy")[0])
+        information["rivals"] = rivals
         information["better_rival"] = better
         information["speedup"] = 1 / _ratio(measured, variant, better)[0]
     if group.device == "cuda":
@@ -118,7 +124,7 @@ def _on_gpu(group: Group, measured: Measured, variant: str) -> dict[str, Any]:
         information["setting"] = "replayed" if group.replay else "called in a loop"
     if group.direction == "step" and variant != "copy":
         information["peak_in_x"] = measured.peak_bytes[variant] / group.bytes_of_x
-    compiled = [name for name in _COMPILED if name in measured.seconds]
+    compiled = [name for name in measured.seconds if is_compiled(name)]
     if compiled and variant != "copy":
         ratios = [_ratio(measured, variant, name)[0] for name in compiled]
         information["speedup_of_compiled"] = 1 / max(ratios)

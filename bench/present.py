@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from bench.goals import goals_of
+from bench.groups import is_own
 
 Row: TypeAlias = dict[str, Any]
 
@@ -36,6 +37,16 @@ def subject(row: Row) -> str:
     return ", ".join(words)
 
 
+def line(row: Row) -> str:
+    """A row in at most 80 columns, for the moment when it has been measured."""
+    words = f"    {row['variant']:<20} {seconds_text(row['median_seconds']):>8}"
+    if "copies" in row:
+        words += f"  {row['copies']:6.2f} copies{' (noisy)' if row.get('noisy') else ''}"
+    if is_own(row["variant"]) and "speedup" in row:
+        words += f"  {row['speedup']:.2f} × {row['better_rival']}"
+    return words
+
+
 def _number(key: str, form: str) -> Callable[[Row], str]:
     return lambda row: format(row[key], form) if row.get(key) is not None else ""
 
@@ -52,6 +63,29 @@ def _goals(row: Row) -> str:
     return ", ".join(goal.text(row) for goal in goals_of(row))
 
 
+def rivals_text(rivals: Sequence[str]) -> str:
+    """The rivals that a ratio was measured against; several settings of the compiler are one."""
+    settings = len([name for name in rivals if name != "eager"])
+    compiled = "torch.compile" + (f" ({settings} settings)" if settings > 1 else "")
+    names = ["eager"] * ("eager" in rivals) + [compiled] * (settings > 0)
+    return f"the better of {' and '.join(names)}" if len(names) > 1 else names[0]
+
+
+def speedup_columns(rows: Sequence[Row], form: str = ".2f") -> list[Column]:
+    """A column for every set of rivals, so that no row stands under a rival that it lacks."""
+
+    def column(rivals: tuple[str, ...]) -> Column:
+        def cell(row: Row) -> str:
+            return _number("speedup", form)(row) if tuple(row.get("rivals", ())) == rivals else ""
+
+        return Column(f"× {rivals_text(rivals)}", cell)
+
+    return [column(each) for each in dict.fromkeys(
+        tuple(row["rivals"]) for row in rows if "speedup" in row and "rivals" in row
+    )]  # fmt: skip
+
+
+_SPEEDUPS = "speedup"  # these columns follow from the rows
 _COLUMNS = (
     ("variant", Column("subject", subject, "left")),
     ("variant", Column("variant", lambda row: row["variant"], "left")),
@@ -60,11 +94,8 @@ _COLUMNS = (
     ("gigabytes_per_second", Column("GB/s", _number("gigabytes_per_second", ".1f"))),
     ("percent_of_limit", Column("% of limit", _number("percent_of_limit", ".0f"))),
     ("copies", Column("copies", _copies)),
-    ("speedup", Column("× better rival", _number("speedup", ".2f"))),
-    (
-        "speedup_of_compiled",
-        Column("× better compile", _number("speedup_of_compiled", ".2f")),
-    ),
+    _SPEEDUPS,
+    ("speedup_of_compiled", Column("× torch.compile", _number("speedup_of_compiled", ".2f"))),
     ("of_padded", Column("of padded", _number("of_padded", ".2f"))),
     (
         "above_base_microseconds",
@@ -80,5 +111,10 @@ _GOALS = Column("goal: reach (after)", _goals, "left")
 
 def columns_of(rows: Sequence[Row]) -> list[Column]:
     """The columns that at least one of the rows fills."""
-    columns = [column for key, column in _COLUMNS if any(key in row for row in rows)]
+    columns: list[Column] = []
+    for each in _COLUMNS:
+        if isinstance(each, str):
+            columns += speedup_columns(rows)
+        elif any(each[0] in row for row in rows):
+            columns.append(each[1])
     return [*columns, _GOALS] if any(goals_of(row) for row in rows) else columns

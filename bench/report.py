@@ -1,28 +1,27 @@
-"""Turns pytest-benchmark's JSON into docs/benchmarks.md, its picture and the README's table.
+"""Turns files of results into docs/benchmarks.md, its pictures and the README's table.
 
-    pytest bench/ --benchmark-only --benchmark-json=results.json
+    pytest bench/ --benchmark-only --results=results.json
     python -m bench.report results.json
 
-Several files of one machine are parts of one measurement, and a later file's figure replaces an
-earlier one's. Files of several machines (told apart by processor and backend) get a chapter each.
+Several files of one machine are parts of one measurement, and a newer file's figure replaces an
+older one's. Files of several machines (told apart by processor and backend) get a chapter each.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import present
+from bench import present, records
 from bench.goals import GOALS, Goal, goals_of
 from bench.groups import is_own
 from bench.headline import fill, headline
 
-_DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent / "docs"
 
 _INTRODUCTION = """\
 # Benchmarks
@@ -36,11 +35,16 @@ second over the copy's. It can pass 100: a copy's ordinary stores first read the
 overwrite, the layer's do not. Figures are medians of rounds in which all variants of a table took
 turns, in brackets the middle half of the rounds; `~` marks a figure from a machine that was
 never quiet. Both heads have width 16. A table with a wrong result in it would have no figures.
+
+A column "× …" names the rivals that its rows were measured against. "eager" is the layer in six
+plain lines; "torch.compile" is those lines compiled, "max-autotune" with the mode
+`max-autotune-no-cudagraphs`; of several settings the better one counts. The lines hold no
+convolution, so `torch._inductor.config.layout_optimization` changes nothing in them.
 """
 
 _SECTIONS = {
     "forward": "Forward, kernels under `no_grad`, float32.",
-    "backward": "The backward kernel alone. The rivals' backward is their autograd graph's.",
+    "backward": "The backward alone, its forward outside the clock.",
     "step": "Forward and backward through autograd, with the gradients of x and of all weights.",
     "half": "bfloat16 and float16; a copy is one of the same dtype.",
     "channels_last": "float32 in channels-last memory.",
@@ -84,7 +88,7 @@ class Chapter:
     """Everything measured on one machine."""
 
     machine: dict[str, Any]
-    rows: dict[str, present.Row] = field(default_factory=dict)  # by test
+    rows: dict[str, present.Row] = field(default_factory=dict)  # by what they are of
 
     @property
     def title(self) -> str:
@@ -95,22 +99,22 @@ class Chapter:
 
 
 def load(paths: Sequence[Path]) -> list[Chapter]:
-    """Chapters of the given files, in order of appearance."""
-    chapters: dict[tuple[Any, ...], Chapter] = {}
-    for path in paths:
-        try:
-            results = json.loads(path.read_text())
-            machine = results["machine_info"] | {"date": results["datetime"][:10]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"results: wanted files of --benchmark-json, got {path} ({error})"
-            ) from error
-        key = tuple(machine.get(name) for name in ("gpu", "cpu", "threads", "backend"))
-        chapter = chapters.setdefault(key, Chapter(machine))
-        chapter.machine = machine
-        for bench in results["benchmarks"]:
-            chapter.rows[bench["fullname"]] = bench["extra_info"]
+    """Chapters of the given files, in order of appearance; newer figures replace older ones."""
+    files = [records.read(path) for path in paths]
+    chapters = {_chapter_key(each): Chapter({}) for each in files}
+    for each in sorted(files, key=lambda each: each.when):
+        chapter = chapters[_chapter_key(each)]
+        chapter.machine = each.machine | {"date": each.when[:10]}
+        commit = each.machine.get("commit", "unknown")
+        chapter.rows |= {records.identity(row): row | {"commit": commit} for row in each.rows}
+    for chapter in chapters.values():
+        commits = dict.fromkeys(row["commit"] for row in chapter.rows.values())
+        chapter.machine["commit"] = ", ".join(commits)
     return list(chapters.values())
+
+
+def _chapter_key(file: records.Records) -> tuple[Any, ...]:
+    return tuple(file.machine.get(name) for name in ("gpu", "cpu", "threads", "backend"))
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
@@ -233,8 +237,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         epilog=how_to_measure,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("results", nargs="+", type=Path, help="files of --benchmark-json")
-    parser.add_argument("--output", type=Path, default=_DOCS, help="folder (default: docs)")
+    parser.add_argument("results", nargs="+", type=Path, help="files of --results")
+    parser.add_argument("--output", type=Path, default=DOCS, help="folder (default: docs)")
     options = parser.parse_args(arguments)
     try:
         chapters = load(options.results)
@@ -245,10 +249,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (options.output / "benchmarks.md").write_text(render(chapters, pictures))
     print(f"wrote benchmarks.md and {', '.join(filter(None, pictures)) or 'no picture'}")
     processors = [chapter for chapter in chapters if "gpu" not in chapter.machine]
-    if options.output == _DOCS and processors:
+    if options.output == DOCS and processors:
         first = processors[0]
         machine = f"{first.title}, {first.machine['threads']} threads"
-        fill(_DOCS.parent / "README.md", machine, headline(list(first.rows.values())))
+        fill(DOCS.parent / "README.md", machine, headline(list(first.rows.values())))
         print("filled the table of README.md")
 
 

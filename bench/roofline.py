@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from bench.groups import is_own
 
 _PANELS = {
     "forward": "forward, float32",
@@ -27,6 +29,11 @@ _STYLES = {  # colours that colour-blind readers tell apart
     "csta_fast-cuda": ("csta_fast, CUDA", "#009E73", "D"),
 }
 _LIMIT = "copy (the limit)"
+_SVG = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "csta_fast",
+    "font.sans-serif": ["DejaVu Sans", "Arial"],  # every text repeats the list
+}
 _SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
@@ -34,12 +41,20 @@ def _label(row: dict[str, Any], panel: str) -> str:
     label = " × ".join(map(str, row["shape"]))
     if panel in ("half", "gpu"):
         label += f"  {_SHORT[row['dtype']]}"
-    if panel == "gpu" and row["channels_last"]:
+    if panel == "gpu" and row.get("channels_last"):
         label += "  channels-last"
     return label if panel in ("forward", "backward", "step") else f"{label}  {row['direction']}"
 
 
-def _panel(axes: Axes, rows: Sequence[dict[str, Any]], panel: str) -> None:
+def title(panel: str, rows: Sequence[Mapping[str, Any]], drawn: Collection[str]) -> str:
+    """The panel's name, and which of the legend's rivals it does not show."""
+    here = {row["variant"] for row in rows}
+    missing = [name for name, _, _ in (_STYLES[each] for each in _STYLES
+               if each in drawn and each not in here and not is_own(each))]  # fmt: skip
+    return _PANELS[panel] + (f" (without {', '.join(missing)})" if missing else "")
+
+
+def _panel(axes: Axes, rows: Sequence[dict[str, Any]], panel: str, drawn: Collection[str]) -> None:
     labels = list(dict.fromkeys(_label(row, panel) for row in rows))
     for row in rows:
         height = labels.index(_label(row, panel))
@@ -52,7 +67,7 @@ def _panel(axes: Axes, rows: Sequence[dict[str, Any]], panel: str) -> None:
             axes.plot(speed, height, marker, color=colour, markersize=7, label=name)
     axes.set_yticks(range(len(labels)), labels, fontsize=9)
     axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_title(_PANELS[panel], loc="left", fontsize=11, fontweight="bold")
+    axes.set_title(title(panel, rows, drawn), loc="left", fontsize=11, fontweight="bold")
     axes.grid(axis="x", color="#DDDDDD")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -65,6 +80,7 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
         for panel in _PANELS
         if (chosen := [row for row in rows if row["section"] == panel])
     }
+    variants = {row["variant"] for chosen in drawn.values() for row in chosen}
     heights = [len({_label(row, panel) for row in chosen}) + 1 for panel, chosen in drawn.items()]
     figure = Figure(figsize=(9, 1.2 + 0.3 * sum(heights)), layout="constrained")
     grid = figure.subplots(
@@ -72,12 +88,12 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     )
     handles: dict[str, Any] = {}
     for axes, (panel, chosen) in zip(grid[:, 0], drawn.items(), strict=False):
-        _panel(axes, chosen, panel)
+        _panel(axes, chosen, panel, variants)
         handles |= {line.get_label(): line for line in axes.get_lines()}
     grid[-1, 0].set_xlim(left=0)
     grid[-1, 0].set_xlabel("unavoidable traffic per second, GB/s (more is better)")
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=5,
                   frameon=False)  # fmt: skip
     # Text stays text, and the same figures give the same file.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "csta_fast"}):
+    with rc_context(_SVG):
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

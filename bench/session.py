@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
-from collections.abc import Callable
-from datetime import datetime, timezone
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, TypeAlias, TypeVar, cast
 
 import pytest
@@ -15,14 +15,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench import present
+from bench import present, records
 from bench.alone import ChildError
 from bench.correctness import WrongResultError
 from bench.device import DEVICES
+from bench.duration import Bench, duration
 from bench.progress import Display
 from csta_fast.backends import BACKENDS
 
-_TABLE_WIDTH = 170
+_TABLE_WIDTH, _TITLE_WIDTH = 200, 13
+_SECONDS, _QUICK_SECONDS = 3.0, 1.0  # of measuring a group
 
 Result = TypeVar("Result")
 Stage: TypeAlias = Callable[[str], None]
@@ -35,13 +37,16 @@ class Session:
         self.backend: str | None = config.getoption("--backend", default=None)
         self.device = DEVICES[config.getoption("--device", default="cpu")]
         self.rivals: str = config.getoption("--rivals", default="default")
-        self.seconds: float = config.getoption("--seconds", default=3.0)
+        quick = config.getoption("--quick", default=False)
+        seconds: float | None = config.getoption("--seconds", default=None)
+        self.seconds = seconds or (_QUICK_SECONDS if quick else _SECONDS)
         self.budget: float | None = config.getoption("--budget", default=None)
         self._started = time.monotonic()
         self.display = Display(config)
         self.rows: list[dict[str, Any]] = []
-        self._unfinished: Path | None = config.getoption("--unfinished", default=None)
-        self._names: list[str] = []
+        now = datetime.now().strftime("%Y%m%d-%H%M%S")
+        default = config.rootpath / "results" / f"bench-{now}.json"
+        self.results: Path = config.getoption("--results", default=None) or default
         self._machine: dict[str, Any] | None = None
         self._outcomes: dict[str, Any] = {}
         if self.backend is not None and self.backend not in BACKENDS:
@@ -75,23 +80,30 @@ class Session:
         if self.budget is not None and time.monotonic() - self._started > self.budget:
             pytest.skip(f"not measured: the {self.budget:g} s of --budget are over")
 
-    def keep(self, test: str, row: dict[str, Any]) -> None:
-        """Remember a test's row, and write all so far for a run that may be stopped."""
+    def keep(self, row: dict[str, Any]) -> None:
+        """Write all rows so far, then show this one: a run that is stopped leaves what it shows."""
         self.rows.append(row)
-        self._names.append(test)
-        if self._unfinished is None:
-            return
         if self._machine is None:
             self._machine = self.device.describe(self.backend)
-        pairs = zip(self._names, self.rows, strict=True)
-        results = {
-            "machine_info": self._machine,
-            "datetime": datetime.now(timezone.utc).isoformat(),
-            "benchmarks": [{"fullname": name, "extra_info": each} for name, each in pairs],
-        }
-        fresh = self._unfinished.with_suffix(".fresh")
-        fresh.write_text(json.dumps(results))
-        fresh.replace(self._unfinished)
+        records.write(self.results, self._machine, self.rows)
+        self.display.show(row)
+
+    def plan(self, benches: Sequence[Bench]) -> list[str]:
+        """How long they will take, and where their figures go."""
+        if not benches:
+            return []
+        minutes = duration(benches, self.seconds) / 60
+        return [
+            f"about {minutes:.0f} min on two idle cores; Ctrl-C keeps what there is",
+            f"figures, as they come: {self.results}",
+        ]
+
+    def end(self) -> str:
+        """Where the figures are, and what can be made of them."""
+        if not self.rows:
+            return ""
+        words = f"python -m bench.report {self.results} --output results"
+        return f"{len(self.rows)} of {self.display.total} measured. A report of them:\n{words}\n"
 
     def header(self) -> list[str]:
         return [self.device.header(self.backend)]
@@ -105,7 +117,8 @@ class Session:
                 columns = present.columns_of(rows)
                 table = Table(title=section, title_justify="left", box=box.SIMPLE_HEAD)
                 for column in columns:
-                    table.add_column(column.title, justify=column.justify, no_wrap=True)
+                    title = "\n".join(wrap(column.title, _TITLE_WIDTH, break_long_words=False))
+                    table.add_column(title, justify=column.justify, no_wrap=True)
                 for row, below in zip(rows, [*rows[1:], rows[-1]], strict=True):
                     ends = present.subject(below) != present.subject(row)
                     table.add_row(*(column.cell(row) for column in columns), end_section=ends)

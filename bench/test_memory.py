@@ -10,7 +10,7 @@ import pytest
 from bench import warm_heap
 from bench.alone import footprint_alone, measure_alone
 from bench.footprint import available
-from bench.groups import ALLOCATOR_SHAPE, MEMORY_SHAPE, Direction, Group
+from bench.groups import ALLOCATOR_SHAPE, EAGER_ALONE, MEMORY_SHAPE, Direction, Group
 from bench.measure import row
 from bench.replay import CLOCK
 from bench.session import Session, Stage
@@ -59,7 +59,7 @@ def test_allocator(
     record: Callable[..., None],
 ) -> None:  # fmt: skip
     """Compare csta_fast's copies between settings: the copy writes to memory it has already."""
-    group = Group("allocator", direction, ALLOCATOR_SHAPE)
+    group = Group("allocator", direction, ALLOCATOR_SHAPE, rivals=EAGER_ALONE)
     key = f"{group.key}-{setting}"
 
     def measure(stage: Stage) -> Measured:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +13,6 @@ from bench.groups import HIDDEN, Direction, Group, is_own
 from bench.rivals import Layer, rival
 from bench.timing import Variant
 from csta_fast import HeadWeights, functional
-from csta_fast.backends import select
-from csta_fast.structures import GATE_CODES
 
 #: Frames of an NTU RGB+D sequence padded to 300: 75 on average, most between 40 and 110.
 _MEAN_LENGTH, _SHORTEST, _SHAPE_OF_LENGTHS = 75, 32, 2.0
@@ -117,23 +114,6 @@ def _variant(name: str, layer: Layer, problem: Problem, direction: Direction) ->
     )
 
 
-def _native_backward(name: str, problem: Problem) -> Variant:
-    """The backward operation itself, on attention kept from one forward."""
-    operations = torch.ops.csta_fast
-    weights = (*problem.frame_head, *problem.joint_head)
-    options = (problem.lengths, None, None, GATE_CODES["softmax"], None, False)
-    with torch.no_grad():
-        _, frames, joints = operations.csta(problem.x, *weights, *options)
-
-    def backward() -> Any:
-        with torch.no_grad():
-            return operations.csta_backward(
-                problem.grad_y, None, None, problem.x, *weights, frames, joints, *options, True
-            )
-
-    return Variant(name, backward)
-
-
 def _copy(problem: Problem) -> Variant:
     target = torch.empty_like(problem.x)
     return Variant("copy", partial(target.copy_, problem.x))
@@ -141,8 +121,6 @@ def _copy(problem: Problem) -> Variant:
 
 def _ours(name: str, group: Group, problem: Problem, backend: str | None) -> Variant:
     backend = name.partition("-")[2] or backend
-    if group.direction == "backward" and select(problem.x, backend).name == "cpu":
-        return _native_backward(name, problem)
     lengths = problem.lengths if is_own(name) else None
     layer = partial(functional.csta, lengths=lengths, backend=backend)
     made = _variant(name, layer, problem, group.direction)

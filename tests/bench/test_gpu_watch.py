@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -18,14 +17,12 @@ from bench.processes import Command
 from bench.report import load
 from bench.session import Session
 
-pytestmark = pytest.mark.section("smoke")
-
 
 def _python(code: str, log: str = "log.txt", limit: float = 60) -> Command:
     return Command((sys.executable, "-c", code), log, limit)
 
 
-def test_smoke_processes(tmp_path: Path) -> None:
+def test_processes(tmp_path: Path) -> None:
     """Output, exit status and time limit of processes that run side by side."""
     commands = [
         _python("print('fine')", "0.txt"),
@@ -50,7 +47,7 @@ class _Item:
         return name if self.number % 2 == 0 else None
 
 
-def test_smoke_shards_hold_every_test_once_and_the_quick_ones_first() -> None:
+def test_shards_hold_every_test_once_and_the_quick_ones_first() -> None:
     class Hook:
         def pytest_deselected(self, items: list[Any]) -> None: ...
 
@@ -86,9 +83,9 @@ def test_right_again(): pass
 """
 
 
-def test_smoke_gpu_watch_goes_on_behind_what_ends_a_process(tmp_path: Path) -> None:
+def test_gpu_watch_goes_on_behind_what_ends_a_process(tmp_path: Path) -> None:
     (tmp_path / "test_endings.py").write_text(_ENDINGS)
-    words = ("bench.gpu_watch", str(tmp_path), "-v", "--no-summary", "--longest-test=2")
+    words = ("bench.gpu_watch", str(tmp_path), "-v", "--no-summary", "--longest-test=8")
     command = Command((sys.executable, "-m", *words, "-p", "no:cacheprovider"), "log.txt", 60)
     repository = Path(gpu.__file__).parents[1]
     (ended,) = processes.run("test", [command], tmp_path, repository, Console(stderr=True))
@@ -103,7 +100,7 @@ def test_smoke_gpu_watch_goes_on_behind_what_ends_a_process(tmp_path: Path) -> N
     assert gpu_summary.tests("first", [ended]).note.startswith("1 passed; first of 3 red: ")
 
 
-def test_smoke_gpu_watch_ends_a_process_that_has_lost_its_gpu(
+def test_gpu_watch_ends_a_process_that_has_lost_its_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def lost() -> None:
@@ -115,17 +112,14 @@ def test_smoke_gpu_watch_ends_a_process_that_has_lost_its_gpu(
     assert not gpu_watch._gpu_answers()
 
 
-def test_smoke_gpu_figures_are_kept_as_they_come(
-    tmp_path: Path, pytestconfig: pytest.Config
-) -> None:
+def test_gpu_figures_are_kept_as_they_come(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """A run that is stopped leaves what a report can be made of."""
-    so_far = tmp_path / "unfinished.json"
     session = Session(pytestconfig)
-    session._unfinished = so_far
+    session.results = tmp_path / "folder" / "results.json"
     session.device = SimpleNamespace(describe=lambda _: {"gpu": "a pretended GPU"})  # type: ignore[assignment]
     for number in (1, 2):
-        session.keep(f"test_gpu[{number}]", {"section": "gpu", "number": number})
-        assert len(json.loads(so_far.read_text())["benchmarks"]) == number
-    (chapter,) = load([so_far])
+        session.keep({"section": "gpu", "variant": f"{number}", "median_seconds": 1.0})
+        (chapter,) = load([session.results])
+        assert len(chapter.rows) == number
     assert chapter.title == "a pretended GPU"
-    assert [row["number"] for row in chapter.rows.values()] == [1, 2]
+    assert [row["variant"] for row in chapter.rows.values()] == ["1", "2"]

@@ -17,8 +17,6 @@ from bench import gpu, gpu_calls, gpu_steps, gpu_summary, report
 from bench.gpu_steps import Choices
 from bench.processes import Command
 
-pytestmark = pytest.mark.section("smoke")
-
 _L2 = 50 * 2**20
 
 
@@ -47,7 +45,7 @@ def _row(**what: Any) -> dict[str, Any]:
 
 
 def _results(path: Path, *rows: dict[str, Any], **machine: Any) -> Path:
-    benchmarks = [{"fullname": f"{row}", "extra_info": row} for row in rows]
+    benchmarks = [{"extra_info": row} for row in rows]
     results = {
         "machine_info": {"gpu": "a pretended GPU", "commit": "none"} | machine,
         "datetime": "2026-01-01T00:00:00+00:00",
@@ -57,7 +55,7 @@ def _results(path: Path, *rows: dict[str, Any], **machine: Any) -> Path:
     return path
 
 
-def test_smoke_gpu_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_gpu_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     shapes = ["--shapes", "8x64x64x25", "--select", "step", "--sections", "gpu_small"]
     assert gpu.main(["--dry-run", "--output", str(tmp_path / "new"), *shapes]) == 0
     printed = capsys.readouterr().out
@@ -74,7 +72,7 @@ def test_smoke_gpu_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert not (tmp_path / "new").exists()
 
 
-def test_smoke_gpu_contract_has_a_thread_for_every_processor(
+def test_gpu_contract_has_a_thread_for_every_processor(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 16)
@@ -84,7 +82,7 @@ def test_smoke_gpu_contract_has_a_thread_for_every_processor(
             assert command.environment["OMP_NUM_THREADS"] == threads
 
 
-def test_smoke_gpu_watches_with_every_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_gpu_watches_with_every_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     tools = gpu_steps.sanitizer(Choices(tmp_path))
     assert list(tools) == ["none", "memcheck", "racecheck", "initcheck", "synccheck"]
@@ -105,7 +103,7 @@ _CALLS = [
 
 
 @pytest.mark.parametrize("words", _CALLS, ids=" ".join)
-def test_smoke_gpu_three_calls_of_ten_minutes(
+def test_gpu_three_calls_of_ten_minutes(
     words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """At the worst, when every step uses up its time."""
@@ -125,13 +123,13 @@ def test_smoke_gpu_three_calls_of_ten_minutes(
 
 
 @pytest.mark.parametrize("words", [["--steps", "bench,speed"], ["--shapes", "1x2x3x4"]])
-def test_smoke_gpu_unknown_words_are_refused(words: list[str]) -> None:
+def test_gpu_unknown_words_are_refused(words: list[str]) -> None:
     with pytest.raises(SystemExit) as refused:
         gpu.main(["--dry-run", *words])
     assert refused.value.code == 2
 
 
-def test_smoke_gpu_results_join_those_that_are_there(tmp_path: Path) -> None:
+def test_gpu_results_join_those_that_are_there(tmp_path: Path) -> None:
     for name in (
         "bench.json",
         "bench-2.json",
@@ -153,7 +151,7 @@ def test_smoke_gpu_results_join_those_that_are_there(tmp_path: Path) -> None:
         ("backend 'triton' does not serve any more\n7 passed in 1s", 0, 1),
     ],
 )
-def test_smoke_gpu_run(
+def test_gpu_run(
     said: str, code: int, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -177,7 +175,7 @@ def _pretended_run(
     made = _results(tmp_path / "made.json", _row())
     folder = tmp_path / "results"
     machine = f"open({str(folder / 'machine.json')!r}, 'w').write('{{}}')"
-    copy = f"import shutil; shutil.copy({str(made)!r}, {str(folder / 'unfinished.json')!r})"
+    copy = f"import shutil; shutil.copy({str(made)!r}, {str(folder / 'bench.json')!r})"
 
     def parts(_: Choices) -> dict[str, list[Command]]:
         return {
@@ -201,7 +199,7 @@ def _pretended_run(
     return folder
 
 
-def test_smoke_gpu_a_red_backend_leaves_the_other_to_be_timed(
+def test_gpu_a_red_backend_leaves_the_other_to_be_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The summary names the first failure; figures of benches that were stopped are kept."""
@@ -215,11 +213,10 @@ def test_smoke_gpu_a_red_backend_leaves_the_other_to_be_timed(
     assert "| contract, triton | green" in summary
     assert "only triton" in (folder / "bench.txt").read_text()
     assert (folder / "bench.json").exists()
-    assert not (folder / "unfinished.json").exists()
     assert "csta_fast-triton" in summary
 
 
-def test_smoke_gpu_none_is_an_exit_status(
+def test_gpu_none_is_an_exit_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     absent = _python("import sys; print('cannot run: PyTorch sees no GPU'); sys.exit(1)")
@@ -228,7 +225,7 @@ def test_smoke_gpu_none_is_an_exit_status(
     assert "cannot run: PyTorch sees no GPU" in capsys.readouterr().out
 
 
-def test_smoke_gpu_calls_are_right_and_use_both_plans(capsys: pytest.CaptureFixture[str]) -> None:
+def test_gpu_calls_are_right_and_use_both_plans(capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu_calls.main(["--device", "cpu", "--backend", "reference"]) == 0
     assert "all right" in capsys.readouterr().out
     used = {
@@ -240,7 +237,7 @@ def test_smoke_gpu_calls_are_right_and_use_both_plans(capsys: pytest.CaptureFixt
     assert used == {(False, False), (False, True), (True, False), (True, True)}
 
 
-def test_smoke_gpu_calls_find_a_wrong_kernel(
+def test_gpu_calls_find_a_wrong_kernel(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     right = gpu_calls.results
@@ -256,9 +253,7 @@ def test_smoke_gpu_calls_find_a_wrong_kernel(
 
 
 @pytest.mark.parametrize("has_matplotlib", [True, False])
-def test_smoke_gpu_report(
-    has_matplotlib: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gpu_report(has_matplotlib: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor and a GPU get a chapter each; only the GPU's rows meet the GPU's goals."""
     if has_matplotlib:
         pytest.importorskip("matplotlib")
@@ -287,7 +282,7 @@ def test_smoke_gpu_report(
     assert "cuda step, x of 64 MB or more, % of copy | ≥ 85 | 83.30 | 83.30 | 0 of 1" in device
     assert "cuda × triton | ≥ 1 | 0.50 | 1.25 | 1 of 2" in device
     assert "cuda forward of (2, 64, 64, 25), µs of the GPU | ≤ 10 | 9.50 | 9.50 | 1 of 1" in device
-    assert "GPU, published models × better torch.compile | ≥ 1 | 0.90 | 2.25 | 5 of 6" in device
+    assert "GPU, published models × torch.compile | ≥ 1 | 0.90 | 2.25 | 5 of 6" in device
     assert "cuda was the faster one in 1 of 2." in device
     assert "| (512, 64, 64, 25), float32, step | 2.00 ms | 1.00 ms | triton, 2.00 × |" in device
     assert "| (2, 64, 64, 25), float32, forward | 800 µs | 1.00 ms | cuda, 1.25 × |" in device

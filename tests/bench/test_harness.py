@@ -16,8 +16,6 @@ from bench.groups import UNITS, Direction, Group
 from bench.timing import FEWEST_ROUNDS, Variant, interleave
 from bench.variants import make_problem, make_variant
 
-pytestmark = pytest.mark.section("smoke")
-
 _DIRECTIONS = tuple(UNITS)
 _SHAPE = (4, 6, 9, 5)
 _HARMS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -29,7 +27,7 @@ _HARMS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("direction", _DIRECTIONS)
-def test_smoke_check_accepts_eager(direction: Direction, dtype: str) -> None:
+def test_check_accepts_eager(direction: Direction, dtype: str) -> None:
     group = Group("smoke", direction, _SHAPE, dtype)
     problem = make_problem(group)
     check(make_variant("eager", group, problem, "reference"), problem, direction)
@@ -38,9 +36,7 @@ def test_smoke_check_accepts_eager(direction: Direction, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("direction", _DIRECTIONS)
 @pytest.mark.parametrize("harm", _HARMS.values(), ids=_HARMS)
-def test_smoke_check_rejects(
-    direction: Direction, dtype: str, harm: Callable[[Tensor], Tensor]
-) -> None:
+def test_check_rejects(direction: Direction, dtype: str, harm: Callable[[Tensor], Tensor]) -> None:
     """Each result alone spoilt."""
     group = Group("smoke", direction, _SHAPE, dtype)
     problem = make_problem(group)
@@ -57,19 +53,20 @@ def test_smoke_check_rejects(
             check(Variant("spoilt", partial(tuple, spoilt)), problem, direction)
 
 
-def test_smoke_rounds() -> None:
+def test_rounds() -> None:
     measured = interleave([Variant("a", lambda: None), Variant("b", lambda: None)], seconds=0.01)
     assert measured.seconds.keys() == {"a", "b"}
     assert len(measured.seconds["a"]) == len(measured.seconds["b"]) >= FEWEST_ROUNDS
 
 
-def test_smoke_report(tmp_path: Path) -> None:
+def test_report(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from bench.report import main
 
     row = {
         "section": "forward", "direction": "forward", "shape": [384, 64, 64, 25],
         "dtype": "float32", "channels_last": False, "copies": 0.9, "speedup": 3.2,
+        "rivals": ["eager"],
         "copies_quartiles": [0.88, 0.93], "gigabytes_per_second": 33.0,
         "percent_of_limit": 111.0, "median_seconds": 9.6e-3,
     }  # fmt: skip
@@ -91,7 +88,7 @@ def test_smoke_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "no JSON", "[]", "{}"])
-def test_smoke_report_of_a_wrong_file(
+def test_report_of_a_wrong_file(
     content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from bench.report import main
@@ -101,4 +98,4 @@ def test_smoke_report_of_a_wrong_file(
         path.write_text(content)
     with pytest.raises(SystemExit):
         main([str(path), "--output", str(tmp_path / "out")])
-    assert f"results: wanted files of --benchmark-json, got {path}" in capsys.readouterr().err
+    assert f"results: wanted files of --results, got {path}" in capsys.readouterr().err

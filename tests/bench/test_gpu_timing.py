@@ -22,8 +22,6 @@ from bench.groups import GROUPS, SMALL_GROUPS, Group
 from bench.measure import measure, row
 from bench.timing import FEWEST_ROUNDS, Measured, Variant
 
-pytestmark = pytest.mark.section("smoke")
-
 _GAP = 40e-6  # what the host needs to enqueue a call
 _HOLD = 1.0
 
@@ -115,7 +113,7 @@ def _quiet(text: str) -> None: ...
 
 
 @pytest.mark.parametrize("seconds", [3e-6, 45e-6, 700e-6])
-def test_smoke_gpu_short_calls_are_timed_without_the_gaps_between_them(seconds: float) -> None:
+def test_gpu_short_calls_are_timed_without_the_gaps_between_them(seconds: float) -> None:
     runtime, seen = _Runtime(), []  # type: ignore[var-annotated]
     variants = [_lasting(n, runtime, s, seen, 5) for n, s in (("a", seconds), ("b", 2 * seconds))]
     measured = gpu_timing.interleave(variants, 0.0, _quiet, runtime, replay=True)
@@ -128,7 +126,7 @@ def test_smoke_gpu_short_calls_are_timed_without_the_gaps_between_them(seconds: 
     assert not measured.noisy
 
 
-def test_smoke_gpu_long_calls_and_loops_need_no_graph() -> None:
+def test_gpu_long_calls_and_loops_need_no_graph() -> None:
     for seconds, replay in ((2e-3, True), (3e-6, False)):
         runtime = _Runtime()
         variant = _lasting("a", runtime, seconds, [], 3)
@@ -137,7 +135,7 @@ def test_smoke_gpu_long_calls_and_loops_need_no_graph() -> None:
         assert median(measured.seconds["a"]) == pytest.approx(max(seconds, _GAP), rel=1e-6)
 
 
-def test_smoke_gpu_results_of_a_round_lie_apart() -> None:
+def test_gpu_results_of_a_round_lie_apart() -> None:
     runtime = _Runtime()
     variant = _lasting("a", runtime, 3e-6, [], 4)
     block = gpu_timing.Block(variant, runtime)
@@ -146,7 +144,7 @@ def test_smoke_gpu_results_of_a_round_lie_apart() -> None:
     assert len({id(each) for each in block.results}) == 4
 
 
-def test_smoke_gpu_no_time_for_a_wrong_last_result() -> None:
+def test_gpu_no_time_for_a_wrong_last_result() -> None:
     runtime = _Runtime()
 
     def refuse(result: list[int]) -> None:
@@ -158,13 +156,13 @@ def test_smoke_gpu_no_time_for_a_wrong_last_result() -> None:
         gpu_timing.interleave([wrong], 0.0, _quiet, runtime, replay=True)
 
 
-def test_smoke_gpu_no_calls_that_need_preparation() -> None:
+def test_gpu_no_calls_that_need_preparation() -> None:
     with pytest.raises(ValueError, match="needs no preparation"):
         gpu_timing.Block(Variant("a", int, prepare=int), _Runtime())
 
 
 @pytest.mark.parametrize("bytes_of_x", [1, 400_000, 52_000_000, 10**9, 10**11])
-def test_smoke_gpu_input_sets_exceed_the_cache_and_fit(bytes_of_x: int) -> None:
+def test_gpu_input_sets_exceed_the_cache_and_fit(bytes_of_x: int) -> None:
     l2, memory = 50 * 2**20, 80 * 10**9
     sets = input_sets(bytes_of_x, l2, memory)
     assert sets >= 2
@@ -173,7 +171,7 @@ def test_smoke_gpu_input_sets_exceed_the_cache_and_fit(bytes_of_x: int) -> None:
     assert input_sets(bytes_of_x, l2, 32 * 2 * bytes_of_x) == 2
 
 
-def test_smoke_gpu_groups() -> None:
+def test_gpu_groups() -> None:
     """What goals are about is there, and a device measures its own sections only."""
     for shape in (*SHAPES, CHANNELS_LAST_SHAPE):
         for dtype in ("float32", "bfloat16"):
@@ -234,7 +232,7 @@ class _Pretended:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("direction", ["forward", "step"])
-def test_smoke_gpu_measures_a_group(
+def test_gpu_measures_a_group(
     direction: Any, channels_last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From tensors to rows, as on a GPU, with plain PyTorch in the place of kernels."""
@@ -254,7 +252,7 @@ def test_smoke_gpu_measures_a_group(
     assert found["percent_of_limit"] > 0
 
 
-def test_smoke_gpu_what_cannot_be_compiled_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_what_cannot_be_compiled_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others of its group are measured without it; a wrong one leaves the group no times."""
     monkeypatch.setitem(DEVICES, "cuda", _Pretended())
     for name in ("_LEAST_WARM_UP", "_MOST_WARM_UP", "_BLOCK_SECONDS"):
@@ -280,7 +278,7 @@ def test_smoke_gpu_what_cannot_be_compiled_is_left_out(monkeypatch: pytest.Monke
         measure(group, names, None, 0.0)
 
 
-def test_smoke_gpu_without_one_says_so() -> None:
+def test_gpu_without_one_says_so() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     assert DEVICES["cuda"].missing(None) == "PyTorch sees no GPU"
