@@ -32,8 +32,8 @@ gpu_field       the other shapes of published models (not without ``--full``)
 ==============  =================================================================
 
 Rivals are eager PyTorch and ``torch.compile``, in every section that compares kernels. Options:
-``--full``, ``--rivals=all`` (max-autotune as well) or ``--rivals=none``, ``--seconds=3`` of measuring
-per group, ``--budget=SECONDS`` after which no group is begun, ``--results=FILE``,
+``--full``, ``--rivals=all`` (max-autotune as well) or ``--rivals=none``, ``--seconds=3`` of
+measuring per group, ``--budget=SECONDS`` after which no group is begun, ``--results=FILE``,
 ``--backend=NAME``. ``python -m bench.gpu`` does all that a GPU is needed for: tests, sanitizers and
 benches.
 

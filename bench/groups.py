@@ -92,6 +92,11 @@ STEP_SHAPES: tuple[Shape, ...] = (
     (2048, 3, 64, 25),
     (16, 256, 75, 25),
 )
+#: What the README's picture shows of both: wide and narrow, long, and few channels.
+SHORT_SHAPES: tuple[Shape, ...] = (
+    *(STUDY_SHAPES[index] for index in (0, 2, 3, 4)),
+    *(STEP_SHAPES[index] for index in (0, 2, 3, 4)),
+)
 HALF_SHAPES: tuple[Shape, ...] = ((768, 64, 64, 25), (160, 64, 300, 25))
 CHANNELS_LAST_SHAPES: tuple[Shape, ...] = (
     (384, 64, 64, 25),

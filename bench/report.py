@@ -18,7 +18,7 @@ from typing import Any
 
 from bench import present, records
 from bench.goals import GOALS, Goal, goals_of
-from bench.groups import is_own
+from bench.groups import SHORT_SHAPES, UNITS, is_own
 from bench.headline import fill, headline
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -228,6 +228,14 @@ def draw_all(chapters: Sequence[Chapter], folder: Path) -> list[str | None]:
     return list(names)
 
 
+def draw_short(chapter: Chapter, path: Path = DOCS / "speed.svg") -> None:
+    """The README's picture: few shapes of each direction, float32."""
+    from bench.roofline import draw
+
+    rows = [row for row in chapter.rows.values() if tuple(row["shape"]) in SHORT_SHAPES]
+    draw([row for row in rows if row["section"] in UNITS], path)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     from bench import __doc__ as how_to_measure
 
@@ -248,6 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     pictures = draw_all(chapters, options.output)
     (options.output / "benchmarks.md").write_text(render(chapters, pictures))
     print(f"wrote benchmarks.md and {', '.join(filter(None, pictures)) or 'no picture'}")
+    if options.output == DOCS and chapters and pictures[0]:
+        draw_short(chapters[0])
     processors = [chapter for chapter in chapters if "gpu" not in chapter.machine]
     if options.output == DOCS and processors:
         first = processors[0]

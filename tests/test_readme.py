@@ -71,7 +71,7 @@ def test_code(
 
 
 def test_readme_shows_code_and_output() -> None:
-    assert len(blocks(README)) >= 5
+    assert len(blocks(README)) >= 3
     assert sum(block.printed is not None for block in blocks(README)) >= 2
 
 
@@ -190,5 +190,18 @@ def test_nothing_is_said_of_what_was_not_read(document: Path) -> None:
     assert not re.findall(claim, document.read_text(), re.IGNORECASE)
 
 
-def test_changelog_has_this_version() -> None:
+def test_changelog_and_citation_have_this_version() -> None:
     assert f"\n## [{csta_fast.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {csta_fast.__version__}\n" in citation
+    assert "arXiv:1909.10214" in citation
+
+
+def test_readme_begins_with_what_a_newcomer_wants() -> None:
+    """One figure and the commands first, the CPU build of torch and the times beside them."""
+    text = README.read_text()
+    order = ["docs/speed.svg", "download.pytorch.org/whl/cpu", "about 25 minutes", "pytest bench/"]
+    order += ["about 7 minutes", "pytest tests", "CSTA(64)", "docs/attention.png", "## How fast"]
+    places = [text.index(each) for each in order]
+    assert places == sorted(places)
+    assert len(text.splitlines()) <= 220
