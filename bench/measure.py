@@ -12,7 +12,7 @@ import torch
 
 from bench.correctness import WrongResultError, check, check_results
 from bench.device import DEVICES
-from bench.groups import UNITS, Group, is_compiled, is_own
+from bench.groups import MORE_RIVALS, UNITS, Group, is_compiled
 from bench.rivals import forget_compiled
 from bench.timing import Measured
 from bench.variants import another_problem, make_problem, make_variant
@@ -29,7 +29,7 @@ def measure(
 ) -> Measured:
     """Check every named variant, then time them in turns.
 
-    On a GPU a variant that raises, such as a rival that cannot be compiled there, is left out.
+    A rival that raises, such as one that cannot be compiled, is left out; on a GPU any variant.
 
     Raises:
         WrongResultError: a variant is wrong; nothing has been timed then.
@@ -48,7 +48,8 @@ def measure(
                 variant = make_variant(name, group, problem, backend, others)
                 check(variant, problem, group.direction)
             except Exception as error:
-                if isinstance(error, WrongResultError) or name == "copy" or group.device == "cpu":
+                needed = name not in MORE_RIVALS and (name == "copy" or group.device == "cpu")
+                if needed or isinstance(error, WrongResultError):
                     raise
                 failed[name] = f"{type(error).__name__}: {error}"
                 continue
@@ -100,8 +101,7 @@ def row(group: Group, measured: Measured, variant: str) -> dict[str, Any]:
         seconds = median(measured.seconds[variant])
         information["gigabytes_per_second"] = units * group.bytes_of_x / seconds / 1e9
         information["percent_of_limit"] = 100 * (units / UNITS["forward"]) / copies
-    apart = ("copy", "padded")
-    rivals = [name for name in measured.seconds if name not in apart and not is_own(name)]
+    rivals = [name for name in MORE_RIVALS if name in measured.seconds]
     if rivals and variant != "copy":
         better = min(rivals, key=lambda name: _ratio(measured, name, "copy")[0])
         information["rivals"] = rivals

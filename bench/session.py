@@ -21,6 +21,7 @@ from bench.correctness import WrongResultError
 from bench.device import DEVICES
 from bench.duration import Bench, duration
 from bench.progress import Display
+from bench.timing import Measured
 from csta_fast.backends import BACKENDS
 
 _TABLE_WIDTH, _TITLE_WIDTH = 200, 13
@@ -75,6 +76,12 @@ class Session:
         if isinstance(outcome, Exception):
             raise outcome
         return cast(Result, outcome)
+
+    def times(self, measured: Measured, variant: str) -> list[float]:
+        """A variant's times; a test of one that was left out fails with the reason."""
+        if variant in measured.failed:
+            pytest.fail(f"no times of {variant}: {measured.failed[variant]}", pytrace=False)
+        return measured.seconds[variant]
 
     def _skip_when_time_is_up(self) -> None:
         if self.budget is not None and time.monotonic() - self._started > self.budget:

@@ -39,6 +39,4 @@ def test_gpu(group: str, variant: str, session: Session, record: Callable[..., N
     this = GPU_GROUPS[group]
     names = this.variants(session.rivals, session.device.own_variants(session.backend))
     measured = session.once(group, partial(measure, this, names, session.backend, session.seconds))
-    if variant in measured.failed:
-        pytest.fail(f"no times of {variant}: {measured.failed[variant]}", pytrace=False)
-    record(group, measured.seconds[variant], row(this, measured, variant))
+    record(group, session.times(measured, variant), row(this, measured, variant))

@@ -39,4 +39,4 @@ def test_layer(group: str, variant: str, session: Session, record: Callable[...,
     seconds = min(session.seconds, _SMOKE_SECONDS) if this.section == "smoke" else session.seconds
     names = this.variants(session.rivals)
     measured = session.once(group, partial(measure, this, names, session.backend, seconds))
-    record(group, measured.seconds[variant], row(this, measured, variant))
+    record(group, session.times(measured, variant), row(this, measured, variant))

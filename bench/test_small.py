@@ -54,5 +54,6 @@ def test_small(group: str, variant: str, session: Session, record: Callable[...,
         interleaved=False,
         rounds_dropped=sum(part.rounds_dropped for part in parts),
         noisy=any(part.noisy for part in parts),
+        failed={name: why for part in parts for name, why in part.failed.items()},
     )
-    record(group, measured.seconds[variant], row(this, measured, variant))
+    record(group, session.times(measured, variant), row(this, measured, variant))

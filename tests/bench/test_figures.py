@@ -59,6 +59,11 @@ def test_rows_of_different_rivals_get_columns_of_their_own() -> None:
     assert lines[3].endswith("|  | 2.0 |")
 
 
+def test_the_order_of_turns_makes_no_column() -> None:
+    rows = [_row("forward", *names) for names in (("eager", "compile"), ("compile", "eager"))]
+    assert len(present.speedup_columns(rows)) == 1
+
+
 def test_no_rivals_no_column() -> None:
     rows = [_row("forward")]
     assert "×" not in "".join(each.title for each in present.columns_of(rows))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.correctness import WrongResultError, check
 from bench.groups import UNITS, Direction, Group
+from bench.measure import measure, row
 from bench.timing import FEWEST_ROUNDS, Variant, interleave
 from bench.variants import make_problem, make_variant
 
@@ -63,7 +64,7 @@ def test_report(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from bench.report import main
 
-    row = {
+    what = {
         "section": "forward", "direction": "forward", "shape": [384, 64, 64, 25],
         "dtype": "float32", "channels_last": False, "copies": 0.9, "speedup": 3.2,
         "rivals": ["eager"],
@@ -74,7 +75,7 @@ def test_report(tmp_path: Path) -> None:
         "machine_info": {"cpu": "some CPU", "torch": "2.13"},
         "datetime": "2026-01-01T00:00:00+00:00",
         "benchmarks": [
-            {"fullname": name, "extra_info": row | {"variant": name}}
+            {"fullname": name, "extra_info": what | {"variant": name}}
             for name in ("copy", "eager", "csta_fast")
         ],
     }
@@ -99,3 +100,25 @@ def test_report_of_a_wrong_file(
     with pytest.raises(SystemExit):
         main([str(path), "--output", str(tmp_path / "out")])
     assert f"results: wanted files of --results, got {path}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("broken", ["eager", "csta_fast"])
+def test_a_rival_that_cannot_be_compiled_costs_itself_alone(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is measured must not be missing; a rival may."""
+
+    def refuse(variant: Variant, *_: object) -> None:
+        if variant.name == broken:
+            raise RuntimeError("no compiler")
+
+    monkeypatch.setattr("bench.measure.check", refuse)
+    group = Group("smoke", "forward", _SHAPE)
+    if broken == "csta_fast":
+        with pytest.raises(RuntimeError, match="no compiler"):
+            measure(group, ("copy", "eager", "csta_fast"), "reference", 0.0)
+        return
+    measured = measure(group, ("copy", "eager", "csta_fast"), "reference", 0.0)
+    assert measured.seconds.keys() == {"copy", "csta_fast"}
+    assert measured.failed == {"eager": "RuntimeError: no compiler"}
+    assert "speedup" not in row(group, measured, "csta_fast")
