@@ -7,7 +7,8 @@ from csta_fast.training.options import (
     Options,
     TrainingOptions,
 )
-from csta_fast.training.run import BEST, LAST, Outcome, evaluate, train
+from csta_fast.training.resume import BEST, LAST
+from csta_fast.training.run import Outcome, evaluate, train
 
 __all__ = [
     "BEST",

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from csta_fast.data.layouts import LAYOUTS, Layout
 from csta_fast.data.recordings import Collection
 from csta_fast.models import CSTACNN
-from csta_fast.training.options import Options
+from csta_fast.training.options import MOST_PERSONS, Options
+from csta_fast.training.reading import read_checkpoint
 
+MOST_PARAMETERS = 1_000_000_000
+_MOST_CLASSES = 100_000
 _PREFIX = "network."
 
 
@@ -25,6 +31,9 @@ class Facts:
         classes: a name for every label.
         coordinates: of a position.
         persons: most people in a clip.
+
+    Raises:
+        ValueError: no network can be made for such data.
     """
 
     layout: str
@@ -32,13 +41,55 @@ class Facts:
     coordinates: int
     persons: int
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.layout, str) or self.layout not in LAYOUTS:
+            wanted = f"one of {', '.join(LAYOUTS)}"
+            raise ValueError(f"layout: wanted {wanted}, got {short(self.layout)}")
+        if not isinstance(self.classes, tuple) or not 0 < len(self.classes) <= _MOST_CLASSES:
+            raise ValueError(
+                f"classes: wanted 1 to {_MOST_CLASSES} names, got {short(self.classes)}"
+            )
+        for name in self.classes:
+            if not isinstance(name, str):
+                raise ValueError(f"classes: wanted names, got {short(name)}")
+        for what, value, most in (
+            ("coordinates", self.coordinates, 3),
+            ("persons", self.persons, MOST_PERSONS),
+        ):
+            if type(value) is not int or not 1 <= value <= most:
+                raise ValueError(f"{what}: wanted 1 to {most}, got {short(value)}")
+
     @staticmethod
     def of(collection: Collection, persons: int | None) -> Facts:
-        """The facts of a collection; with its largest number of persons unless given."""
+        """The facts of a collection; with its largest number of persons unless given.
+
+        Raises:
+            ValueError: its layout is not one of ``csta_fast.data.LAYOUTS``, which is all that a
+                checkpoint can name, or it has no classes or too many.
+        """
+        known = LAYOUTS.get(collection.layout.name)
+        if known != collection.layout:
+            raise ValueError(
+                f"layout: wanted one of {', '.join(LAYOUTS)}, got one of your own, "
+                f"{collection.layout.name!r}; add it to csta_fast.data.LAYOUTS under its name"
+            )
         shapes = [recording.positions.shape for recording in collection.recordings]
         if persons is None:
             persons = max(shape[0] for shape in shapes)
-        return Facts(collection.layout.name, collection.classes, shapes[0][3], persons)
+        return Facts(collection.layout.name, tuple(collection.classes), shapes[0][3], persons)
+
+    @staticmethod
+    def from_dict(plain: Any) -> Facts:
+        """The facts in a checkpoint.
+
+        Raises:
+            ValueError: they are none.
+        """
+        names = [each.name for each in fields(Facts)]
+        if not isinstance(plain, Mapping) or set(plain) != set(names):
+            raise ValueError(f"facts: wanted {', '.join(names)}, got {short(plain)}")
+        classes = plain["classes"]
+        return Facts(**{**plain, "classes": tuple(classes) if type(classes) is list else classes})
 
     @property
     def joints(self) -> Layout:
@@ -56,7 +107,31 @@ class Trained:
 
 
 def build(options: Options, facts: Facts) -> CSTACNN:
-    """A fresh network as the options want it, for data of which these facts hold."""
+    """A fresh network as the options want it, for data of which these facts hold.
+
+    Raises:
+        ValueError: there is no such network, or it has more than ``MOST_PARAMETERS``.
+    """
+    outline(options, facts)
+    return _made(options, facts)
+
+
+def outline(options: Options, facts: Facts) -> CSTACNN:
+    """The same network without its numbers: no memory is taken."""
+    try:
+        with torch.device("meta"):
+            network = _made(options, facts)
+        size = sum(parameter.numel() for parameter in network.parameters())
+    except (RuntimeError, OverflowError, TypeError) as error:  # sizes that overflow
+        raise ValueError(
+            "model: wanted a network that fits into memory, got sizes beyond"
+        ) from error
+    if size > MOST_PARAMETERS:
+        raise ValueError(f"model: wanted at most {MOST_PARAMETERS} parameters, got {size}")
+    return network
+
+
+def _made(options: Options, facts: Facts) -> CSTACNN:
     chosen = asdict(options.model)
     return CSTACNN(
         len(facts.classes),
@@ -74,6 +149,11 @@ def described(options: Options, facts: Facts) -> dict[str, Any]:
     return {"options": options.as_dict(), "facts": plain}
 
 
+def packed(network: CSTACNN) -> dict[str, Tensor]:
+    """The weights of a network as a checkpoint holds them."""
+    return {_PREFIX + name: weight for name, weight in network.state_dict().items()}
+
+
 def load(path: str | Path) -> Trained:
     """The network in a checkpoint, in evaluation mode on the CPU. Runs no code of the file.
 
@@ -81,24 +161,57 @@ def load(path: str | Path) -> Trained:
         FileNotFoundError: there is no such file.
         ValueError: it is not a checkpoint of ``csta-fast train``.
     """
+    return unpacked(read_checkpoint(Path(path)), path)
+
+
+def unpacked(content: Mapping[str, Any], path: str | Path) -> Trained:
+    """The network in what a checkpoint holds.
+
+    Raises:
+        ValueError: it does not hold what ``csta-fast train`` writes.
+    """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        plain = content["hyper_parameters"]
-        options = Options.from_dict(plain["options"])
-        facts = plain["facts"] | {"classes": tuple(plain["facts"]["classes"])}
-        trained = Trained(build(options, Facts(**facts)), options, Facts(**facts))
-        weights = {
-            name.removeprefix(_PREFIX): weight
-            for name, weight in content["state_dict"].items()
-            if name.startswith(_PREFIX)
-        }
-        trained.network.load_state_dict(weights)
-    except (FileNotFoundError, IsADirectoryError, PermissionError):
-        raise
-    except Exception as error:  # what PyTorch makes of a file that is no checkpoint
-        reason = str(error).partition("\n")[0]
+        plain = content.get("hyper_parameters")
+        if not isinstance(plain, Mapping):
+            raise ValueError("it holds no options")
+        options = Options.from_dict(plain.get("options") or {})
+        facts = Facts.from_dict(plain.get("facts"))
+        weights = _weights(content.get("state_dict"), outline(options, facts))
+        network = _made(options, facts)
+        network.load_state_dict(weights)
+    except ValueError as error:
         raise ValueError(
-            f"checkpoint: wanted one that csta-fast train wrote, got {path}: {reason}"
+            f"checkpoint: wanted one that csta-fast train wrote, got {path}: {error}"
         ) from error
-    trained.network.eval()
-    return trained
+    network.eval()
+    return Trained(network, options, facts)
+
+
+def _weights(found: Any, network: CSTACNN) -> dict[str, Tensor]:
+    """The weights in a checkpoint, which are those of a network, to the last shape."""
+    if not isinstance(found, Mapping):
+        raise ValueError("it holds no weights")
+    weights = {}
+    for name, like in network.state_dict().items():
+        weights[name] = checked_tensor(found.get(_PREFIX + name), like, name)
+    return weights
+
+
+def checked_tensor(found: Any, like: Tensor, name: str) -> Tensor:
+    """A tensor of a stranger's file, which is finite and what another one is in shape and dtype.
+
+    Raises:
+        ValueError: it is not, or it shows fewer numbers than it seems to have.
+    """
+    if not isinstance(found, Tensor) or found.layout is not torch.strided:
+        raise ValueError(f"{name}: wanted a tensor, got {type(found).__name__}")
+    if found.shape != like.shape or found.dtype != like.dtype:
+        raise ValueError(
+            f"{name}: wanted {tuple(like.shape)} {like.dtype}, "
+            f"got {tuple(found.shape)} {found.dtype}"
+        )
+    if found.is_meta or found.untyped_storage().nbytes() < found.numel() * found.itemsize:
+        raise ValueError(f"{name}: wanted {found.numel()} numbers, got fewer")
+    if not found.isfinite().all():
+        raise ValueError(f"{name}: wanted finite numbers, got others")
+    return found.detach()

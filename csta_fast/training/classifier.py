@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
@@ -14,7 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 
 from csta_fast.data import Batch
 from csta_fast.models import CSTACNN
-from csta_fast.training.checkpoint import Facts, build, described
+from csta_fast.training.checkpoint import Facts, build
 from csta_fast.training.options import Options
 
 _DECAY = 0.99  # of the exponential schedule, an epoch; HCN's
@@ -31,12 +33,17 @@ class Classifier(lightning.LightningModule):
         options: all of them.
         facts: of the data.
         network: in place of a fresh one.
+
+    Attributes:
+        moments: the state of the optimiser to begin with, by the parameters' numbers.
     """
+
+    moments: Mapping[int, Mapping[str, Tensor]]
 
     def __init__(self, options: Options, facts: Facts, network: CSTACNN | None = None) -> None:
         super().__init__()
         self.options, self.facts = options, facts
-        self.save_hyperparameters(described(options, facts))
+        self.moments = {}
         self.network = build(options, facts) if network is None else network
         if options.training.channels_last:
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -60,11 +67,21 @@ class Classifier(lightning.LightningModule):
         return scores
 
     def on_train_epoch_start(self) -> None:
-        # Dropout depends on seed, epoch and process alone, so that a resumed training goes on as
-        # an uninterrupted one does.
+        # Dropout and the rate depend on options, epoch and process alone, so that a resumed
+        # training goes on as an uninterrupted one does, also one that is to be longer now.
         seed = self.options.training.seed
         torch.manual_seed((seed * 100_003 + self.current_epoch) * 1009 + self.global_rank)
+        optimiser = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimiser, torch.optim.Optimizer)
+        for group in optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * self._share_of_rate()
         self._begin, self._clips = time.perf_counter(), 0
+
+    def _share_of_rate(self) -> float:
+        training, epoch = self.options.training, self.current_epoch
+        if training.schedule == "cosine":
+            return (1 + math.cos(math.pi * epoch / training.epochs)) / 2
+        return float(_DECAY**epoch) if training.schedule == "exponential" else 1.0
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         scores = self(batch)
@@ -90,6 +107,12 @@ class Classifier(lightning.LightningModule):
         # Taken after the last step: validation comes between that and here.
         self.log("train/seconds", self._seconds, rank_zero_only=True)
         self.log("train/clips_per_second", self._clips / self._seconds, rank_zero_only=True)
+        loss = self.trainer.callback_metrics["train/loss"]
+        if not (loss.isfinite() and all(each.isfinite().all() for each in self.parameters())):
+            raise FloatingPointError(
+                f"training: diverged in epoch {self.current_epoch}, whose loss is {loss:.3g}; what "
+                "may help: a smaller training.learning_rate, or training.gradient_norm 1"
+            )
 
     def _evaluate(self, side: str, batch: Batch) -> None:
         scores = self(batch)
@@ -120,23 +143,32 @@ class Classifier(lightning.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._finish("test")
 
-    def configure_optimizers(self) -> Any:
-        training = self.options.training
+    @staticmethod
+    def groups(network: CSTACNN) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+        """The parameters that are trained, and among them those of the attention."""
         attention: list[torch.nn.Parameter] = []
         rest: list[torch.nn.Parameter] = []
-        for name, parameter in self.network.named_parameters():
+        for name, parameter in network.named_parameters():
             if parameter.requires_grad:
                 (attention if ".attention." in name else rest).append(parameter)
-        groups = [
-            {"params": rest, "weight_decay": training.weight_decay},
-            {"params": attention, "lr": training.attention_rate * training.learning_rate},
-        ]
-        optimiser = torch.optim.Adam(groups, lr=training.learning_rate)
-        if training.schedule == "constant":
-            return optimiser
-        schedule: torch.optim.lr_scheduler.LRScheduler
-        if training.schedule == "cosine":
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, training.epochs)
-        else:
-            schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, _DECAY)
-        return {"optimizer": optimiser, "lr_scheduler": schedule}
+        return rest, attention
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        training = self.options.training
+        rest, attention = self.groups(self.network)
+        rate = training.attention_rate * training.learning_rate
+        optimiser = torch.optim.Adam(
+            [
+                {
+                    "params": rest,
+                    "initial_lr": training.learning_rate,
+                    "weight_decay": training.weight_decay,
+                },
+                {"params": attention, "initial_lr": rate},
+            ],
+            lr=training.learning_rate,
+        )
+        if self.moments:
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": dict(self.moments), "param_groups": groups})
+        return optimiser

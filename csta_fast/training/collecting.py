@@ -32,9 +32,16 @@ def collect(options: DataOptions, *, progress: bool = False) -> Collection:
 
 def same_kind(wanted: Facts, got: Facts) -> None:
     """Raise ValueError unless a network made for some facts can take data of others."""
+    if wanted.classes != got.classes and len(wanted.classes) == len(got.classes):
+        pairs = enumerate(zip(wanted.classes, got.classes, strict=True))
+        label, (one, other) = next(each for each in pairs if each[1][0] != each[1][1])
+        raise ValueError(f"source: wanted {one[:80]!r} as class {label}, got {other[:80]!r}")
     if wanted != got:
         raise ValueError(f"source: wanted recordings of {_summary(wanted)}, got {_summary(got)}")
 
 
 def _summary(facts: Facts) -> str:
-    return f"{len(facts.classes)} classes of {facts.layout} in {facts.coordinates} coordinates"
+    return (
+        f"{len(facts.classes)} classes of {facts.layout} in {facts.coordinates} coordinates "
+        f"with up to {facts.persons} persons"
+    )

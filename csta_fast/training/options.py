@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, field, fields
+from reprlib import repr as short
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from csta_fast.data.clips import ClipOptions
 from csta_fast.models.csta_cnn import Axes, Place, Streams
@@ -16,6 +19,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Log = Literal["csv", "tensorboard"]
 
 FOLDS = 5
+MOST_PERSONS = 64  # in a clip: its memory grows with them
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class DataOptions:
         _one_of("validation", self.validation, get_args(Validation))
         if not 0 <= self.fold < FOLDS:
             raise ValueError(f"fold: wanted 0 to {FOLDS - 1}, got {self.fold}")
-        _at_least(1, self, "persons")
-        _at_least(0, self, "workers")
+        _between(1, MOST_PERSONS, self, "persons")
+        _between(0, 1024, self, "workers")
 
 
 @dataclass(frozen=True)
@@ -127,11 +131,12 @@ class TrainingOptions:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        _at_least(1, self, "epochs", "batch", "nodes", "threads")
-        _at_least(0, self, "learning_rate", "attention_rate", "weight_decay", "gradient_norm")
+        _between(1, math.inf, self, "epochs", "batch", "nodes")
+        _between(1, 4096, self, "threads")
+        rates = "learning_rate", "attention_rate", "weight_decay", "gradient_norm"
+        _between(0, math.inf, self, *rates)
         _share(self, "smoothing")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed: wanted 0 to {2**32 - 1}, got {self.seed}")
+        _between(0, 2**32 - 1, self, "seed")
         _one_of("schedule", self.schedule, get_args(Schedule))
         _one_of("precision", self.precision, get_args(Precision))
         _one_of("log", self.log, get_args(Log))
@@ -153,23 +158,72 @@ class Options:
         return plain
 
     @staticmethod
-    def from_dict(plain: Mapping[str, Mapping[str, Any]]) -> Options:
-        """The options of a checkpoint or a configuration file."""
-        clips = dict(plain["clips"])
-        clips["crop"] = tuple(clips["crop"])
+    def from_dict(plain: Mapping[str, Any]) -> Options:
+        """The options of a checkpoint or a configuration file.
+
+        Raises:
+            ValueError: one is missing, unknown, of another type or out of range.
+        """
+        sections = {each.name: plain.get(each.name) for each in fields(Options)}
         return Options(
-            DataOptions(**plain["data"]),
-            ClipOptions(**clips),
-            ModelOptions(**plain["model"]),
-            TrainingOptions(**plain["training"]),
+            _section(DataOptions, "data", sections),
+            _section(ClipOptions, "clips", sections),
+            _section(ModelOptions, "model", sections),
+            _section(TrainingOptions, "training", sections),
         )
 
 
-def _at_least(least: int, options: object, *names: str) -> None:
+_Section = TypeVar("_Section", DataOptions, ClipOptions, ModelOptions, TrainingOptions)
+
+
+def _section(kind: type[_Section], name: str, sections: Mapping[str, Any]) -> _Section:
+    """One part of the options, of values that may be anything."""
+    plain, hints = sections[name], get_type_hints(kind)
+    if not isinstance(plain, Mapping):
+        raise ValueError(f"{name}: wanted options, got {short(plain)}")
+    for option in [*hints, *plain]:
+        if option not in plain or option not in hints:
+            lack = "none" if option in hints else f"an unknown option, {short(option)}"
+            wanted = option if option in hints else "known options"
+            raise ValueError(f"{name}: wanted {wanted}, got {lack}")
+    values: dict[str, Any] = {}
+    for option, hint in hints.items():
+        value = plain[option]
+        if isinstance(value, list) and len(value) < 10:
+            value = tuple(value)
+        if not _fits(value, hint):
+            wanted = getattr(hint, "__name__", None) or str(hint).replace("typing.", "")
+            raise ValueError(f"{name}.{option}: wanted {wanted}, got {short(plain[option])}")
+        values[option] = value
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"{name}.{error}") from error
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value is of a type that a field of the options may have."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, each) for each in get_args(hint))
+    if origin is Literal:
+        return isinstance(value, str) and value in get_args(hint)
+    if origin is tuple:
+        parts = get_args(hint)
+        return (
+            isinstance(value, tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
+        )
+    if hint is float:
+        return type(value) in (int, float) and abs(value) < math.inf  # type: ignore[arg-type]
+    return type(value) is (types.NoneType if hint is None else hint)
+
+
+def _between(least: float, most: float, options: object, *names: str) -> None:
     for name in names:
         value = getattr(options, name)
-        if value is not None and value < least:
-            raise ValueError(f"{name}: wanted at least {least}, got {value}")
+        if value is not None and not (least <= value <= most and value < math.inf):
+            wanted = f"at least {least}" if most == math.inf else f"{least} to {most}"
+            raise ValueError(f"{name}: wanted {wanted}, got {value}")
 
 
 def _share(options: object, name: str) -> None:

@@ -17,6 +17,7 @@ from csta_fast.data import Clips, Collection, Performance, Recording, collate
 from csta_fast.structures import Attention
 from csta_fast.training.checkpoint import Facts, Trained, load
 from csta_fast.training.collecting import collect, same_kind
+from csta_fast.training.files import check_writable, prepare, replacing
 
 _ROWS = 32  # clips at once
 _FRAMES_PER_SECOND = 15.0
@@ -122,6 +123,8 @@ def picture(
         ValueError: the network has no attention, the recordings do not fit it, or none of those
             that test has the name.
     """
+    folder = Path(output)
+    check_writable(folder)
     trained = load(checkpoint)
     data = replace(trained.options.data, **(changes or {}))
     if collection is None:
@@ -130,8 +133,7 @@ def picture(
     same_kind(trained.facts, facts)
     test = collection.split(data.protocol).test
     clips = Clips(test, collection.layout, trained.options.clips, persons=facts.persons)
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    prepare(folder)
     if recording is None:
         if clip:
             raise ValueError("clip: wanted a recording to show, got none")
@@ -155,7 +157,8 @@ def _classes(found: list[Attended], facts: Facts, folder: Path) -> Path:
         facts.classes,
     )
     path = folder / "attention-classes.png"
-    figure.savefig(path, dpi=150)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=150)
     return path
 
 
@@ -165,18 +168,19 @@ def _one(found: Attended, facts: Facts, folder: Path, clip: bool) -> list[Path]:
     title = f"{recording.name}: {true}" + ("" if said == true else f", taken for {said}")
     stem = folder / ("attention-" + re.sub(r"[^\w.-]", "-", recording.name))
     paths = [stem.with_name(stem.name + ".png")]
-    plots.overview(found.positions, found.frames, found.joints, facts.joints, title=title).savefig(
-        paths[0], dpi=150
-    )
+    figure = plots.overview(found.positions, found.frames, found.joints, facts.joints, title=title)
+    with replacing(paths[0]) as file:
+        figure.savefig(file, dpi=150)
     if clip:
         paths.append(stem.with_name(stem.name + ".gif"))
-        plots.clip(
-            paths[1],
-            found.positions,
-            found.frames,
-            found.joints,
-            facts.joints,
-            rate=_FRAMES_PER_SECOND,
-            shaded=found.shaded,
-        )
+        with replacing(paths[1]) as file:
+            plots.clip(
+                file,
+                found.positions,
+                found.frames,
+                found.joints,
+                facts.joints,
+                rate=_FRAMES_PER_SECOND,
+                shaded=found.shaded,
+            )
     return paths

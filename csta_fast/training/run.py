@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-import sys
-import warnings
+import os
+import signal
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +17,10 @@ import lightning
 import numpy as np
 import torch
 import yaml
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import callbacks
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from csta_fast import plots
 from csta_fast.data import Collection
@@ -24,10 +28,15 @@ from csta_fast.training.checkpoint import Facts, load
 from csta_fast.training.classifier import Classifier
 from csta_fast.training.collecting import collect, same_kind
 from csta_fast.training.datamodule import ClipsModule
+from csta_fast.training.files import check_writable, prepare, replacing, write
+from csta_fast.training.keeper import Keeper
 from csta_fast.training.options import Options
+from csta_fast.training.progress import announce, shown
+from csta_fast.training.resume import BEST, LAST, check_options, check_recordings, stand
+from csta_fast.training.state import fingerprint
 from csta_fast.version import __version__
 
-BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+_FOLDERS = "checkpoints", "log"
 
 
 class Outcome(NamedTuple):
@@ -54,52 +63,58 @@ def train(
     """Train a network and evaluate its best epoch on the test recordings.
 
     Writes into ``output``: ``options.yaml``, ``checkpoints/best.ckpt`` and ``last.ckpt``, the log
-    of every epoch, and what ``evaluate`` writes.
+    of every epoch, and what ``evaluate`` writes. A resumed training may move, be longer, and go on
+    with another recipe or on another machine; network, clips, split and seed stay.
 
     Args:
         options: all of them.
         output: a folder, new unless ``resume``.
-        resume: go on from ``checkpoints/last.ckpt`` in it.
+        resume: go on from the newest whole checkpoint in it.
         collection: the recordings, if they are in memory already.
 
     Raises:
         FileExistsError: the folder holds a training and ``resume`` is not set.
         FileNotFoundError: ``resume`` is set and there is nothing to go on from.
-        ValueError: ``resume`` is set and network, clips or split are not those of the training.
+        ValueError: ``resume`` is set and the training is another one; the message names what.
+        FloatingPointError: the loss or a weight is no number any more.
+        KeyboardInterrupt: the process was interrupted or told to end.
     """
     output = Path(output)
-    last = output / LAST
-    if resume and not last.exists():
-        raise FileNotFoundError(f"output: wanted a training to go on with, {last} does not exist")
-    if last.exists() and not resume:
+    found = stand(output) if resume else None
+    if found is not None:
+        check_options(found.state, options)
+    elif any((output / name).exists() for name in (LAST, BEST)):
         raise FileExistsError(
             f"output: {output} holds a training already; resume it, or name another folder"
         )
-    if resume:
-        _same_training(load(last).options, options)
-    training = options.training
+    check_writable(output)
     _set_up(options)
     if collection is None:
-        collection = collect(options.data, progress=training.progress)
-    facts = Facts.of(collection, options.data.persons)
+        collection = collect(options.data, progress=options.training.progress)
+    facts, recordings = Facts.of(collection, options.data.persons), fingerprint(collection)
+    if found is not None:
+        check_recordings(found.state, facts, recordings)
     clips = ClipsModule(collection, options, facts)
-    keepers = _keepers(output, bool(len(clips.validation)))
-    logger: Logger
-    if training.log == "tensorboard":
-        logger = TensorBoardLogger(output, name="", version="log")
-    else:
-        logger = CSVLogger(output, name="", version="log")
-    trainer = _trainer(options, callbacks=keepers, logger=logger, default_root_dir=output)
     classifier = Classifier(options, facts)
+    done, best = (0, None) if found is None else (found.state.epoch + 1, found.best)
+    keeper = Keeper(output, recordings, done, best)
+    board = options.training.log == "tensorboard"
+    trainer = _trainer(
+        options,
+        callbacks=[*shown(options.training.progress), keeper],
+        logger=TensorBoardLogger(output, name="", version="log") if board else False,
+    )
     if trainer.is_global_zero:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "options.yaml").write_text(yaml.safe_dump(options.as_dict(), sort_keys=False))
-        if resume and isinstance(logger, CSVLogger):
-            _keep_rows(logger, output / "log" / "metrics.csv")
-    trainer.fit(classifier, clips, ckpt_path=last if resume else None, weights_only=True)
-    best = output / (BEST if len(clips.validation) else LAST)
-    classifier.network.load_state_dict(load(best).network.state_dict())
-    return _judge(trainer, classifier, clips, output, best)
+        if options.training.progress:
+            announce(trainer, classifier, collection, clips, output, done)
+        prepare(output, *_FOLDERS)
+        write(output / "options.yaml", yaml.safe_dump(options.as_dict(), sort_keys=False))
+    if found is not None:
+        found.state.restore(trainer, classifier)
+    _fit(trainer, classifier, clips)
+    kept = output / (BEST if keeper.best is not None else LAST)
+    classifier.network.load_state_dict(load(kept).network.state_dict())
+    return _judge(trainer, classifier, clips, output, kept)
 
 
 def evaluate(
@@ -122,6 +137,8 @@ def evaluate(
     Raises:
         ValueError: the recordings have other joints or classes than the network was made for.
     """
+    if output is not None:
+        check_writable(Path(output))
     trained = load(checkpoint)
     options = replace(
         trained.options,
@@ -134,37 +151,12 @@ def evaluate(
     facts = Facts.of(collection, trained.facts.persons)
     same_kind(trained.facts, facts)
     clips = ClipsModule(collection, options, facts)
-    trainer = _trainer(options, logger=False, enable_checkpointing=False)
+    bar = shown(options.training.progress)
+    trainer = _trainer(options, callbacks=bar, logger=False, enable_checkpointing=False)
     classifier = Classifier(options, facts, trained.network)
     return _judge(
         trainer, classifier, clips, None if output is None else Path(output), Path(checkpoint)
     )
-
-
-def _same_training(before: Options, now: Options) -> None:
-    """What a training goes on with may move, take longer or run elsewhere; else it is another."""
-    old, new = before.as_dict(), now.as_dict()
-    for section in ("data", "clips", "model"):
-        for name, value in new[section].items():
-            if old[section][name] != value and name not in ("source", "kind", "workers", "backend"):
-                raise ValueError(
-                    f"{section}.{name}: wanted {old[section][name]!r}, as the training that is to "
-                    f"go on has it, got {value!r}"
-                )
-
-
-class _Lines(callbacks.Callback):
-    """How far a training is, where no terminal shows a bar: a line for every epoch."""
-
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        if trainer.is_global_zero:
-            names = ("train/loss", "train/top1", "val/top1")
-            found = {name: trainer.callback_metrics.get(name) for name in names}
-            figures = [f"{name} {value:.3f}" for name, value in found.items() if value is not None]
-            epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-            print(": ".join((epoch, ", ".join(figures))), file=sys.stderr, flush=True)
 
 
 def _set_up(options: Options) -> None:
@@ -174,39 +166,9 @@ def _set_up(options: Options) -> None:
     lightning.seed_everything(training.seed, verbose=False)
 
 
-def _keep_rows(logger: CSVLogger, file: Path) -> None:
-    """Have a logger add to a file, which it would begin anew."""
-    if not file.exists():
-        return
-    rows = file.read_bytes()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it deletes the file
-        writer = logger.experiment
-    file.write_bytes(rows)
-    writer.metrics_keys = rows.splitlines()[0].decode().split(",")
-
-
-def _keepers(output: Path, validated: bool) -> list[callbacks.ModelCheckpoint]:
-    """Keep the last epoch, and the one with the best validation top-1, the first of equals."""
-
-    def keeper(name: str, monitor: str | None) -> callbacks.ModelCheckpoint:
-        return callbacks.ModelCheckpoint(
-            (output / name).parent,
-            Path(name).stem,
-            monitor=monitor,
-            mode="max",
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-
-    # The last one comes last: it holds the memory of which one is the best.
-    return [*([keeper(BEST, "val/top1")] if validated else []), keeper(LAST, None)]
-
-
 def _trainer(options: Options, **more: Any) -> lightning.Trainer:
     training = options.training
-    bar = training.progress and sys.stdout.isatty()  # where the bar is drawn
-    shown = callbacks.RichProgressBar() if bar else _Lines()
+    slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
     try:
         return lightning.Trainer(
             max_epochs=training.epochs,
@@ -219,15 +181,32 @@ def _trainer(options: Options, **more: Any) -> lightning.Trainer:
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
-            enable_progress_bar=bar,
+            enable_progress_bar=any(
+                isinstance(each, ProgressBar) for each in more.get("callbacks", [])
+            ),
             enable_model_summary=False,
-            **more | {"callbacks": [shown] * training.progress + more.get("callbacks", [])},
+            plugins=slurm,
+            # Lightning goes on, by itself, from files that it finds here: none.
+            default_root_dir=os.devnull,
+            **more,
         )
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise ValueError(
             f"accelerator, devices: wanted what this machine has, got {training.accelerator!r} and "
             f"{training.devices!r}: {error}"
         ) from error
+
+
+def _fit(trainer: lightning.Trainer, classifier: Classifier, clips: ClipsModule) -> None:
+    """Train; an interruption is one for the caller, too, where Lightning ends the process."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(classifier, clips)
+    except SystemExit as stop:
+        if main:
+            signal.signal(signal.SIGINT, handler)  # Lightning left it ignored
+        raise KeyboardInterrupt from stop
 
 
 def _judge(
@@ -242,7 +221,7 @@ def _judge(
     figures = {name.removeprefix("test/"): value for name, value in found.items()}
     outcome = Outcome(figures, classifier.confusion.numpy(), checkpoint)
     if output is not None and trainer.is_global_zero:
-        output.mkdir(parents=True, exist_ok=True)
+        prepare(output)
         classes = classifier.facts.classes
         result = figures | {
             "clips": int(outcome.confusion.sum()),
@@ -254,10 +233,13 @@ def _judge(
             "csta_fast": __version__,
             "torch": torch.__version__,
         }
-        (output / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-        with (output / "confusion.csv").open("w", encoding="utf-8") as file:
-            file.write(",".join(("true class", *classes)) + "\n")
-            for name, row in zip(classes, outcome.confusion, strict=True):
-                file.write(",".join((name, *map(str, row))) + "\n")
-        plots.confusion(outcome.confusion, classes).savefig(output / "confusion.png", dpi=150)
+        write(output / "result.json", json.dumps(result, indent=1) + "\n")
+        table = io.StringIO()
+        rows = zip(classes, outcome.confusion.tolist(), strict=True)
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(("true class", *classes))
+        writer.writerows((name, *row) for name, row in rows)
+        write(output / "confusion.csv", table.getvalue())
+        with replacing(output / "confusion.png") as file:
+            plots.confusion(outcome.confusion, classes).savefig(file, dpi=150)
     return outcome

@@ -1,0 +1,95 @@
+"""Files of a run: written beside their target and moved into place when they are whole.
+
+A run's folder may come from a stranger. Whatever is written there replaces what has its name, a
+link included, and never the target of a link.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PARTIAL = ".partial."
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new, empty file to write; it takes the place of ``path`` when the block ends.
+
+    Its name ends as that of ``path`` does. It lies beside ``path``, because a move within a file
+    system is atomic: a reader finds the old file or the whole new one, even after a power cut.
+    """
+    partial = path.with_name(_PARTIAL + path.name)
+    partial.unlink(missing_ok=True)
+    # Only a file that was not there before: a link of this name would be followed.
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        yield partial
+        _flush(partial)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _flush(path.parent)
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Replace a file by one of this content."""
+    with replacing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the unfinished files of writers that were killed."""
+    for partial in folder.glob(_PARTIAL + "*"):
+        if partial.is_symlink() or partial.is_file():
+            partial.unlink()
+
+
+def own_folder(path: Path) -> Path:
+    """A folder inside a run, made if it is missing.
+
+    Raises:
+        ValueError: it is a link, and may lead out of the run.
+    """
+    if path.is_symlink():
+        raise ValueError(f"output: wanted a folder of the run itself, got a link, {path}")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def check_writable(output: Path) -> None:
+    """Raise OSError if a folder for results cannot be written, or made, before any work is done."""
+    there = output
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise NotADirectoryError(f"output: wanted a folder, got a file, {there}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"output: wanted a folder that can be written, got {there}")
+
+
+def prepare(output: Path, *folders: str) -> None:
+    """Make a folder for results with these in it, and find out whether they can be written.
+
+    Raises:
+        OSError: they cannot.
+        ValueError: one of ``folders``, or something in it, is a link.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    for folder in (output, *(own_folder(output / name) for name in folders)):
+        sweep(folder)
+        probe = folder / f"{_PARTIAL}probe"
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        probe.unlink()
+
+
+def _flush(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
