@@ -242,12 +242,12 @@ def test_options_survive_a_checkpoint_and_wrong_ones_are_named() -> None:
     for wrong, message in (
         (lambda: TrainingOptions(epochs=0), "epochs: wanted at least 1, got 0"),
         (lambda: TrainingOptions(precision="8"), "precision: wanted one of 32-true"),
-        (lambda: TrainingOptions(threads=0), "threads: wanted at least 1, got 0"),
+        (lambda: TrainingOptions(threads=0), "threads: wanted 1 to 4096, got 0"),
         (lambda: TrainingOptions(smoothing=1.5), "smoothing: wanted 0 to 1, got 1.5"),
         (lambda: TrainingOptions(seed=-1), "seed: wanted 0 to 4294967295, got -1"),
         (lambda: ModelOptions(dropout=2.0), "dropout: wanted 0 to 1, got 2.0"),
-        (lambda: DataOptions(persons=0), "persons: wanted at least 1, got 0"),
-        (lambda: DataOptions(workers=-1), "workers: wanted at least 0, got -1"),
+        (lambda: DataOptions(persons=0), "persons: wanted 1 to 64, got 0"),
+        (lambda: DataOptions(workers=-1), "workers: wanted 0 to 1024, got -1"),
         (lambda: DataOptions(fold=5), "fold: wanted 0 to 4, got 5"),
         (lambda: DataOptions(validation="all"), "validation: wanted one of subjects, test, none"),
     ):

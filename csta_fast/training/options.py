@@ -178,7 +178,8 @@ _Section = TypeVar("_Section", DataOptions, ClipOptions, ModelOptions, TrainingO
 
 def _section(kind: type[_Section], name: str, sections: Mapping[str, Any]) -> _Section:
     """One part of the options, of values that may be anything."""
-    plain, hints = sections[name], get_type_hints(kind)
+    plain: Any = sections[name]
+    hints: dict[str, Any] = get_type_hints(kind)
     if not isinstance(plain, Mapping):
         raise ValueError(f"{name}: wanted options, got {short(plain)}")
     for option in [*hints, *plain]:

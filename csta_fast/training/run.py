@@ -17,7 +17,7 @@ import lightning
 import numpy as np
 import torch
 import yaml
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -168,7 +168,7 @@ def _set_up(options: Options) -> None:
 
 def _trainer(options: Options, **more: Any) -> lightning.Trainer:
     training = options.training
-    slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    slurm = SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None
     try:
         return lightning.Trainer(
             max_epochs=training.epochs,

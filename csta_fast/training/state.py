@@ -89,10 +89,8 @@ class State:
         loop.epoch_loop._batches_that_stepped = self.step
         scaler = _scaler_of(trainer)
         if scaler is not None and self.scaler is not None:
-            scale, growth = self.scaler
-            scaler.load_state_dict(
-                scaler.state_dict() | {"scale": scale, "_growth_tracker": growth}
-            )
+            restored = dict(zip(("scale", "_growth_tracker"), self.scaler, strict=True))
+            scaler.load_state_dict(scaler.state_dict() | restored)
 
 
 def pack(
@@ -123,7 +121,7 @@ def fingerprint(collection: Collection) -> str:
         numbers = (each.label, each.subject, each.camera, each.setup, each.view)
         plain = [None if number is None else int(number) for number in numbers]
         digest.update(repr((each.name, plain, each.positions.shape)).encode())
-        digest.update(np.ascontiguousarray(each.positions).reshape(-1))
+        digest.update(np.ascontiguousarray(each.positions).reshape(-1).data)
     return digest.hexdigest()
 
 
