@@ -174,7 +174,7 @@ def unpacked(content: Mapping[str, Any], path: str | Path) -> Trained:
         plain = content.get("hyper_parameters")
         if not isinstance(plain, Mapping):
             raise ValueError("it holds no options")
-        options = Options.from_dict(plain.get("options") or {})
+        options = Options.from_dict(plain.get("options"))
         facts = Facts.from_dict(plain.get("facts"))
         weights = _weights(content.get("state_dict"), outline(options, facts))
         network = _made(options, facts)

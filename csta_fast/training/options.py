@@ -158,12 +158,14 @@ class Options:
         return plain
 
     @staticmethod
-    def from_dict(plain: Mapping[str, Any]) -> Options:
+    def from_dict(plain: Any) -> Options:
         """The options of a checkpoint or a configuration file.
 
         Raises:
             ValueError: one is missing, unknown, of another type or out of range.
         """
+        if not isinstance(plain, Mapping):
+            raise ValueError(f"options: wanted data, clips, model and training, got {short(plain)}")
         sections = {each.name: plain.get(each.name) for each in fields(Options)}
         return Options(
             _section(DataOptions, "data", sections),
