@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from argparse import RawDescriptionHelpFormatter
-from functools import partial
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from csta_fast.command_parser import Parser
 
 _MISSING = "csta-fast wants libraries that are not installed: pip install 'csta_fast[train]' ({})"
 
@@ -34,8 +34,8 @@ examples:
   csta-fast train --training.devices 4 --training.precision bf16-mixed      four GPUs
   csta-fast train --output runs/mine --resume
 
-A configuration file holds the same options; every training leaves its own as options.yaml, and
---print_config prints one. What the command line says comes before what the file says.
+A configuration file (YAML) holds the same options; every training leaves its own as options.yaml,
+and --print_config prints one. What the command line says comes before what the file says.
 """
 
 _EVALUATE = """\
@@ -54,96 +54,69 @@ takes a source. It holds no pickle.
 """
 
 
-def _parser() -> Any:
-    from jsonargparse import ArgumentParser, DefaultHelpFormatter
+def _train(arguments: list[str]) -> None:
+    import yaml
 
-    from csta_fast.data import FORMATS, ClipOptions
-    from csta_fast.training.options import DataOptions, ModelOptions, TrainingOptions
-    from csta_fast.version import __version__
-
-    class AsWritten(RawDescriptionHelpFormatter, DefaultHelpFormatter):
-        """Keeps the lines of a description; its examples are no paragraph."""
-
-    made = partial(ArgumentParser, formatter_class=AsWritten)
-    kinds = "kind of data set: " + ", ".join(FORMATS) + "; found out unless given"
-    parser = made("csta-fast", description=_DESCRIPTION, version=__version__)
-    commands = parser.add_subcommands(dest="command")
-
-    train = made(description=_TRAIN)
-    train.add_argument("--config", action="config", help="a YAML file of options")
-    train.add_argument(
-        "--output", type=str | None, help="folder; runs/SOURCE-AXES-seedSEED unless given"
-    )
-    train.add_argument("--resume", action="store_true", help="go on with the training in --output")
-    for name, options in (
-        ("data", DataOptions),
-        ("clips", ClipOptions),
-        ("model", ModelOptions),
-        ("training", TrainingOptions),
-    ):
-        train.add_class_arguments(options, name)
-    commands.add_subcommand("train", train, help="train a network")
-
-    evaluate = made(description=_EVALUATE)
-    plot = made(description=_PLOT)
-    folder = "folder; that of the run unless given, or one in it for other data"
-    for each in (evaluate, plot):
-        each.add_argument("run", type=Path, help="a folder of csta-fast train, or a checkpoint")
-        each.add_argument("--source", type=str | None, help="recordings, if not those trained with")
-        each.add_argument("--kind", type=str | None, help=kinds)
-        each.add_argument("--protocol", type=str | None, help="if not that trained with")
-        each.add_argument("--output", type=Path | None, help=folder)
-    plot.add_argument("--recording", type=str | None, help="its name; the mean of every class else")
-    plot.add_argument("--clip", action="store_true", help="an animated clip of the recording, too")
-    commands.add_subcommand("evaluate", evaluate, help="accuracy of a trained network")
-    commands.add_subcommand("plot", plot, help="pictures of what it attends to")
-
-    convert = made(description=_CONVERT)
-    convert.add_argument("source", type=str, help="a folder, archive or file of recordings")
-    convert.add_argument("output", type=Path, help="the file to write, *.npz")
-    convert.add_argument("--kind", type=str | None, help=kinds)
-    commands.add_subcommand("convert", convert, help="many small files into one")
-    return parser
-
-
-def _output(options: Any) -> Path:
-    """Where a training goes."""
-    source = Path(options.data.source).name.split(".")[0]
-    named = f"runs/{source}-{options.model.axes}-seed{options.training.seed}"
-    return Path(options.output or named)
-
-
-def _files_first(arguments: list[str]) -> list[str]:
-    """The same command, its files of options where whatever else it says overrides them."""
-    files: list[str] = []
-    rest: list[str] = []
-    words = iter(arguments)
-    for word in words:
-        if word == "--config":
-            files += [word, *islice(words, 1)]
-        else:
-            (files if word.startswith("--config=") else rest).append(word)
-    return [*rest[:1], *files, *rest[1:]]
-
-
-def _parsed(parser: Any, arguments: list[str]) -> Any:
-    """The options: of files, a resumed training's first, and then what the command says."""
-    arguments = _files_first(arguments)
-    options = parser.parse_args(arguments)
-    if options.command == "train" and options.train.resume:
-        output = _output(options.train)
-        if (output / "options.yaml").exists():
-            began = [f"--config={output / 'options.yaml'}", f"--output={output}"]
-            options = parser.parse_args([arguments[0], *began, *arguments[1:]])
-    return options
-
-
-def _train(options: Any) -> None:
     from csta_fast.training import Options, train
+    from csta_fast.training.arguments import add_options, chosen
 
-    output = _output(options)
-    outcome = train(Options.from_dict(options.as_dict()), output, resume=options.resume)
-    _print(outcome.figures, output)
+    usage = "csta-fast train [--config FILE] [--output FOLDER] [--resume] [--SECTION.OPTION VALUE]"
+    parser = Parser("train", _TRAIN, usage)
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, action="append", default=[], help="of options"
+    )
+    parser.add_argument("--output", metavar="FOLDER", help="runs/SOURCE-AXES-seedSEED unless given")
+    parser.add_argument("--resume", action="store_true", help="go on with the training in --output")
+    parser.add_argument("--print_config", action="store_true", help="print the options, and end")
+    add_options(parser)
+    found = parser.parsed(arguments)
+    plain = chosen(found, *found.config)
+    output = _output(found.output or plain.get("output"), Options.from_dict(plain))
+    if found.resume and (output / "options.yaml").exists():
+        plain = chosen(found, output / "options.yaml", *found.config)
+    options = Options.from_dict(plain)
+    if found.print_config:
+        print(yaml.safe_dump(options.as_dict(), sort_keys=False), end="")
+        return
+    try:
+        _print(train(options, output, resume=found.resume).figures, output)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_goes_on(output)) from None
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{error}; {_goes_on(output)}") from None
+
+
+def _output(named: str | None, options: Any) -> Path:
+    """Where a training goes."""
+    if named is not None:
+        return Path(named)
+    source = Path(options.data.source).name.split(".")[0]
+    return Path(f"runs/{source}-{options.model.axes}-seed{options.training.seed}")
+
+
+def _goes_on(output: Path) -> str:
+    """How a training that has ended too early goes on."""
+    from csta_fast.training import LAST
+
+    if (output / LAST).exists():
+        return f"csta-fast train --output {output} --resume goes on from the last whole epoch"
+    return "no epoch was whole"
+
+
+def _trained(name: str, description: str) -> Parser:
+    """The arguments of a command on a trained network."""
+    from csta_fast.data import FORMATS
+
+    parser = Parser(name, description)
+    parser.add_argument("run", type=Path, help="a folder of csta-fast train, or a checkpoint")
+    parser.add_argument("--source", help="recordings, if not those trained with")
+    parser.add_argument("--kind", help=f"of data set, found out unless given: {', '.join(FORMATS)}")
+    parser.add_argument(
+        "--protocol", help="if not that trained with: cross-subject, cross-view, cross-setup, …"
+    )
+    folder = "folder; that of the run unless given, or one in it for other data"
+    parser.add_argument("--output", metavar="FOLDER", type=Path, help=folder)
+    return parser
 
 
 def _checkpoint(run: Path) -> Path:
@@ -175,21 +148,27 @@ def _changes(options: Any) -> dict[str, str]:
     return {name: value for name, value in changes.items() if value is not None}
 
 
-def _evaluate(options: Any) -> None:
+def _evaluate(arguments: list[str]) -> None:
     from csta_fast.training import evaluate
 
+    options = _trained("evaluate", _EVALUATE).parsed(arguments)
     folder = _folder(options)
     outcome = evaluate(_checkpoint(options.run), folder, changes=_changes(options))
     _print(outcome.figures, folder)
 
 
-def _plot(options: Any) -> None:
+def _plot(arguments: list[str]) -> None:
     from csta_fast.training.pictures import picture
 
-    folder = _folder(options)
+    parser = _trained("plot", _PLOT)
+    parser.add_argument("--recording", metavar="NAME", help="the mean of every class unless given")
+    parser.add_argument(
+        "--clip", action="store_true", help="an animated clip of the recording, too"
+    )
+    options = parser.parsed(arguments)
     files = picture(
         _checkpoint(options.run),
-        folder,
+        _folder(options),
         recording=options.recording,
         clip=options.clip,
         changes=_changes(options),
@@ -198,10 +177,16 @@ def _plot(options: Any) -> None:
         print(file)
 
 
-def _convert(options: Any) -> None:
+def _convert(arguments: list[str]) -> None:
     from csta_fast import data
     from csta_fast.data.formats import prepared
 
+    parser = Parser("convert", _CONVERT)
+    parser.add_argument("source", help="a folder, archive or file of recordings")
+    parser.add_argument("output", type=Path, help="the file to write, *.npz")
+    kinds = ", ".join(data.FORMATS)
+    parser.add_argument("--kind", help=f"kind of data set, found out unless given: {kinds}")
+    options = parser.parsed(arguments)
     prepared.check_target(options.output)  # before hours of reading
     collection = data.read(options.source, options.kind, progress=True)
     collection.save(options.output)
@@ -223,30 +208,93 @@ def _print(figures: dict[str, float], folder: str | Path) -> None:
     )
 
 
+_COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
+    "train": (_train, "train a network"),
+    "evaluate": (_evaluate, "accuracy of a trained network"),
+    "plot": (_plot, "pictures of what it attends to"),
+    "convert": (_convert, "many small files into one"),
+}
+
+
+def _run(arguments: list[str]) -> None:
+    """Run a command. Only what that one needs is imported."""
+    if arguments and arguments[0] in _COMMANDS:
+        _COMMANDS[arguments[0]][0](arguments[1:])
+        return
+    from csta_fast.version import __version__
+
+    parser = Parser("", _DESCRIPTION, "csta-fast COMMAND ...")
+    parser.add_argument("--version", action="version", version=f"csta-fast {__version__}")
+    commands = parser.add_argument_group("commands (csta-fast COMMAND --help explains each)")
+    for name, (_, words) in _COMMANDS.items():
+        commands.add_argument(name, nargs="?", metavar=name, help=words)
+    parser.parse_known_args([word for word in arguments if word.startswith("-")])
+    known = ", ".join(_COMMANDS)
+    raise ValueError(f"command: wanted one of {known}, got {' '.join(arguments) or 'none'}")
+
+
+def _as_typed(command: str, message: str) -> str:
+    """A message, with the option that it names as it stands on the command line."""
+    name, colon, rest = message.partition(":")
+    option = name.rpartition(".")[2]
+    known: dict[str, str] = {}
+    if command == "train":
+        from csta_fast.training.arguments import names
+
+        known = names() | {"output": "--output", "config": "--config"}
+    elif command in ("evaluate", "plot"):
+        options = "source", "kind", "protocol", "output", "recording", "clip"
+        known = {each: f"--{each}" for each in options}
+    return f"{known[option]}:{rest}" if colon and option in known else message
+
+
+def _is_memory(error: BaseException) -> bool:
+    kinds = "MemoryError", "OutOfMemoryError"
+    return type(error).__name__ in kinds or "allocate memory" in str(error)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = arguments[0] if arguments else ""
+    for name in ("lightning.pytorch", "lightning.fabric"):  # what they found, and advertise
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        parser = _parser()
-        options = _parsed(parser, sys.argv[1:] if arguments is None else arguments)
-        commands = {
-            "train": _train,
-            "evaluate": _evaluate,
-            "plot": _plot,
-            "convert": _convert,
-        }
-        for name in ("lightning.pytorch", "lightning.fabric"):  # what they found, and advertise
-            logging.getLogger(name).setLevel(logging.WARNING)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about PyTorch
-            commands[options.command](options[options.command])
+            warnings.showwarning = _show
+            _run(arguments)
     except ImportError as error:
-        print(_MISSING.format(error), file=sys.stderr)
-        return 1
+        return _end(1, _MISSING.format(error))
     except (ValueError, OSError) as error:
-        print(f"csta-fast: {error}", file=sys.stderr)
-        return 2
+        return _end(2, f"csta-fast: {_as_typed(command, str(error))}")
+    except FloatingPointError as error:
+        return _end(1, f"csta-fast: {error}")
+    except KeyboardInterrupt as error:
+        return _end(130, f"csta-fast: interrupted; {error}".removesuffix("; "))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
+        return _end(1, "csta-fast: out of memory; a smaller batch or network needs less")
     return 0
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning, without the line of code that it comes from."""
+    print(f"csta-fast: {message}", file=sys.stderr)
+
+
+def _end(status: int, message: str) -> int:
+    print(message, file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from reprlib import repr as short
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from csta_fast.backends import BACKENDS
 from csta_fast.data.clips import ClipOptions
 from csta_fast.models.csta_cnn import Axes, Place, Streams
 from csta_fast.structures import Gate
@@ -82,6 +83,8 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         _share(self, "dropout")
+        if self.backend is not None:
+            _one_of("backend", self.backend, tuple(BACKENDS))
 
 
 @dataclass(frozen=True)

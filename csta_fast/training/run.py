@@ -191,9 +191,10 @@ def _trainer(options: Options, **more: Any) -> lightning.Trainer:
             **more,
         )
     except (MisconfigurationException, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"accelerator, devices: wanted what this machine has, got {training.accelerator!r} and "
-            f"{training.devices!r}: {error}"
+            f"accelerator: wanted what this machine has, got {training.accelerator!r} and "
+            f"{training.devices!r} devices: {reason}"
         ) from error
 
 

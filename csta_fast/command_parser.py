@@ -1,0 +1,38 @@
+"""A parser of the command line whose mistakes are one line."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and keeps the lines of a description."""
+
+    def __init__(self, name: str, description: str, usage: str | None = None) -> None:
+        super().__init__(
+            f"csta-fast {name}".strip(),
+            usage,
+            description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(re.sub("^argument ", "", message))
+
+    def parsed(self, arguments: list[str]) -> argparse.Namespace:
+        """The arguments.
+
+        Raises:
+            ValueError: one is unknown, missing or wrong.
+        """
+        found, unknown = self.parse_known_args(arguments)
+        if unknown:
+            word = unknown[0].partition("=")[0]
+            near = difflib.get_close_matches(word, self._option_string_actions, 1)
+            hint = f"did you mean {near[0]}?" if near else f"{self.prog} --help names all"
+            raise ValueError(f"wanted an option of {self.prog}, got {word}; {hint}")
+        return found
