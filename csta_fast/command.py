@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from csta_fast.command_parser import Parser
+from csta_fast.command_parser import Parser, as_typed, is_memory
 
 _MISSING = "csta-fast wants libraries that are not installed: pip install 'csta_fast[train]' ({})"
 
@@ -133,13 +133,15 @@ def _checkpoint(run: Path) -> Path:
 
 def _folder(options: Any) -> Path:
     """That of the run; of other data than the training's a folder in it, named after them."""
+    from csta_fast.training.files import refuse_link
+
     if options.output is not None:
         return Path(options.output)
     run = options.run if options.run.is_dir() else options.run.parent
     changes = _changes(options)
     others = [Path(changes["source"]).name.split(".")[0]] if "source" in changes else []
     others += [changes[name] for name in ("kind", "protocol") if name in changes]
-    return Path(run, *(["on-" + "-".join(others)] if others else []))
+    return refuse_link(run / ("on-" + "-".join(others))) if others else run
 
 
 def _changes(options: Any) -> dict[str, str]:
@@ -233,26 +235,6 @@ def _run(arguments: list[str]) -> None:
     raise ValueError(f"command: wanted one of {known}, got {' '.join(arguments) or 'none'}")
 
 
-def _as_typed(command: str, message: str) -> str:
-    """A message, with the option that it names as it stands on the command line."""
-    name, colon, rest = message.partition(":")
-    option = name.rpartition(".")[2]
-    known: dict[str, str] = {}
-    if command == "train":
-        from csta_fast.training.arguments import names
-
-        known = names() | {"output": "--output", "config": "--config"}
-    elif command in ("evaluate", "plot"):
-        options = "source", "kind", "protocol", "output", "recording", "clip"
-        known = {each: f"--{each}" for each in options}
-    return f"{known[option]}:{rest}" if colon and option in known else message
-
-
-def _is_memory(error: BaseException) -> bool:
-    kinds = "MemoryError", "OutOfMemoryError"
-    return type(error).__name__ in kinds or "allocate memory" in str(error)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -268,13 +250,13 @@ def main(arguments: list[str] | None = None) -> int:
     except ImportError as error:
         return _end(1, _MISSING.format(error))
     except (ValueError, OSError) as error:
-        return _end(2, f"csta-fast: {_as_typed(command, str(error))}")
+        return _end(2, f"csta-fast: {as_typed(command, str(error))}")
     except FloatingPointError as error:
         return _end(1, f"csta-fast: {error}")
     except KeyboardInterrupt as error:
         return _end(130, f"csta-fast: interrupted; {error}".removesuffix("; "))
     except (MemoryError, RuntimeError) as error:
-        if not _is_memory(error):
+        if not is_memory(error):
             raise
         return _end(1, "csta-fast: out of memory; a smaller batch or network needs less")
     return 0

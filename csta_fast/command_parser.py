@@ -1,4 +1,4 @@
-"""A parser of the command line whose mistakes are one line."""
+"""The command line's parser and messages: one line, in the words that were typed."""
 
 from __future__ import annotations
 
@@ -36,3 +36,24 @@ class Parser(argparse.ArgumentParser):
             hint = f"did you mean {near[0]}?" if near else f"{self.prog} --help names all"
             raise ValueError(f"wanted an option of {self.prog}, got {word}; {hint}")
         return found
+
+
+def as_typed(command: str, message: str) -> str:
+    """A message, with the option that it names as it stands on the command line."""
+    name, colon, rest = message.partition(":")
+    option = name.rpartition(".")[2]
+    known: dict[str, str] = {}
+    if command == "train":
+        from csta_fast.training.arguments import names
+
+        known = names() | {"output": "--output", "config": "--config"}
+    elif command in ("evaluate", "plot"):
+        options = "source", "kind", "protocol", "output", "recording", "clip"
+        known = {each: f"--{each}" for each in options}
+    return f"{known[option]}:{rest}" if colon and option in known else message
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether PyTorch or Python had no memory left."""
+    kinds = "MemoryError", "OutOfMemoryError"
+    return type(error).__name__ in kinds or "allocate memory" in str(error)

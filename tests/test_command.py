@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
-import re
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 
 pytest.importorskip("lightning", reason="the extra 'train' is not installed")
 
-from lightning.pytorch.callbacks.progress.rich_progress import CustomProgress, MetricsTextColumn
-from rich.console import Console
 
-from csta_fast.backends import BACKENDS
 from csta_fast.command import main
-from csta_fast.data import FORMATS, ClipOptions, generate, read
+from csta_fast.data import generate, read
 from csta_fast.models import CSTACNN
-from csta_fast.training import BEST, LAST, Options, TrainingOptions, load
-from csta_fast.training.arguments import names
-from csta_fast.training.progress import Bar
-from csta_fast.training.reading import read_options
+from csta_fast.training import BEST, LAST, load
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -57,30 +43,6 @@ def run(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one"
     assert main(["train", f"--data.source={source}", f"--output={folder}", *_SMALL]) == 0
     return folder
-
-
-@pytest.mark.parametrize(
-    ("command", "taught"),
-    [
-        ([], ["csta-fast train", "csta-fast evaluate", "csta-fast plot", "csta-fast convert"]),
-        (
-            ["train"],
-            ["examples:", "a folder or file with", "whose features are", "YAML"],
-        ),
-        (["evaluate"], ["Accuracy (top-1, top-5)", "a folder of csta-fast train"]),
-        (["plot"], ["the mean of every class", "animated clip"]),
-        (["convert"], ["read again in seconds", "kind of data set"]),
-    ],
-)
-def test_help_teaches(
-    command: list[str], taught: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([*command, "--help"])
-    assert stop.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
-    for words in taught:
-        assert words in text
 
 
 def test_train_says_how_it_went_and_where_it_is(
@@ -167,13 +129,6 @@ def test_convert_does_not_read_what_it_could_not_write(
     assert name in error
 
 
-def test_examples_of_the_help_have_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
-    for command, example in (([], "csta-fast plot runs/"), (["train"], "csta-fast train --config")):
-        with pytest.raises(SystemExit):
-            main([*command, "--help"])
-        assert f"\n  {example}" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -256,171 +211,6 @@ def test_two_processes_train_as_one_does(source: Path, tmp_path: Path) -> None:
     assert (one["fc8.weight"] - fresh["fc8.weight"]).abs().mean() > 1e-4
 
 
-_WITHOUT = """
-import sys
-for name in ("lightning", "torchmetrics", "yaml", "matplotlib", "rich"):
-    sys.modules[name] = None
-from csta_fast.command import main
-try:
-    status = main(sys.argv[1:])
-except SystemExit as end:
-    status = end.code
-sys.exit(status)
-"""
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "words"),
-    [
-        (["--help"], 0, "csta-fast train"),
-        (["--version"], 0, "csta-fast "),
-        (["convert", "--help"], 0, "read again in seconds"),
-        (["train"], 1, "pip install 'csta_fast[train]' (import of lightning"),
-        (["evaluate", "runs/one"], 1, "pip install 'csta_fast[train]'"),
-    ],
-)
-def test_without_the_extra_there_is_help_and_what_to_install(
-    arguments: list[str], status: int, words: str
-) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _WITHOUT, *arguments], capture_output=True, text=True
-    )
-    assert done.returncode == status, done.stderr
-    assert words in (done.stdout if status == 0 else done.stderr)
-
-
-def test_help_names_the_values(capsys: pytest.CaptureFixture[str]) -> None:
-    for command, values in (
-        ("train", [*FORMATS, *BACKENDS, "cross-subject", "cross-view", "cross-setup"]),
-        ("evaluate", [*FORMATS, "cross-subject"]),
-        ("plot", [*FORMATS]),
-        ("convert", [*FORMATS]),
-    ):
-        with pytest.raises(SystemExit):
-            main([command, "--help"])
-        text = capsys.readouterr().out
-        words = " ".join(text.split())
-        for value in values:
-            assert value in words, (command, value)
-        assert "<class" not in text
-
-
-def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["train", "--help"])
-    text = capsys.readouterr().out
-    for name in names().values():
-        explanation = text.partition(f"  {name} ")[2].split("  --")[0]
-        assert len(explanation.split()) > 3, name
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["train", "--trainig.epochs=1"], "did you mean --training.epochs?"),
-        (["train", "--training.epochs=many"], "--training.epochs: wanted a whole number, got 'man"),
-        (["train", "--training.epochs"], "--training.epochs: expected one argument"),
-        (["train", "--clips.crop=1"], "--clips.crop: wanted a number,a number, got '1'"),
-        (["train", "--model.axes=all"], "--model.axes: wanted one of both, joints, frames, none,"),
-        (["train", "--model.backend=abacus"], "--model.backend: wanted one of cpu, cuda, triton"),
-        (
-            ["train", "--training.learning_rate=nan"],
-            "--training.learning_rate: wanted float, got n",
-        ),
-        (
-            ["train", "--data.kind=none-such", "--data.source=/tmp"],
-            "--data.kind: wanted one of ntu",
-        ),
-        (["train", "--config=/nowhere.yaml"], "/nowhere.yaml"),
-        (["evaluate"], "the following arguments are required: run"),
-        (["paint"], "command: wanted one of train, evaluate, plot, convert, got paint"),
-        ([], "command: wanted one of train, evaluate, plot, convert, got none"),
-    ],
-)
-def test_a_wrong_option_is_one_line_that_names_it_as_typed(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(arguments) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert message in lines[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[1, 2]", "--config: wanted options of csta-fast train in "),
-        ("data: /etc/passwd", "got 'data': '/etc/passwd'"),
-        ("resume: true", "got 'resume': True"),
-        ("training: {epoch: 1}", "got training.epoch"),
-        ("training: {epochs: [1]}", "--training.epochs: wanted int, got [1]"),
-        ("training: {epochs: x}", "--training.epochs: wanted a whole number, got 'x' in "),
-        ("a: &a [x, x]\nb: [*a, *a]", "--config: wanted plain options, got an alias"),
-    ],
-)
-def test_odd_files_of_options_are_one_line(
-    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "odd.yaml").write_text(text)
-    assert main(["train", f"--config={tmp_path / 'odd.yaml'}"]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert message in lines[0]
-
-
-def test_files_of_options_are_read_as_people_write_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "mine.yaml").write_text("training: {learning_rate: 1e-2, devices: 2}\n")
-    more = ["--clips.crop=[0.3, 0.9]", "--data.persons=null", "--print_config"]
-    assert main(["train", "--training.seed=3", f"--config={tmp_path / 'mine.yaml'}", *more]) == 0
-    printed = tmp_path / "printed.yaml"
-    printed.write_text(capsys.readouterr().out)
-    options = Options.from_dict(read_options(printed))
-    assert (options.training.learning_rate, options.training.devices) == (0.01, 2)
-    assert (options.training.seed, options.clips.crop) == (3, (0.3, 0.9))
-    assert options == replace(
-        Options(),
-        clips=ClipOptions(crop=(0.3, 0.9)),
-        training=TrainingOptions(learning_rate=0.01, devices=2, seed=3),
-    )
-
-
-def test_a_training_says_first_what_it_does(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shown = [each for each in _SMALL if "progress" not in each]
-    assert main(["train", f"--data.source={source}", f"--output={tmp_path}", *shown]) == 0
-    lines = capsys.readouterr().err.splitlines()
-    size = sum(each.numel() for each in load(tmp_path / LAST).network.parameters())
-    for line, words in zip(
-        lines[:5],
-        (
-            ["network: CSTA-CNN", "both streams", "backend ", f"{size:,} parameters"],
-            ["recordings: 64 of generated, 4 classes, 4 subjects"],
-            ["protocol: cross-subject; train 16, validation 16 (subjects), test 32"],
-            ["training: 1 epochs, batches of 16, 1 × cpu", " threads"],
-            [f"output: {tmp_path}"],
-        ),
-        strict=True,
-    ):
-        for each in words:
-            assert each in line
-    assert lines[5].startswith("epoch 1 of 1: train/loss ")
-
-
-def test_a_training_that_diverges_fails_and_keeps_no_broken_weights(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["train", f"--data.source={source}", f"--output={tmp_path}", *_SMALL]
-    assert main([*arguments, "--training.learning_rate=1e30", "--training.epochs=3"]) == 1
-    error = capsys.readouterr().err
-    assert "training: diverged in epoch " in error
-    assert "Traceback" not in error
-    if (tmp_path / LAST).exists():
-        assert load(tmp_path / LAST)
-
-
 def test_a_link_in_a_run_is_not_written_through_by_pictures(run: Path, tmp_path: Path) -> None:
     folder, victim = tmp_path / "pictures", tmp_path / "victim.png"
     folder.mkdir()
@@ -429,70 +219,3 @@ def test_a_link_in_a_run_is_not_written_through_by_pictures(run: Path, tmp_path:
     assert main(["plot", str(run), f"--output={folder}"]) == 0
     assert victim.read_text() == "mine"
     assert (folder / "attention-classes.png").stat().st_size > 5000
-
-
-def _until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    begin = time.monotonic()
-    while not there():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() - begin < 120
-        time.sleep(0.02)
-
-
-def test_interrupted_and_killed_trainings_lose_no_whole_epoch(source: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "csta_fast.command", "train", f"--output={tmp_path}"]
-    begun = [f"--data.source={source}", *_SMALL, "--training.epochs=5000"]
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen([*command, *arguments], stderr=subprocess.PIPE, text=True)
-
-    first = start(*begun)
-    _until((tmp_path / LAST).exists, first)
-    first.send_signal(signal.SIGINT)
-    error = first.communicate(timeout=60)[1]
-    assert first.returncode == 130, error
-    assert "Traceback" not in error
-    assert f"csta-fast: interrupted; csta-fast train --output {tmp_path} --resume goes on" in error
-    interrupted = len(_column(tmp_path, "train/loss"))
-
-    second = start("--resume")
-    _until(lambda: len(_column(tmp_path, "train/loss")) > interrupted + 2, second)
-    second.kill()
-    second.communicate(timeout=60)
-    epoch = torch.load(tmp_path / LAST, weights_only=True)["epoch"]
-    rows = _column(tmp_path, "epoch")
-    assert rows[: int(epoch) + 1] == list(range(epoch + 1))
-    assert len(rows) - epoch in (1, 2)  # a row is written before its checkpoint
-
-    assert (
-        main(["train", f"--output={tmp_path}", "--resume", f"--training.epochs={epoch + 2}"]) == 0
-    )
-    assert _column(tmp_path, "epoch") == list(range(epoch + 2))
-    assert not list(tmp_path.rglob(".partial.*"))
-
-
-def test_the_bar_fits_80_columns() -> None:
-    figures = {"v_num": "log", "train/loss": 12.345, "train/top1": 0.999, "val/top1": 0.123,
-               "val/top5": 0.5}  # fmt: skip
-    bar, screen = Bar(), io.StringIO()
-    trainer: Any = SimpleNamespace(
-        progress_bar_callback=bar, state=SimpleNamespace(fn="fit"), sanity_checking=False,
-        training=True, max_epochs=400, loggers=[], progress_bar_metrics=figures,
-    )  # fmt: skip
-    metrics = MetricsTextColumn(trainer, "", " ", ".3f")
-    console = Console(file=screen, width=80, force_terminal=True, color_system=None)
-    with CustomProgress(*bar.configure_columns(trainer), metrics, console=console) as progress:
-        task = progress.add_task("Epoch 399/399", total=3500)
-        bar.train_progress_bar_id = task
-        metrics.update(bar.get_metrics(trainer, None))
-        progress.update(task, completed=3499)
-        progress.refresh()
-    shown = [
-        line
-        for line in re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]|\r", "\n", screen.getvalue()).splitlines()
-        if "Epoch" in line
-    ]
-    assert "loss: 12.345 train: 0.999 val: 0.123" in shown[-1]
-    assert "3499/3500" in shown[-1]
-    assert "v_num" not in screen.getvalue()
-    assert len(shown[-1].rstrip()) <= 80

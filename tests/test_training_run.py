@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
@@ -15,6 +14,8 @@ import pytest
 import torch
 
 pytest.importorskip("lightning", reason="the extra 'train' is not installed")
+
+from trainings import OPTIONS, column, rows, training
 
 from csta_fast.data import LAYOUTS, ClipOptions, Collection, generate
 from csta_fast.training import (
@@ -35,37 +36,14 @@ from csta_fast.training.datamodule import held_back
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-_OPTIONS = Options(
-    DataOptions(validation="test"),
-    ClipOptions(frames=16),
-    ModelOptions(dropout=0.2),
-    TrainingOptions(epochs=2, batch=8, accelerator="cpu", progress=False),
-)
-
 
 @pytest.fixture(scope="module")
 def actions() -> Collection:
     return generate(3, 4, 2, frames=(20, 30))
 
 
-def _training(**changes: Any) -> Options:
-    return replace(_OPTIONS, training=replace(_OPTIONS.training, **changes))
-
-
-def _log(output: Path) -> list[dict[str, str]]:
-    """Every row of the log, without what a clock says."""
-    with (output / "log" / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    clocks = ("train/seconds", "train/clips_per_second")
-    return [{name: value for name, value in row.items() if name not in clocks} for row in rows]
-
-
-def _column(output: Path, name: str) -> list[float]:
-    return [float(row[name]) for row in _log(output) if row.get(name)]
-
-
 def test_a_training_leaves_what_is_needed_to_go_on(actions: Collection, tmp_path: Path) -> None:
-    outcome = train(_OPTIONS, tmp_path, collection=actions)
+    outcome = train(OPTIONS, tmp_path, collection=actions)
     for name in (BEST, LAST, "options.yaml", "result.json", "confusion.csv", "confusion.png"):
         assert (tmp_path / name).stat().st_size > 0, name
     result = json.loads((tmp_path / "result.json").read_text())
@@ -74,30 +52,30 @@ def test_a_training_leaves_what_is_needed_to_go_on(actions: Collection, tmp_path
     assert outcome.confusion.trace() / outcome.confusion.sum() == pytest.approx(result["top1"])
     assert outcome.confusion.sum(1).tolist() == [4, 4, 4]
     assert result["top5"] == 1.0  # of three classes
-    assert _column(tmp_path, "val/top1")[-2:]
-    assert len(_column(tmp_path, "train/loss")) == 2
+    assert column(tmp_path, "val/top1")[-2:]
+    assert len(column(tmp_path, "train/loss")) == 2
     with pytest.raises(FileExistsError, match="holds a training already"):
-        train(_OPTIONS, tmp_path, collection=actions)
+        train(OPTIONS, tmp_path, collection=actions)
 
 
 def test_a_line_for_every_epoch_where_there_is_no_terminal(
     actions: Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(_training(progress=True), tmp_path, collection=actions)
+    train(training(progress=True), tmp_path, collection=actions)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
     assert [line.partition(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
     shown = [float(line.partition("train/loss ")[2][:5]) for line in lines]
-    assert shown == pytest.approx(_column(tmp_path, "train/loss"), abs=1e-3)
+    assert shown == pytest.approx(column(tmp_path, "train/loss"), abs=1e-3)
     shown = [float(line.partition("val/top1 ")[2][:5]) for line in lines]
-    assert shown == pytest.approx(_column(tmp_path, "val/top1"), abs=1e-3)
+    assert shown == pytest.approx(column(tmp_path, "val/top1"), abs=1e-3)
 
 
 def test_the_same_seed_gives_the_same_training_and_another_one_does_not(
     actions: Collection, tmp_path: Path
 ) -> None:
     for name, seed in (("one", 4), ("two", 4), ("other", 5)):
-        train(_training(seed=seed, deterministic=True), tmp_path / name, collection=actions)
-    one, two, other = (_log(tmp_path / name) for name in ("one", "two", "other"))
+        train(training(seed=seed, deterministic=True), tmp_path / name, collection=actions)
+    one, two, other = (rows(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
     assert one != other
     states = [load(tmp_path / name / LAST).network.state_dict() for name in ("one", "two")]
@@ -108,9 +86,9 @@ def test_fused_and_reference_attention_give_the_same_curve(
     actions: Collection, tmp_path: Path
 ) -> None:
     for backend in ("cpu", "reference"):
-        model = replace(_OPTIONS.model, backend=backend)
-        train(replace(_OPTIONS, model=model), tmp_path / backend, collection=actions)
-    fused, plain = (_column(tmp_path / name, "train/loss") for name in ("cpu", "reference"))
+        model = replace(OPTIONS.model, backend=backend)
+        train(replace(OPTIONS, model=model), tmp_path / backend, collection=actions)
+    fused, plain = (column(tmp_path / name, "train/loss") for name in ("cpu", "reference"))
     assert fused == pytest.approx(plain, rel=1e-4)
     assert fused[0] != fused[1]
 
@@ -119,7 +97,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     actions: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(_OPTIONS, whole, collection=actions)
+    train(OPTIONS, whole, collection=actions)
     begin = Classifier.on_train_epoch_start
 
     def interrupted(self: Classifier) -> None:
@@ -130,8 +108,8 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     with monkeypatch.context() as patch:
         patch.setattr(Classifier, "on_train_epoch_start", interrupted)
         with pytest.raises(RuntimeError, match="power cut"):
-            train(_OPTIONS, parts, collection=actions)
-    outcome = train(_OPTIONS, parts, resume=True, collection=actions)
+            train(OPTIONS, parts, collection=actions)
+    outcome = train(OPTIONS, parts, resume=True, collection=actions)
     expected, found = load(whole / LAST).network, load(parts / LAST).network
     for (name, one), other in zip(
         expected.state_dict().items(), found.state_dict().values(), strict=True
@@ -141,10 +119,10 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
         {name: json.loads((whole / "result.json").read_text())[name] for name in outcome.figures}
     )
     with pytest.raises(FileNotFoundError, match="wanted a training to go on with"):
-        train(_OPTIONS, tmp_path / "nothing", resume=True, collection=actions)
+        train(OPTIONS, tmp_path / "nothing", resume=True, collection=actions)
     left = (parts / "options.yaml").read_text()
     for section, change in (("model", {"hidden": 8}), ("data", {"protocol": "cross-view"})):
-        other = replace(_OPTIONS, **{section: replace(getattr(_OPTIONS, section), **change)})
+        other = replace(OPTIONS, **{section: replace(getattr(OPTIONS, section), **change)})
         (name, value), *_ = change.items()
         with pytest.raises(ValueError, match=rf"{section}.{name}: wanted None, .* got {value!r}"):
             train(other, parts, resume=True, collection=actions)
@@ -152,7 +130,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
 
 
 def test_an_evaluation_finds_what_the_training_found(actions: Collection, tmp_path: Path) -> None:
-    outcome = train(_OPTIONS, tmp_path / "run", collection=actions)
+    outcome = train(OPTIONS, tmp_path / "run", collection=actions)
     again = evaluate(tmp_path / "run" / BEST, tmp_path / "again", collection=actions)
     assert again.figures == pytest.approx(outcome.figures)
     assert (again.confusion == outcome.confusion).all()
@@ -173,21 +151,21 @@ def test_actions_are_learnt(fit: str, frames: int, tmp_path: Path) -> None:
     outcome = train(options, tmp_path, collection=generate(2, 8, 4, frames=(20, 32)))
     assert outcome.checkpoint.name == "last.ckpt"
     assert not (tmp_path / BEST).exists()
-    fitted = _column(tmp_path, "train/top1")
+    fitted = column(tmp_path, "train/top1")
     assert fitted[-1] > 0.9 > fitted[0]
     assert outcome.figures["top1"] > 0.8, outcome
 
 
 def test_half_precision_and_tensorboard(actions: Collection, tmp_path: Path) -> None:
-    options = _training(precision="bf16-mixed", log="tensorboard")
+    options = training(precision="bf16-mixed", log="tensorboard")
     outcome = train(options, tmp_path, collection=actions)
     assert outcome.figures["loss"] == pytest.approx(1.1, abs=0.3)
     assert any(each.name.startswith("events.") for each in (tmp_path / "log").iterdir())
 
 
 def test_the_best_epoch_is_that_of_the_best_validation(actions: Collection, tmp_path: Path) -> None:
-    train(_training(epochs=4), tmp_path, collection=actions)
-    top1 = _column(tmp_path, "val/top1")
+    train(training(epochs=4), tmp_path, collection=actions)
+    top1 = column(tmp_path, "val/top1")
     best = torch.load(tmp_path / BEST, weights_only=True)
     assert best["epoch"] == top1.index(max(top1))
 
@@ -195,7 +173,7 @@ def test_the_best_epoch_is_that_of_the_best_validation(actions: Collection, tmp_
 def test_a_batch_that_processes_cannot_share_is_refused(actions: Collection) -> None:
     from csta_fast.training.datamodule import ClipsModule
 
-    module = ClipsModule(actions, _training(batch=9), Facts.of(actions, None))
+    module = ClipsModule(actions, training(batch=9), Facts.of(actions, None))
     module.trainer = type("Trainer", (), {"world_size": 2, "global_rank": 0})()
     with pytest.raises(ValueError, match="batch: wanted a multiple of 2 processes, got 9"):
         module.train_dataloader()
@@ -237,7 +215,7 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_runs_no_code(tmp_path: Path
 
 
 def test_options_survive_a_checkpoint_and_wrong_ones_are_named() -> None:
-    options = replace(_OPTIONS, clips=ClipOptions(crop=(0.3, 0.7)))
+    options = replace(OPTIONS, clips=ClipOptions(crop=(0.3, 0.7)))
     assert Options.from_dict(options.as_dict()) == options
     for wrong, message in (
         (lambda: TrainingOptions(epochs=0), "epochs: wanted at least 1, got 0"),
@@ -257,9 +235,9 @@ def test_options_survive_a_checkpoint_and_wrong_ones_are_named() -> None:
 
 
 def test_the_attention_learns_faster_and_does_not_decay(actions: Collection) -> None:
-    options = _training(attention_rate=7.0, learning_rate=0.01, weight_decay=0.3)
+    options = training(attention_rate=7.0, learning_rate=0.01, weight_decay=0.3)
     classifier = Classifier(options, Facts.of(actions, None))
-    chosen = classifier.configure_optimizers()["optimizer"]
+    chosen = classifier.configure_optimizers()
     rest, attention = chosen.param_groups
     assert (rest["initial_lr"], rest["weight_decay"]) == (0.01, 0.3)
     assert (attention["initial_lr"], attention["weight_decay"]) == (pytest.approx(0.07), 0)

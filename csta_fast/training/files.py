@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_PARTIAL = ".partial."
+_PARTIAL = ".csta-fast-partial."
 
 
 @contextmanager
@@ -48,15 +48,10 @@ def sweep(folder: Path) -> None:
             partial.unlink()
 
 
-def own_folder(path: Path) -> Path:
-    """A folder inside a run, made if it is missing.
-
-    Raises:
-        ValueError: it is a link, and may lead out of the run.
-    """
+def refuse_link(path: Path) -> Path:
+    """A path inside a run, unless it is a link, which may lead out of it: then a ValueError."""
     if path.is_symlink():
-        raise ValueError(f"output: wanted a folder of the run itself, got a link, {path}")
-    path.mkdir(parents=True, exist_ok=True)
+        raise ValueError(f"output: wanted a part of the run itself, got a link, {path}")
     return path
 
 
@@ -72,18 +67,15 @@ def check_writable(output: Path) -> None:
 
 
 def prepare(output: Path, *folders: str) -> None:
-    """Make a folder for results with these in it, and find out whether they can be written.
+    """Make a folder for results with these in it, and remove what killed writers left there.
 
     Raises:
-        OSError: they cannot.
-        ValueError: one of ``folders``, or something in it, is a link.
+        OSError: they cannot be written.
+        ValueError: one of ``folders`` is a link.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    for folder in (output, *(own_folder(output / name) for name in folders)):
+    for folder in (output, *(refuse_link(output / name) for name in folders)):
+        folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
-        probe = folder / f"{_PARTIAL}probe"
-        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        probe.unlink()
 
 
 def _flush(path: Path) -> None:

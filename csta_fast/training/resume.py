@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from csta_fast.training.checkpoint import Facts
 from csta_fast.training.collecting import same_kind
-from csta_fast.training.files import own_folder
+from csta_fast.training.files import refuse_link
 from csta_fast.training.options import Options
 from csta_fast.training.state import State
 
@@ -46,7 +46,7 @@ def stand(output: Path) -> Stand:
         FileNotFoundError: the folder holds no training.
         ValueError: none of its checkpoints is whole.
     """
-    own_folder(output / Path(LAST).parent) if output.is_dir() else None
+    refuse_link((output / LAST).parent)
     found: dict[str, State] = {}
     damaged: list[str] = []
     for name in (LAST, BEST):

@@ -8,7 +8,8 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ from csta_fast.training.checkpoint import Facts, load
 from csta_fast.training.classifier import Classifier
 from csta_fast.training.collecting import collect, same_kind
 from csta_fast.training.datamodule import ClipsModule
-from csta_fast.training.files import check_writable, prepare, replacing, write
+from csta_fast.training.files import check_writable, prepare, refuse_link, replacing, write
 from csta_fast.training.keeper import Keeper
 from csta_fast.training.options import Options
 from csta_fast.training.progress import announce, shown
@@ -98,11 +99,10 @@ def train(
     classifier = Classifier(options, facts)
     done, best = (0, None) if found is None else (found.state.epoch + 1, found.best)
     keeper = Keeper(output, recordings, done, best)
-    board = options.training.log == "tensorboard"
     trainer = _trainer(
         options,
         callbacks=[*shown(options.training.progress), keeper],
-        logger=TensorBoardLogger(output, name="", version="log") if board else False,
+        logger=_board(output) if options.training.log == "tensorboard" else False,
     )
     if trainer.is_global_zero:
         if options.training.progress:
@@ -111,7 +111,8 @@ def train(
         write(output / "options.yaml", yaml.safe_dump(options.as_dict(), sort_keys=False))
     if found is not None:
         found.state.restore(trainer, classifier)
-    _fit(trainer, classifier, clips)
+    with _interruptible():
+        trainer.fit(classifier, clips)
     kept = output / (BEST if keeper.best is not None else LAST)
     classifier.network.load_state_dict(load(kept).network.state_dict())
     return _judge(trainer, classifier, clips, output, kept)
@@ -198,12 +199,19 @@ def _trainer(options: Options, **more: Any) -> lightning.Trainer:
         ) from error
 
 
-def _fit(trainer: lightning.Trainer, classifier: Classifier, clips: ClipsModule) -> None:
-    """Train; an interruption is one for the caller, too, where Lightning ends the process."""
+def _board(output: Path) -> TensorBoardLogger:
+    """TensorBoard's, in the folder of the log."""
+    refuse_link(output / "log" / "hparams.yaml")  # it would be written through
+    return TensorBoardLogger(output, name="", version="log")
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """An interruption is one for the caller, where Lightning would end the process."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(classifier, clips)
+        yield
     except SystemExit as stop:
         if main:
             signal.signal(signal.SIGINT, handler)  # Lightning left it ignored
@@ -218,7 +226,8 @@ def _judge(
     checkpoint: Path,
 ) -> Outcome:
     """Evaluate on the test recordings and write what came of it."""
-    found = trainer.test(classifier, clips, verbose=False)[0]
+    with _interruptible():
+        found = trainer.test(classifier, clips, verbose=False)[0]
     figures = {name.removeprefix("test/"): value for name, value in found.items()}
     outcome = Outcome(figures, classifier.confusion.numpy(), checkpoint)
     if output is not None and trainer.is_global_zero:
