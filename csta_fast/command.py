@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -54,6 +55,13 @@ takes a source. It holds no pickle.
 """
 
 
+def _quiet() -> None:
+    """Not what Lightning found, and advertises. Importing it sets the levels that are changed."""
+    import_module("lightning.pytorch")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 def _train(arguments: list[str]) -> None:
     import yaml
 
@@ -71,6 +79,7 @@ def _train(arguments: list[str]) -> None:
     add_options(parser)
     found = parser.parsed(arguments)
     plain = chosen(found, *found.config)
+    _quiet()
     output = _output(found.output or plain.get("output"), Options.from_dict(plain))
     if found.resume and (output / "options.yaml").exists():
         plain = chosen(found, output / "options.yaml", *found.config)
@@ -154,6 +163,7 @@ def _evaluate(arguments: list[str]) -> None:
     from csta_fast.training import evaluate
 
     options = _trained("evaluate", _EVALUATE).parsed(arguments)
+    _quiet()
     folder = _folder(options)
     outcome = evaluate(_checkpoint(options.run), folder, changes=_changes(options))
     _print(outcome.figures, folder)
@@ -168,6 +178,7 @@ def _plot(arguments: list[str]) -> None:
         "--clip", action="store_true", help="an animated clip of the recording, too"
     )
     options = parser.parsed(arguments)
+    _quiet()
     files = picture(
         _checkpoint(options.run),
         _folder(options),
@@ -239,12 +250,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     command = arguments[0] if arguments else ""
-    for name in ("lightning.pytorch", "lightning.fabric"):  # what they found, and advertise
-        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about PyTorch
+            # It does not know that metrics of torchmetrics are sums over all processes already.
+            warnings.filterwarnings("ignore", ".*sync_dist=True.*")
             warnings.showwarning = _show
             _run(arguments)
     except ImportError as error:

@@ -57,16 +57,17 @@ def test_a_training_says_first_what_it_does(
     for line, words in zip(
         lines[:5],
         (
-            ["network: CSTA-CNN", "both streams", "backend ", f"{size:,} parameters"],
+            ["network: CSTA-CNN", "axes both, place conv1, streams both", f"{size:,} parameters"],
             ["recordings: 64 of generated, 4 classes, 4 subjects"],
             ["protocol: cross-subject; train 16, validation 16 (subjects), test 32"],
-            ["training: 1 epochs, batches of 16, 1 × cpu", " threads"],
+            ["training: 1 epochs, batches of 16; 1 × cpu", " threads, attention by "],
             [f"output: {tmp_path}"],
         ),
         strict=True,
     ):
         for each in words:
             assert each in line
+        assert len(line) <= 80 or words[0].startswith("output")
     assert lines[5].startswith("epoch 1 of 1: train/loss ")
 
 
@@ -103,6 +104,7 @@ def test_interrupted_and_killed_trainings_lose_no_whole_epoch(source: Path, tmp_
     error = first.communicate(timeout=60)[1]
     assert first.returncode == 130, error
     assert "Traceback" not in error
+    assert "GPU available" not in error
     assert f"csta-fast: interrupted; csta-fast train --output {tmp_path} --resume goes on" in error
     interrupted = len(_column(tmp_path, "train/loss"))
 

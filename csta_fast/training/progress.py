@@ -71,21 +71,20 @@ def announce(
     size = sum(each.numel() for each in classifier.parameters() if each.requires_grad)
     device = trainer.strategy.root_device
     network = "HCN without attention"
+    where = f"{trainer.world_size} × {device.type}, {torch.get_num_threads()} threads"
     if model.axes != "none":
-        streams = "both streams" if model.streams == "both" else f"the {model.streams} stream"
-        network = f"CSTA-CNN, attention over {model.axes} ({model.place} of {streams})"
+        network = f"CSTA-CNN, axes {model.axes}, place {model.place}, streams {model.streams}"
         x = torch.zeros(1, 64, 2, 2, device=device)
-        network += f", backend {backends.select(x, model.backend).name}"
+        where += f", attention by {backends.select(x, model.backend).name}"
     subjects = {each.subject for each in collection.recordings} - {None}
     epochs = f"{training.epochs} epochs" + (f", {done} of them done" if done else "")
     lines = (
-        f"network: {network}, {size:,} parameters to train",
+        f"network: {network}; {size:,} parameters",
         f"recordings: {len(collection.recordings):,} of {collection.name}, "
         f"{len(collection.classes)} classes, {len(subjects) or 'unknown'} subjects",
         f"protocol: {clips.protocol}; train {_count(clips.train)}, validation "
         f"{_count(clips.validation)} ({options.data.validation}), test {_count(clips.test)}",
-        f"training: {epochs}, batches of {training.batch}, {trainer.world_size} × {device.type}, "
-        f"{torch.get_num_threads()} threads",
+        f"training: {epochs}, batches of {training.batch}; {where}",
         f"output: {output}",
     )
     print("\n".join(lines), file=sys.stderr, flush=True)
