@@ -110,7 +110,7 @@ class TrainingOptions:
         devices: processes on this machine, each with a device; "auto" takes all GPUs, or one CPU.
         nodes: machines, each started by torchrun or a scheduler.
         threads: of PyTorch in every process; PyTorch's own choice unless given.
-        log: "csv" or "tensorboard".
+        log: "csv", or "tensorboard" for its files as well.
         progress: show a bar, or a line for every epoch where no terminal shows it.
     """
 
@@ -140,6 +140,8 @@ class TrainingOptions:
         _between(0, math.inf, self, *rates)
         _share(self, "smoothing")
         _between(0, 2**32 - 1, self, "seed")
+        if isinstance(self.devices, int):
+            _between(-1, 1024, self, "devices")  # -1 is all that there are
         _one_of("schedule", self.schedule, get_args(Schedule))
         _one_of("precision", self.precision, get_args(Precision))
         _one_of("log", self.log, get_args(Log))
