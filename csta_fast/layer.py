@@ -67,6 +67,12 @@ def _is_fused(head: nn.Module | None) -> TypeGuard[Head]:
     )
 
 
+def _reset(module: nn.Module) -> None:
+    reset = getattr(module, "reset_parameters", None)
+    if callable(reset):
+        reset()
+
+
 class CSTA(nn.Module):
     """Coupled spatial-temporal attention over features (N, C, T, V), fused into one pass.
 
@@ -125,6 +131,11 @@ class CSTA(nn.Module):
         self.backend = backend
         self.frame_head = self._head("frame_head", frame_head)
         self.joint_head = self._head("joint_head", joint_head)
+
+    def reset_parameters(self) -> None:
+        """Start anew: built-in heads as in a fresh layer, others by their own reset_parameters."""
+        self.frame_head.apply(_reset)  # which comes to parts before the whole
+        self.joint_head.apply(_reset)
 
     def forward(
         self,

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Literal, get_args, overload
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from csta_fast.layer import CSTA, Head
+from csta_fast.layer import CSTA
 from csta_fast.models.hcn import HCN, Stream, differences
+from csta_fast.models.uniform import UniformHead
 from csta_fast.structures import Attention, Gate, Scale
 
 Axes = Literal["both", "joints", "frames", "none"]
 Place = Literal["input", "conv1", "conv2"]
 Streams = Literal["both", "position", "motion"]
-
-# Sigmoid of it is exactly 1 in every floating type, and softmax of equal logits is uniform.
-_ALWAYS = 100.0
 
 
 class AttentiveStream(Stream):
@@ -111,10 +109,23 @@ class CSTACNN(HCN):
                 backend=backend,
             )
             if axes != "both":
-                _switch_off(attention.frame_head if axes == "joints" else attention.joint_head)
+                left_out = "frame_head" if axes == "joints" else "joint_head"
+                setattr(attention, left_out, UniformHead(getattr(attention, left_out)))
             stream = AttentiveStream(coordinates, joints, dropout, attention, place)
             stream.load_state_dict(plain.state_dict(), strict=False)
             setattr(self, name, stream)
+
+    def reset_parameters(self) -> None:
+        """Start anew: HCN's layers as published, the attention as in a fresh layer.
+
+        After the same seed the weights are those of a fresh network.
+        """
+        super().reset_parameters()
+        for stream in (self.position, self.motion):
+            if isinstance(stream, AttentiveStream):
+                stream.attention.reset_parameters()
+                # The constructor draws as many numbers before the next stream's attention.
+                Stream(self.coordinates, self.joints, 0.0)
 
     @overload
     def forward(
@@ -172,14 +183,6 @@ class CSTACNN(HCN):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, axes={self.axes!r}, place={self.place!r}"
-
-
-def _switch_off(head: nn.Module) -> None:
-    """Make a head weigh every position alike, for ever."""
-    assert isinstance(head, Head)
-    head.requires_grad_(False)
-    nn.init.zeros_(head.w2)
-    nn.init.constant_(head.b2, _ALWAYS)
 
 
 def _by_person(attention: Tensor, present: Tensor) -> Tensor:

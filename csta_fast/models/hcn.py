@@ -82,14 +82,23 @@ class HCN(nn.Module):
         self.fc7 = nn.Linear(256 * 2 * (frames // shortest), 256)
         self.fc8 = nn.Linear(256, classes)
         self.dropout = nn.Dropout(dropout)
-        self.reset_parameters()
+        self._initialise()
 
     @staticmethod
     def _stream(coordinates: int, joints: int, dropout: float) -> Stream:
         return Stream(coordinates, joints, dropout)
 
     def reset_parameters(self) -> None:
-        """Xavier-uniform convolutions, linear layers from N(0, 0.01), biases zero; as published."""
+        """Xavier-uniform convolutions, linear layers from N(0, 0.01), biases zero; as published.
+
+        After the same seed the weights are those of a fresh network.
+        """
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.reset_parameters()  # draws the numbers that its constructor drew
+        self._initialise()
+
+    def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
