@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from csta_fast import checks, composite, cuda_backend, library, ops, triton_backend
-from csta_fast.differentiation import Operations
+from csta_fast.operations import Operations
 from csta_fast.structures import ARITHMETIC_DTYPES
 
 

@@ -1,9 +1,10 @@
 """Gradients of the operations, one rule each, for eager mode and for the compiler alike.
 
-Eager calls go through these ``autograd.Function`` classes (half the cost of the generated ones);
-``ops.register`` hands the same two methods to ``torch.library.register_autograd``, which is what
-``torch.compile`` and direct users of ``torch.ops`` see. Every set of kernels has its operations in
-a namespace of its own, and the same rules.
+Each rule is an ``autograd.Function`` whose last argument is the ``Operations`` that are called:
+every set of kernels has its operations in a namespace of its own, and the same rules. Eager calls
+apply it (half the cost of what PyTorch generates); ``ops.register`` hands the same two methods to
+``torch.library.register_autograd``, which is what ``torch.compile`` and direct users of
+``torch.ops`` see.
 
 First gradients are native. Gradients of gradients differentiate the reference, so they are exact
 to any order.
@@ -11,8 +12,7 @@ to any order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,113 +21,26 @@ from torch.autograd import Function
 from csta_fast import composite
 from csta_fast.second_order import pull_back_twice
 
-#: What vmap asks of a rule: (size of the mapped dimension, its place in each argument, arguments)
-#: to (results, place of the mapped dimension in each).
-VmapRule: TypeAlias = Callable[..., tuple[Any, Any]]
 
-
-class Operations:
-    """The operations of one namespace of ``torch.ops``, callable with gradients."""
-
-    def __init__(self, namespace: str) -> None:
-        self.namespace = namespace
-        self._found: dict[str, Any] = {}
-        #: The gradient rule of every operation.
-        self.rules: dict[str, Any] = {
-            name: type(rule.__name__, (rule,), {"operations": self})
-            for name, rule in _RULES.items()
-        }
-        self._eager = {name: _without_setup_context(rule) for name, rule in self.rules.items()}
-
-    def _operation(self, name: str) -> Any:
-        operation = self._found.get(name)
-        if operation is None:
-            # What the overload itself calls, at the price of a microsecond.
-            operation = getattr(getattr(torch.ops, self.namespace), name).default._op
-            self._found[name] = operation
-        return operation
-
-    def native(self, name: str, *args: Any) -> Any:
-        """Call the kernel without the autograd layer, whose mere presence costs microseconds."""
-        with torch._C._AutoDispatchBelowAutograd():
-            return self._operation(name)(*args)
-
-    def call(self, name: str, *args: Any) -> Any:
-        """Call an operation the cheapest way that still differentiates, transforms and compiles."""
-        if torch.compiler.is_compiling() or torch._C._is_tracing():
-            return getattr(getattr(torch.ops, self.namespace), name).default(*args)
-        if torch._C._are_functorch_transforms_active():
-            return self.rules[name].apply(*args)
-        if torch.is_grad_enabled() and _any_requires_grad(args):
-            return self._eager[name].apply(*args)  # type: ignore[no-untyped-call]
-        with torch._C._AutoDispatchBelowAutograd():  # native(), less a call of Python's
-            return self._operation(name)(*args)
-
-    def loop_over_batch(self, name: str) -> VmapRule:
-        """A vmap rule: one call per element of the mapped dimension, results stacked in front."""
-
-        def rule(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-            if info.batch_size == 0:  # of such shapes, and none of them
-                args = tuple(
-                    arg if axis is None else arg.new_zeros(arg.movedim(axis, 0).shape[1:])[None]
-                    for arg, axis in zip(args, in_dims, strict=True)
-                )
-                in_dims = tuple(axis if axis is None else 0 for axis in in_dims)
-            results = [
-                self.call(
-                    name,
-                    *(
-                        arg if axis is None else arg.select(axis, index)
-                        for arg, axis in zip(args, in_dims, strict=True)
-                    ),
-                )
-                for index in range(max(1, info.batch_size))
-            ]
-            if isinstance(results[0], Tensor):
-                return torch.stack(results)[: info.batch_size], 0
-            stacked = tuple(
-                torch.stack(parts)[: info.batch_size] for parts in zip(*results, strict=True)
-            )
-            return stacked, (0,) * len(stacked)
-
-        return rule
-
-
-def _any_requires_grad(args: tuple[Any, ...]) -> bool:
-    return any(isinstance(value, Tensor) and value.requires_grad for value in args)
-
-
-class _Rule(Function):
-    """The gradient rule of one operation; ``Operations`` makes one of each for its namespace."""
-
-    operation: str
-    operations: Operations
-
-    @classmethod
-    def forward(cls, *args: Any) -> Any:
-        return cls.operations.native(cls.operation, *args)
-
-    @classmethod
-    def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Any, Any]:
-        return cls.operations.loop_over_batch(cls.operation)(info, in_dims, *args)
-
-
-class _Csta(_Rule):
-    operation = "csta"
+class _Csta(Function):
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return args[-1].native("csta", *args[:-1])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         _, *attention = output
+        *inputs, ctx.operations = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[:12], *attention)
         ctx.options = inputs[12:]
 
-    @classmethod
-    def backward(cls, ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         *inputs, frame_attention, joint_attention = ctx.saved_tensors
         grad_y, grad_frames, grad_joints = grads
         x, weights, masks = inputs[0], inputs[1:9], inputs[9:]
-        grad_x, *grad_weights = cls.operations.call(
+        grad_x, *grad_weights = ctx.operations.call(
             "csta_backward",
             torch.zeros_like(x) if grad_y is None else grad_y,
             grad_frames,
@@ -140,20 +53,27 @@ class _Csta(_Rule):
             *ctx.options,
             ctx.needs_input_grad[0],
         )
-        return grad_x if ctx.needs_input_grad[0] else None, *grad_weights, *(None,) * 6
-
-
-class _CstaBackward(_Rule):
-    operation = "csta_backward"
+        return grad_x if ctx.needs_input_grad[0] else None, *grad_weights, *(None,) * 7
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+        return args[-1].loop_over_batch("csta")(info, in_dims[:-1], *args[:-1])
+
+
+class _CstaBackward(Function):
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return args[-1].native("csta_backward", *args[:-1])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        *inputs, ctx.operations = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[:17])
         ctx.options = inputs[17:]
 
-    @classmethod
-    def backward(cls, ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
         cotangents, primals = saved[:3], saved[3:12]
         settings: tuple[Any, ...] = (*saved[14:17], *ctx.options[:3])
@@ -162,24 +82,31 @@ class _CstaBackward(_Rule):
             return composite.csta(*primals, *settings)
 
         results = pull_back_twice(forward, cotangents, primals, grads)
-        return *_where_given(results, (*cotangents, *primals)), *(None,) * 9
-
-
-class _Couple(_Rule):
-    operation = "couple"
+        return *_where_given(results, (*cotangents, *primals)), *(None,) * 10
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+        return args[-1].loop_over_batch("csta_backward")(info, in_dims[:-1], *args[:-1])
+
+
+class _Couple(Function):
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return args[-1].native("couple", *args[:-1])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         _, *attention = output
+        *inputs, ctx.operations = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[:6], *attention)
         ctx.options = inputs[6:]
 
-    @classmethod
-    def backward(cls, ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         x, frame_logits, joint_logits, *masks, frame_attention, joint_attention = ctx.saved_tensors
         grad_y, grad_frames, grad_joints = grads
-        grad_x, grad_frame_logits, grad_joint_logits = cls.operations.call(
+        grad_x, grad_frame_logits, grad_joint_logits = ctx.operations.call(
             "couple_backward",
             torch.zeros_like(x) if grad_y is None else grad_y,
             grad_frames,
@@ -197,21 +124,28 @@ class _Couple(_Rule):
             grad_x if ctx.needs_input_grad[0] else None,
             grad_frame_logits.to(frame_logits.dtype),
             grad_joint_logits.to(joint_logits.dtype),
-            *(None,) * 6,
+            *(None,) * 7,
         )
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+        return args[-1].loop_over_batch("couple")(info, in_dims[:-1], *args[:-1])
 
-class _CoupleBackward(_Rule):
-    operation = "couple_backward"
+
+class _CoupleBackward(Function):
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return args[-1].native("couple_backward", *args[:-1])
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        *inputs, ctx.operations = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[:11])
         ctx.options = inputs[11:]
 
-    @classmethod
-    def backward(cls, ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
         cotangents, x, logits = saved[:3], saved[3], saved[6:8]
         settings: tuple[Any, ...] = (*saved[8:11], *ctx.options[:3])
@@ -223,38 +157,55 @@ class _CoupleBackward(_Rule):
         *of_cotangents, of_x, of_frames, of_joints = _where_given(
             results, (*cotangents, x, *logits)
         )
-        return *of_cotangents, of_x, None, None, of_frames, of_joints, *(None,) * 7
-
-
-class _Pool(_Rule):
-    operation = "pool"
+        return *of_cotangents, of_x, None, None, of_frames, of_joints, *(None,) * 8
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        x, *masks = inputs
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+        return args[-1].loop_over_batch("couple_backward")(info, in_dims[:-1], *args[:-1])
+
+
+class _Pool(Function):
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return args[-1].native("pool", *args[:-1])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        x, *masks, ctx.operations = inputs
         ctx.save_for_backward(*masks)
         ctx.channels_last = not x.is_contiguous() and x.is_contiguous(
             memory_format=torch.channels_last
         )
 
-    @classmethod
-    def backward(cls, ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        grad_x = cls.operations.call("pool_backward", *grads, *ctx.saved_tensors, ctx.channels_last)
-        return grad_x, None, None, None
-
-
-class _PoolBackward(_Rule):
-    """Linear in both gradients, so its own gradient is the pooling of what comes back."""
-
-    operation = "pool_backward"
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        grad_x = ctx.operations.call("pool_backward", *grads, *ctx.saved_tensors, ctx.channels_last)
+        return grad_x, *(None,) * 4
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+        return args[-1].loop_over_batch("pool")(info, in_dims[:-1], *args[:-1])
+
+
+class _PoolBackward(Function):
+    """Linear in both gradients, so its own gradient is the pooling of what comes back."""
+
+    @staticmethod
+    def forward(*args: Any) -> Any:
+        return args[-1].native("pool_backward", *args[:-1])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        *inputs, ctx.operations = inputs
         ctx.save_for_backward(*inputs[2:5])
 
-    @classmethod
-    def backward(cls, ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        return *cls.operations.call("pool", *grads, *ctx.saved_tensors), None, None, None, None
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return *ctx.operations.call("pool", *grads, *ctx.saved_tensors), *(None,) * 5
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
+        return args[-1].loop_over_batch("pool_backward")(info, in_dims[:-1], *args[:-1])
 
 
 def _where_given(
@@ -265,25 +216,12 @@ def _where_given(
     )
 
 
-_RULES: dict[str, type[_Rule]] = {
-    rule.operation: rule
-    for rule in (_Csta, _CstaBackward, _Couple, _CoupleBackward, _Pool, _PoolBackward)
+#: The gradient rule of every operation.
+RULES: dict[str, type[Function]] = {
+    "csta": _Csta,
+    "csta_backward": _CstaBackward,
+    "couple": _Couple,
+    "couple_backward": _CoupleBackward,
+    "pool": _Pool,
+    "pool_backward": _PoolBackward,
 }
-
-
-def _without_setup_context(rule: Any) -> type[Function]:
-    """The rule for calls outside ``torch.func``: with a setup_context of its own, PyTorch would
-    take forward's signature apart at every call, which costs more than the kernel of a small one.
-    """
-
-    class Eager(Function):
-        @staticmethod
-        def forward(ctx: Any, *args: Any) -> Any:
-            output = rule.forward(*args)
-            rule.setup_context(ctx, args, output)
-            return output
-
-        backward = staticmethod(rule.backward)
-
-    Eager.__name__ = Eager.__qualname__ = rule.__name__
-    return Eager

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from csta_fast.differentiation import Operations
+from csta_fast.operations import Operations
 from csta_fast.structures import ARITHMETIC_DTYPES
 
 _WEIGHTS = ", ".join(
@@ -166,9 +166,9 @@ def register(operations: Operations) -> torch.library.Library:
         library.define(name + schema)  # type: ignore[no-untyped-call]
         qualified = f"{namespace}::{name}"
         torch.library.register_fake(qualified, _on_one_device(_FAKES[name]), lib=library)
-        rule = operations.rules[name]
+        backward, setup_context = operations.rule(name)
         torch.library.register_autograd(
-            qualified, rule.backward, setup_context=rule.setup_context, lib=library
+            qualified, backward, setup_context=setup_context, lib=library
         )
         torch.library.register_vmap(qualified, operations.loop_over_batch(name), lib=library)
         register_flop_formula(getattr(getattr(torch.ops, namespace), name))(_FLOPS[name])

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from csta_fast import checks, composite, ops
 from csta_fast.cuda_backend import capability_refusal
-from csta_fast.differentiation import Operations
 from csta_fast.kernels.plans import MOST_JOINTS, MOST_PLANE
+from csta_fast.operations import Operations
 from csta_fast.structures import ARITHMETIC_DTYPES, HeadWeights
 
 NAMESPACE = "csta_fast_triton"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,40 @@ def test_exported_program_survives_a_file(tmp_path: Path) -> None:
     x = _features(3, 12).detach()
     torch.export.save(torch.export.export(layer, (x,)), tmp_path / "layer.pt2")
     torch.testing.assert_close(torch.export.load(tmp_path / "layer.pt2").module()(x), layer(x))
+
+
+def _eager_graph(graph: torch.fx.GraphModule) -> object:
+    return torch.compile(graph, backend="eager", fullgraph=True, dynamic=True)
+
+
+@contextmanager
+def _enabled() -> Iterator[None]:
+    with torch._dynamo.compiled_autograd._enable(_eager_graph):
+        yield
+
+
+@contextmanager
+def _configured() -> Iterator[None]:
+    with torch._dynamo.config.patch(compiled_autograd=True):
+        yield
+
+
+@pytest.mark.parametrize("compiled", [_enabled, _configured])
+@pytest.mark.parametrize("kind", ["plain", "options", "own_heads"])
+def test_compiled_autograd_of_an_eager_call(
+    kind: str, compiled: Callable[[], AbstractContextManager[None]]
+) -> None:
+    layer = _layer(kind)
+    x, lengths = _features(3, 12), torch.tensor([12, 5, 0])
+    tensors = [x, *layer.parameters()]
+
+    def backward(loss: Tensor) -> list[Tensor]:
+        loss.backward()
+        return [tensor.grad for tensor in tensors]
+
+    wanted = torch.autograd.grad(layer(x, lengths=lengths).square().sum(), tensors)
+    loss = layer(x, lengths=lengths).square().sum()
+    with compiled():
+        found = torch.compile(backward, backend="eager")(loss)
+    names = [str(number) for number in range(len(tensors))]
+    assert_like(dict(zip(names, found, strict=True)), dict(zip(names, wanted, strict=True)))

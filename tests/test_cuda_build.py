@@ -229,7 +229,7 @@ def _needs_the_library() -> None:
 _REGISTERED = """
 import torch
 from csta_fast import cuda_backend, ops
-from csta_fast.differentiation import Operations
+from csta_fast.operations import Operations
 torch.ops.load_library(str(cuda_backend.LIBRARY))
 ops.register(Operations(cuda_backend.NAMESPACE))
 has = torch._C._dispatch_has_kernel_for_dispatch_key

@@ -17,7 +17,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from csta_fast import CSTA, HeadWeights, cuda_backend, explain, functional, ops, triton_backend
-from csta_fast.differentiation import Operations
+from csta_fast.operations import Operations
 
 #: PyTorch's autograd asks the driver about the device, of fake tensors as well, and aborts without.
 GRADIENTS = torch.cuda.is_available()
