@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from csta_fast import reference
 from csta_fast.structures import ARITHMETIC_DTYPES, GATE_CODES, HeadWeights
 
 _HEAD_SHAPES = ("(H, C)", "(H,)", "(G, H)", "(G,)")
@@ -148,6 +149,19 @@ def _head_mistake(name: str, x: Tensor, arithmetic: torch.dtype, head: Any) -> N
         f"{name}: wanted w1 (H, C), b1 (H,), w2 (G, H), b2 (G,) with C = {x.shape[1]} "
         f"channels of x, got {shapes}"
     )
+
+
+def head_dtypes(means: Tensor, weights: HeadWeights) -> None:
+    """Check the weights of a head that is called as a module on means (N, C, L)."""
+    arithmetic = ARITHMETIC_DTYPES.get(means.dtype)
+    if arithmetic is None:
+        raise TypeError(f"means: wanted a floating-point tensor, got {means.dtype}")
+    mixed = arithmetic == torch.float32 and reference.autocasts(means.device.type)
+    known = {means.dtype, arithmetic} | ({torch.float16, torch.bfloat16} if mixed else set())
+    for part, weight in zip(HeadWeights._fields, weights, strict=True):
+        if weight.dtype not in known:
+            wanted = " or ".join(str(dtype) for dtype in dict.fromkeys((means.dtype, arithmetic)))
+            raise TypeError(f"{part}: wanted {wanted} for x of {means.dtype}, got {weight.dtype}")
 
 
 def module(name: str, head: nn.Module) -> nn.Module:

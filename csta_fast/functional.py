@@ -25,9 +25,9 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from csta_fast import checks
+from csta_fast import checks, reference
 from csta_fast.backends import select
-from csta_fast.structures import Attention, Gate, HeadWeights, Scale
+from csta_fast.structures import ARITHMETIC_DTYPES, Attention, Gate, HeadWeights, Scale
 
 
 def _run(name: str, check: Callable[[], None], x: Tensor, backend: str | None, *args: Any) -> Any:
@@ -48,6 +48,17 @@ def _run(name: str, check: Callable[[], None], x: Tensor, backend: str | None, *
             raise
     check()
     return getattr(select(x, backend, traced=traced), name)(*args)
+
+
+def _widened(x: Tensor, head: HeadWeights) -> HeadWeights:
+    """Under autocast of x's device: weights of a 16-bit type that is not x's, in float32.
+
+    Linear layers take such a mixture there too, and round all of it; this rounds nothing.
+    """
+    if not reference.autocasts(x.device.type) or ARITHMETIC_DTYPES.get(x.dtype) != torch.float32:
+        return head
+    narrow = {torch.float16, torch.bfloat16} - {x.dtype}
+    return HeadWeights(*(w.to(torch.float32) if w.dtype in narrow else w for w in head))
 
 
 @overload
@@ -90,7 +101,8 @@ def csta(
     Args:
         x: features (N, C, T, V).
         frame_head, joint_head: weights ``HeadWeights(w1 (H, C), b1 (H,), w2 (G, H), b2 (G,))``;
-            C divisible by the number of groups G, H may differ between the two.
+            C divisible by the number of groups G, H may differ between the two. Of x's dtype or
+            that of the arithmetic; under autocast of any that autocast mixes, all but float64.
         lengths, frame_mask, joint_mask, backend: see the module.
         gate: "softmax" over the real frames and the real joints, or "sigmoid".
         scale: "mean" (with softmax: real frames × real joints, so that uniform attention is the
@@ -112,9 +124,11 @@ def csta(
         checks.masks(x, lengths, frame_mask, joint_mask)
 
     try:
+        if torch._C._is_any_autocast_enabled():
+            frame_head, joint_head = _widened(x, frame_head), _widened(x, joint_head)
         frame_w1, frame_b1, frame_w2, frame_b2 = frame_head
         joint_w1, joint_b1, joint_w2, joint_b2 = joint_head
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         check()
         raise
     y, frames, joints = _run(

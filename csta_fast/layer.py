@@ -7,7 +7,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from csta_fast import backends, checks, functional
+from csta_fast import backends, checks, functional, reference
 from csta_fast.structures import Attention, Gate, HeadWeights, Scale
 
 
@@ -43,9 +43,14 @@ class Head(nn.Module):
             return HeadWeights(self.w1, self.b1, self.w2, self.b2)
 
     def forward(self, means: Tensor) -> Tensor:
-        """Logits (N, G, L) of means (N, C, L)."""
-        hidden = torch.relu(self.w1 @ means.to(self.w1.dtype) + self.b1[:, None])
-        return self.w2 @ hidden + self.b2[:, None]
+        """Logits (N, G, L) of means (N, C, L), in the dtype of the arithmetic, under autocast too.
+
+        Raises:
+            TypeError: weights of a dtype that ``csta_fast.functional.csta`` would not take.
+        """
+        weights = HeadWeights(self.w1, self.b1, self.w2, self.b2)
+        checks.head_dtypes(means, weights)
+        return reference.head(means, weights)
 
     def extra_repr(self) -> str:
         (hidden, channels), groups = self.w1.shape, self.w2.shape[0]

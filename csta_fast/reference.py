@@ -62,6 +62,11 @@ def _only_real(x: Tensor, real: RealPositions) -> Tensor:
     return torch.where(real.frames[:, None, :, None] & real.joints[:, None, None, :], x, 0)
 
 
+def autocasts(device: str) -> bool:
+    """Whether autocast is on; some devices, meta among them, know none."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def without_autocast(device: str) -> AbstractContextManager[Any]:
     """Some devices, meta among them, know no autocast that could be switched off."""
     if torch.amp.is_autocast_available(device):
@@ -76,10 +81,13 @@ def _pool(x: Tensor, real: RealPositions) -> tuple[Tensor, Tensor]:
     return frame_means, joint_means
 
 
-def _head(means: Tensor, head: HeadWeights) -> Tensor:
-    w1, b1, w2, b2 = (weight.to(means.dtype) for weight in head)
-    hidden = torch.relu(w1 @ means + b1[:, None])
-    return w2 @ hidden + b2[:, None]
+def head(means: Tensor, weights: HeadWeights) -> Tensor:
+    """Step 2: logits (N, G, L) of means (N, C, L), in the dtype of the arithmetic."""
+    arithmetic = ARITHMETIC_DTYPES[means.dtype]
+    with without_autocast(means.device.type):
+        w1, b1, w2, b2 = (weight.to(arithmetic) for weight in weights)
+        hidden = torch.relu(w1 @ means.to(arithmetic) + b1[:, None])
+        return w2 @ hidden + b2[:, None]
 
 
 def _gate(logits: Tensor, real: Tensor, gate: str) -> Tensor:
@@ -173,8 +181,8 @@ def csta(
         features = x.to(arithmetic)
         frame_means, joint_means = _pool(features, real)
         attention = Attention(
-            _gate(_head(frame_means, frame_head), real.frames, gate),
-            _gate(_head(joint_means, joint_head), real.joints, gate),
+            _gate(head(frame_means, frame_head), real.frames, gate),
+            _gate(head(joint_means, joint_head), real.joints, gate),
         )
         y = _couple(features, attention, real, gate, scale, residual)
         return y.to(x.dtype), attention
