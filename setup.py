@@ -17,6 +17,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -39,16 +40,27 @@ def run(*command: str) -> None:
 
 
 def compile_file(source: str, folder: Path) -> str:
-    """Compile, unless the object was made by the same command since source and headers changed."""
+    """Compile, unless the object is what this command would make again."""
     target = folder / (source.replace("/", ".") + ".o")
-    command = (*to_compile(source, COMPILER, NVCC), "-o", str(target))
-    record, line = target.with_suffix(".command"), shlex.join(command)
-    changed = max(file.stat().st_mtime for file in (Path(source), *Path("csrc").rglob("*.h")))
-    if not (record.exists() and record.stat().st_mtime > changed and record.read_text() == line):
+    record, dependencies = target.with_suffix(".command"), target.with_suffix(".d")
+    command = [*to_compile(source, COMPILER, NVCC), "-MMD", "-MF", str(dependencies)]
+    command += ["-o", str(target)]
+    if not is_current(record, shlex.join(command), dependencies):
         record.unlink(missing_ok=True)
+        begin = time.time()
         run(*command)
-        record.write_text(line)
+        record.write_text(shlex.join(command))
+        os.utime(record, (begin, begin))  # a file edited during the compilation is newer
     return str(target)
+
+
+def is_current(record: Path, command: str, dependencies: Path) -> bool:
+    """Whether the object was made by this command from files that have not changed since."""
+    if not (record.exists() and dependencies.exists() and record.read_text() == command):
+        return False
+    _, _, names = dependencies.read_text().replace("\\\n", " ").partition(":")
+    files, made = [Path(name) for name in shlex.split(names)], record.stat().st_mtime
+    return all(file.exists() and file.stat().st_mtime < made for file in files)
 
 
 def make_stub(library: str, header: str, folder: Path) -> None:

@@ -215,6 +215,36 @@ def test_failing_compiler_is_an_error(checkout: Path) -> None:
         pip("wheel", "--no-deps", "--wheel-dir", checkout.parent, checkout, CXX="false")
 
 
+def test_only_what_includes_an_edited_header_is_compiled_again(tmp_path: Path) -> None:
+    pytest.importorskip("setuptools")
+    sources = tmp_path / "csrc"
+    for folder in (sources, tmp_path / "csta_fast"):
+        folder.mkdir()
+    for name in ("setup.py", "csrc/toolchain.py", "csrc/shim.h"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("one", "other"):
+        (sources / f"{name}.h").write_text(f"int {name}();\n")
+        (sources / f"{name}.cpp").write_text(f'#include "{name}.h"\n')
+
+    def compiled(compiler: str = "c++") -> list[str]:
+        command = (sys.executable, "setup.py", "build_ext", "--inplace")
+        log = run(*command, folder=tmp_path, CSTA_FAST_CUDA="0", CXXFLAGS="", CXX=compiler)
+        return sorted(re.findall(r"-c csrc/(\w+)\.cpp", log))
+
+    assert compiled() == ["one", "other"]
+    assert compiled() == []
+    (sources / "one.h").touch()
+    assert compiled() == ["one"]
+    (sources / "new.h").touch()
+    assert compiled() == []
+    # An edit in the middle of a compilation may have come too late for it.
+    editing = tmp_path / "editing"
+    editing.write_text('#!/bin/sh\nc++ "$@" && touch csrc/other.h\n')
+    editing.chmod(0o755)
+    assert compiled(str(editing)) == ["one", "other"]
+    assert compiled(str(editing)) == ["other"]
+
+
 def test_setup_is_short() -> None:
     """What a build does can be read in one go; pyproject.toml says all that is no doing."""
     assert len((ROOT / "setup.py").read_text().splitlines()) < 120
