@@ -1,7 +1,11 @@
 // The CPU kernels behind the operations.
 
+#include <atomic>
+#include <exception>
+
 #include "arguments.h"
 #include "cpu/kernels.h"
+#include "cpu/scratch.h"
 
 namespace csta {
 namespace {
@@ -15,13 +19,52 @@ Tensor gradient_of_x(const Tensor& x, const Problem& problem, bool wanted) {
   return wanted ? like(x, problem) : Tensor::empty(1, nothing, x.torch_dtype());
 }
 
+// A function that PyTorch's threads run; what it throws there, which PyTorch would turn into a
+// code, is thrown again by the thread that called.
+class Shared {
+ public:
+  Shared(RangeFunction function, void* context) : function_(function), context_(context) {}
+
+  void run(int64_t end, int64_t grain) {
+    CSTA_ABI(torch_parallel_for(0, end, grain, run_piece, this));
+    if (error_) std::rethrow_exception(error_);
+  }
+
+ private:
+  static void run_piece(int64_t begin, int64_t end, void* context) {
+    auto* self = static_cast<Shared*>(context);
+    try {
+      self->function_(begin, end, self->context_);
+    } catch (...) {
+      if (!self->failed_.test_and_set()) self->error_ = std::current_exception();
+    }
+  }
+
+  RangeFunction function_;
+  void* context_;
+  std::atomic_flag failed_ = ATOMIC_FLAG_INIT;
+  std::exception_ptr error_;
+};
+
 Parallel torch_parallel() {
   uint32_t threads = 1;
   CSTA_ABI(torch_get_num_threads(&threads));
   return {static_cast<int>(threads),
           [](int64_t end, int64_t grain, RangeFunction function, void* context) {
-            CSTA_ABI(torch_parallel_for(0, end, grain, function, context));
+            Shared(function, context).run(end, grain);
           }};
+}
+
+// The operation, whose working memory is refused as PyTorch refuses a tensor's.
+template <BoxedKernel kernel>
+void in_memory(StackValue* stack, uint64_t inputs, uint64_t outputs) {
+  try {
+    kernel(stack, inputs, outputs);
+  } catch (const OutOfMemory& error) {
+    const int64_t sizes[] = {error.bytes};
+    Tensor::empty(1, sizes, aoti_torch_dtype_bool());  // of a byte each
+    refuse_memory(Place::cpu(), std::to_string(error.bytes) + " bytes");
+  }
 }
 
 const Kernels& kernels_of(Problem& problem) {
@@ -188,9 +231,9 @@ struct Operation {
 
 // Their schemas are in csta_fast/ops.py.
 constexpr Operation kOperations[] = {
-    {"csta", csta},     {"csta_backward", csta_backward},
-    {"pool", pool},     {"pool_backward", pool_backward},
-    {"couple", couple}, {"couple_backward", couple_backward},
+    {"csta", in_memory<csta>},     {"csta_backward", in_memory<csta_backward>},
+    {"pool", in_memory<pool>},     {"pool_backward", in_memory<pool_backward>},
+    {"couple", in_memory<couple>}, {"couple_backward", in_memory<couple_backward>},
 };
 
 const bool kRegistered = [] {

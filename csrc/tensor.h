@@ -5,8 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "allocation.h"
 #include "problem.h"
-#include "shim.h"
 
 namespace csta {
 
@@ -19,12 +19,6 @@ inline void require(bool condition, const char* message) {
   if (!condition) throw std::runtime_error(std::string("csta_fast: ") + message);
 }
 
-struct Place {
-  int32_t type, index;
-
-  static Place cpu() { return {aoti_torch_device_type_cpu(), 0}; }
-};
-
 // Owns one reference to a tensor; empty for an absent optional argument.
 class Tensor {
  public:
@@ -34,9 +28,6 @@ class Tensor {
     CSTA_ABI(aoti_torch_get_sizes(handle_, &sizes_));
     CSTA_ABI(aoti_torch_get_strides(handle_, &strides_));
     CSTA_ABI(aoti_torch_get_dtype(handle_, &dtype_));
-    if (dim_ <= kMostDimensions) return;
-    aoti_torch_delete_tensor_object(handle_);  // no destructor runs for what was not constructed
-    require(false, "wanted at most 4 dimensions");
   }
   Tensor(Tensor&& other) noexcept { swap(other); }
   Tensor& operator=(Tensor&& other) noexcept {
@@ -95,10 +86,7 @@ class Tensor {
                       Place place = Place::cpu()) {
     int64_t strides[kMostDimensions];
     fill_strides(dim, sizes, channels_last, strides);
-    TensorHandle handle = nullptr;
-    CSTA_ABI(
-        aoti_torch_empty_strided(dim, sizes, strides, dtype, place.type, place.index, &handle));
-    return Tensor(handle);
+    return Tensor(allocate(dim, sizes, strides, dtype, place));
   }
 
   TensorHandle release() { return std::exchange(handle_, nullptr); }
@@ -119,6 +107,7 @@ class Tensor {
   }
 
   bool has_order(Order order) const {
+    require(dim_ <= kMostDimensions, "wanted at most 4 dimensions");
     int64_t expected = 1;
     for (int64_t axis = 0; axis < dim_; ++axis) {
       if (sizes_[axis] == 0) return true;

@@ -1,7 +1,6 @@
 #include "scratch.h"
 
 #include <cstdlib>
-#include <new>
 
 namespace csta {
 namespace {
@@ -10,7 +9,7 @@ constexpr int64_t kKeptBytes = int64_t{8} << 20;
 
 char* allocate(int64_t bytes) {
   void* memory = std::aligned_alloc(64, static_cast<size_t>(round_up(bytes, 64)));
-  if (memory == nullptr) throw std::bad_alloc();
+  if (memory == nullptr) throw OutOfMemory{bytes};
   return static_cast<char*>(memory);
 }
 

@@ -7,6 +7,11 @@
 
 namespace csta {
 
+// Thrown where there is no memory for a block.
+struct OutOfMemory {
+  int64_t bytes;
+};
+
 // Hands out 64-byte aligned pieces of a block, one after the other. Without a block it only counts,
 // so that the code which takes the pieces also tells how large the block must be.
 class Arena {
