@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if not device.measures(section):
             return False
         if quick and section != "overhead":
-            return item.callspec.params.get("group") in QUICK
+            return _parameters(item).get("group") in QUICK
         return section in wanted if wanted else full or section not in EXTENDED_SECTIONS
 
     config.hook.pytest_deselected(items=[item for item in items if not is_wanted(item)])
@@ -75,8 +75,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_report_collectionfinish(
     config: pytest.Config, items: Sequence[pytest.Item]
 ) -> list[str]:
-    found = [item.callspec.params for item in items if isinstance(item, pytest.Function)]
-    return config.stash[_SESSION].plan([Bench.of(each) for each in found])
+    found = [_parameters(item) for item in items]
+    return config.stash[_SESSION].plan([Bench.of(each) for each in found if "variant" in each])
+
+
+def _parameters(item: pytest.Item) -> dict[str, Any]:
+    return getattr(getattr(item, "callspec", None), "params", {})
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:

@@ -92,7 +92,7 @@ STEP_SHAPES: tuple[Shape, ...] = (
     (2048, 3, 64, 25),
     (16, 256, 75, 25),
 )
-#: What the README's picture shows of both: wide and narrow, long, and few channels.
+#: Shapes of the README's picture: wide, narrow, long, and few channels.
 SHORT_SHAPES: tuple[Shape, ...] = (
     *(STUDY_SHAPES[index] for index in (0, 2, 3, 4)),
     *(STEP_SHAPES[index] for index in (0, 2, 3, 4)),
@@ -177,7 +177,7 @@ def _groups() -> list[Group]:
 #: Every group whose variants take turns in one process, by key.
 GROUPS: dict[str, Group] = {group.key: group for group in _groups()}
 
-#: What --quick measures, beside the overhead of a call: each section once, and few channels.
+#: Groups of --quick, beside the overhead of a call: each kind of kernel, and few channels.
 QUICK: tuple[str, ...] = (
     "forward-384x64x64x25-float32",
     "backward-384x64x64x25-float32",

@@ -32,7 +32,7 @@ class Records(NamedTuple):
 
 
 def identity(row: Row) -> str:
-    """What was measured; of two rows with the same one the later replaces the earlier."""
+    """Key of a measurement: of two rows with the same key the newer replaces the older."""
     return json.dumps([row.get(key) or None for key in _IDENTITY])
 
 

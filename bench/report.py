@@ -88,7 +88,7 @@ class Chapter:
     """Everything measured on one machine."""
 
     machine: dict[str, Any]
-    rows: dict[str, present.Row] = field(default_factory=dict)  # by what they are of
+    rows: dict[str, present.Row] = field(default_factory=dict)  # by identity
 
     @property
     def title(self) -> str:

@@ -40,7 +40,8 @@ class Session:
         self.rivals: str = config.getoption("--rivals", default="default")
         quick = config.getoption("--quick", default=False)
         seconds: float | None = config.getoption("--seconds", default=None)
-        self.seconds = seconds or (_QUICK_SECONDS if quick else _SECONDS)
+        default_seconds = _QUICK_SECONDS if quick else _SECONDS
+        self.seconds = default_seconds if seconds is None else seconds
         self.budget: float | None = config.getoption("--budget", default=None)
         self._started = time.monotonic()
         self.display = Display(config)
@@ -99,9 +100,9 @@ class Session:
         """How long they will take, and where their figures go."""
         if not benches:
             return []
-        minutes = duration(benches, self.seconds) / 60
+        minutes = max(1, round(duration(benches, self.seconds) / 60))
         return [
-            f"about {minutes:.0f} min on two idle cores; Ctrl-C keeps what there is",
+            f"about {minutes} min where nothing else runs; Ctrl-C keeps what there is",
             f"figures, as they come: {self.results}",
         ]
 
