@@ -181,7 +181,6 @@ GROUPS: dict[str, Group] = {group.key: group for group in _groups()}
 QUICK: tuple[str, ...] = (
     "forward-384x64x64x25-float32",
     "backward-384x64x64x25-float32",
-    "step-256x128x32x25-float32",
     "step-2048x3x64x25-float32",
     "half-forward-768x64x64x25-bfloat16",
     "channels_last-forward-384x64x64x25-float32",
