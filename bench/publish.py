@@ -2,10 +2,10 @@
 
     python -m bench.publish cpu-zen4-2-cores
 
-It measures every section with every rival on a machine that nobody else uses, some 80
-minutes on two cores, writes medians and quartiles to bench/results/NAME.json as they come, and makes
-of all results there docs/benchmarks.md, its pictures and the table of README.md. The named machine
-has the first chapter, and the table is of it.
+It measures every section with every rival on a machine that nobody else uses, some 80 minutes on
+two cores, writes medians and quartiles to bench/results/NAME.json as they come, and makes of all
+results there docs/benchmarks.md, its pictures and the table of README.md. The named machine has the
+first chapter, and the table is of it.
 
     python -m bench.publish cpu-zen4-2-cores --render
 
