@@ -172,13 +172,22 @@ class _Pool(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         x, *masks, ctx.operations = inputs
+        ctx.set_materialize_grads(False)  # plain zeros beside DTensors would be a mixture
+        ctx.shapes = [means.shape for means in output]
         ctx.save_for_backward(*masks)
         ctx.channels_last = not x.is_contiguous() and x.is_contiguous(
             memory_format=torch.channels_last
         )
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        given = next((grad for grad in grads if grad is not None), None)
+        if given is None:
+            return (None,) * 5
+        grads = tuple(
+            given.new_zeros(shape) if grad is None else grad
+            for grad, shape in zip(grads, ctx.shapes, strict=True)
+        )
         grad_x = ctx.operations.call("pool_backward", *grads, *ctx.saved_tensors, ctx.channels_last)
         return grad_x, *(None,) * 4
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import Function
 
+from csta_fast import sharding
 from csta_fast.differentiation import RULES
 
 #: What vmap asks of a rule: (size of the mapped dimension, its place in each argument, arguments)
@@ -48,7 +49,10 @@ class Operations:
     def call(self, name: str, *args: Any) -> Any:
         """Call an operation the cheapest way that still differentiates, transforms and compiles."""
         if torch.compiler.is_compiling() or torch._C._is_tracing():
+            sharding.register_now()
             return getattr(getattr(torch.ops, self.namespace), name).default(*args)
+        if type(args[0]) is not Tensor:
+            sharding.register_now()
         if torch._C._are_functorch_transforms_active():
             return RULES[name].apply(*args, self)  # type: ignore[no-untyped-call]
         if torch.is_grad_enabled() and _any_requires_grad(args):

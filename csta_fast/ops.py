@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from csta_fast import sharding
 from csta_fast.operations import Operations
 from csta_fast.structures import ARITHMETIC_DTYPES
 
@@ -49,8 +50,9 @@ SCHEMAS: dict[str, str] = {
     f"bool input_gradient) -> {_THREE}",
 }
 
-#: The libraries that this module made; PyTorch forgets an operation whose library is collected.
-_LIBRARIES: dict[str, torch.library.Library] = {}
+#: Where a namespace of ``torch.ops`` keeps its library. PyTorch forgets an operation whose library
+#: is collected, and knows one still when this package is removed from ``sys.modules``.
+_LIBRARY = "csta_fast_library"
 
 
 def _empty_result(x: Tensor) -> Tensor:
@@ -157,11 +159,21 @@ _FLOPS: dict[str, Callable[..., int]] = dict.fromkeys(_FAKES, _no_flops) | {
 }
 
 
-def register(operations: Operations) -> torch.library.Library:
-    """Define the operations of a namespace, once; returns the library to add kernels to."""
+def register(operations: Operations) -> torch.library.Library | None:
+    """Define the operations of a namespace.
+
+    Returns:
+        The library to add kernels to; None where an earlier import of this package defined the
+        operations, which serve this one too.
+    """
     namespace = operations.namespace
+    home = getattr(torch.ops, namespace)
+    if _LIBRARY in vars(home):
+        for name in SCHEMAS:
+            sharding.register_later(getattr(home, name).default)
+        return None
     library = torch.library.Library(namespace, "FRAGMENT")  # type: ignore[no-untyped-call]
-    _LIBRARIES[namespace] = library
+    setattr(home, _LIBRARY, library)
     for name, schema in SCHEMAS.items():
         library.define(name + schema)  # type: ignore[no-untyped-call]
         qualified = f"{namespace}::{name}"
@@ -171,5 +183,7 @@ def register(operations: Operations) -> torch.library.Library:
             qualified, backward, setup_context=setup_context, lib=library
         )
         torch.library.register_vmap(qualified, operations.loop_over_batch(name), lib=library)
-        register_flop_formula(getattr(getattr(torch.ops, namespace), name))(_FLOPS[name])
+        operator = getattr(home, name)
+        register_flop_formula(operator)(_FLOPS[name])
+        sharding.register_later(operator.default)
     return library

@@ -135,6 +135,8 @@ _CHECKS: dict[str, Callable[..., None]] = {
 def register(operations: Operations) -> None:
     """Make the kernels PyTorch operations; they are imported when first called."""
     library = ops.register(operations)
+    if library is None:
+        return
     for name in ops.SCHEMAS:
         for key in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):
             library.impl(name, implementation(name), key)  # type: ignore[no-untyped-call]

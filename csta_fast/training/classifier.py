@@ -56,7 +56,7 @@ class Classifier(lightning.LightningModule):
         self.validated = MetricCollection(figures, prefix="val/")
         self.tested = self.validated.clone(prefix="test/")
         self.confusions = MulticlassConfusionMatrix(classes)
-        self.confusion = torch.zeros(classes, classes, dtype=torch.int64)
+        self.confusion = torch.zeros(classes, classes, dtype=torch.int64, device="cpu")
         self._begin = self._seconds = 0.0
         self._clips = 0
 
