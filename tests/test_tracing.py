@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 from torch import nn
@@ -40,3 +42,11 @@ def test_for_onnx_the_layer_is_plain_pytorch(monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(program.module()(x), layer(x))
     assert not any("csta" in name for name in _operators(traced))
     assert not any("csta" in str(node.target) for node in program.graph.nodes)
+
+
+def test_the_older_onnx_exporter_takes_the_layer_in_a_module() -> None:
+    """It passes every argument by position, those too that are left out."""
+    pytest.importorskip("onnx")
+    file = io.BytesIO()
+    torch.onnx.export(nn.Sequential(_layer()), (torch.randn(2, 8, 6, 5),), file, dynamo=False)
+    assert file.getvalue()

@@ -144,10 +144,9 @@ class Clips(Dataset[Batch]):
         people, length, joints, coordinates = positions.shape
         x = np.zeros((1, coordinates, self.options.frames, joints, self.persons), np.float32)
         x[0, :, :length, :, :people] = positions.transpose(3, 1, 2, 0)
-        numbers = (
-            torch.tensor([each], device="cpu") for each in (recording.label, people, length, row)
-        )
-        return Batch(torch.from_numpy(x), *numbers)
+        # From NumPy, as x: whatever PyTorch's default device is.
+        numbers = (np.array([each], np.int64) for each in (recording.label, people, length, row))
+        return Batch(torch.from_numpy(x), *map(torch.from_numpy, numbers))
 
     def _clip(self, positions: transforms.Positions, epoch: int, row: int) -> transforms.Positions:
         """Positions (M, at most T, V, D)."""

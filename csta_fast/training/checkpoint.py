@@ -109,18 +109,19 @@ class Trained:
 def build(options: Options, facts: Facts) -> CSTACNN:
     """A fresh network as the options want it, for data of which these facts hold.
 
+    On the CPU and in float32, as clips are, whatever PyTorch's defaults.
+
     Raises:
         ValueError: there is no such network, or it has more than ``MOST_PARAMETERS``.
     """
     outline(options, facts)
-    return _made(options, facts)
+    return _made(options, facts, "cpu")
 
 
 def outline(options: Options, facts: Facts) -> CSTACNN:
     """The same network without its numbers: no memory is taken."""
     try:
-        with torch.device("meta"):
-            network = _made(options, facts)
+        network = _made(options, facts, "meta")
         size = sum(parameter.numel() for parameter in network.parameters())
     except (RuntimeError, OverflowError, TypeError) as error:  # sizes that overflow
         raise ValueError(
@@ -131,15 +132,17 @@ def outline(options: Options, facts: Facts) -> CSTACNN:
     return network
 
 
-def _made(options: Options, facts: Facts) -> CSTACNN:
+def _made(options: Options, facts: Facts, device: str) -> CSTACNN:
     chosen = asdict(options.model)
-    return CSTACNN(
-        len(facts.classes),
-        len(facts.joints.joints),
-        options.clips.frames,
-        facts.coordinates,
-        **chosen,
-    )
+    with torch.device(device):
+        network = CSTACNN(
+            len(facts.classes),
+            len(facts.joints.joints),
+            options.clips.frames,
+            facts.coordinates,
+            **chosen,
+        )
+    return network.float()
 
 
 def described(options: Options, facts: Facts) -> dict[str, Any]:
@@ -177,7 +180,7 @@ def unpacked(content: Mapping[str, Any], path: str | Path) -> Trained:
         options = Options.from_dict(plain.get("options"))
         facts = Facts.from_dict(plain.get("facts"))
         weights = _weights(content.get("state_dict"), outline(options, facts))
-        network = _made(options, facts)
+        network = _made(options, facts, "cpu")
         network.load_state_dict(weights)
     except ValueError as error:
         raise ValueError(

@@ -89,7 +89,7 @@ class ClipsModule(lightning.LightningDataModule):
             persistent_workers=workers > 0,
             # A loader draws a seed for its workers whenever it begins anew; from a generator of its
             # own, or dropout would depend on when that was.
-            generator=torch.Generator(),
+            generator=torch.Generator(torch.get_default_device()),
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:
