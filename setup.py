@@ -5,7 +5,8 @@ talk to PyTorch through the C functions that ``csrc/shim.h`` and ``csrc/cuda/shi
 building needs neither torch nor Python nor a GPU, and one wheel serves every version of them.
 To find those functions when loaded they must name PyTorch's libraries: they are linked to stubs.
 
-Environment: CXX, CXXFLAGS, LDFLAGS, MAX_JOBS; CSTA_FAST_NATIVE=0 leaves both libraries out.
+Environment: CXX, CXXFLAGS, LDFLAGS, MAX_JOBS. CSTA_FAST_NATIVE=0 leaves both libraries out, 1 makes
+the absence of the first an error.
 CSTA_FAST_CUDA=0 leaves the CUDA library out, 1 (or FORCE_CUDA=1) makes its absence an error.
 CUDA_HOME says where nvcc is, NVCC_FLAGS what else to tell it, TORCH_CUDA_ARCH_LIST for what GPUs.
 """
@@ -98,12 +99,18 @@ class BuildLibrary(build_ext):
 
 class BuildPython(build_py):
     def run(self) -> None:
-        super().run()
+        """Say why a library is left out, here and, in a file beside it, to those who miss it."""
         for library, kernels, tool in (("_cpu", "native", COMPILER), ("_cuda", "CUDA", NVCC)):
+            place = Path("csta_fast", library)
+            for ending in (".missing", ".declined"):  # of an earlier build
+                place.with_suffix(ending).unlink(missing_ok=True)
             if tool.missing:
-                Path(f"csta_fast/{library}.abi3.so").unlink(missing_ok=True)  # of an earlier build
+                place.with_suffix(".abi3.so").unlink(missing_ok=True)
+                ending = ".declined" if tool.declined else ".missing"
+                place.with_suffix(ending).write_text(tool.missing + "\n", encoding="utf-8")
                 line = f"csta_fast: installing without {kernels} kernels: {tool.missing}"
                 print(line, file=sys.stderr)
+        super().run()
 
 
 libraries = []

@@ -40,30 +40,47 @@ class Tool(NamedTuple):
 
     command: tuple[str, ...]
     missing: str = ""
+    declined: bool = False  # whether that is what the environment asks for
+
+
+def _wanted(variable: str) -> str:
+    wanted = os.environ.get(variable) or "auto"
+    if wanted not in ("auto", "0", "1"):
+        raise SystemExit(f"{variable}: wanted auto, 0 or 1, got {wanted!r}")
+    return wanted
 
 
 def find_compiler() -> Tool:
     """The C++ compiler: CXX, or the first of the usual names."""
-    if os.environ.get("CSTA_FAST_NATIVE") == "0":
-        return Tool((), "CSTA_FAST_NATIVE=0 is set; unset it to build them")
+    wanted = _wanted("CSTA_FAST_NATIVE")
+    if wanted == "0":
+        return Tool((), "CSTA_FAST_NATIVE=0 was set; build without it to have them", declined=True)
+    compiler = _any_compiler()
+    if wanted == "1" and compiler.missing:
+        raise SystemExit(f"csta_fast: the native kernels are wanted: {compiler.missing}")
+    return compiler
+
+
+def _any_compiler() -> Tool:
     if sys.platform not in ("linux", "darwin"):
         return Tool((), f"they are built on Linux and macOS only, this is {sys.platform}")
-    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    for command in map(shlex.split, wanted):
+    chosen = shlex.split(os.environ.get("CXX", ""))
+    if chosen and not shutil.which(chosen[0]):
+        raise SystemExit(f"CXX: wanted a C++ compiler, got {chosen[0]!r}, which was not found")
+    names = ["c++", "g++", "clang++"]
+    for command in [chosen] if chosen else [[name] for name in names]:
         if shutil.which(command[0]):
             return Tool(tuple(command))
     remedy = "xcode-select --install" if sys.platform == "darwin" else "apt-get install g++"
-    names = ", ".join(wanted)
-    return Tool((), f"no C++ compiler ({names}) was found; get one ({remedy}) and reinstall")
+    missing = f"no C++ compiler ({', '.join(names)}) was found; get one ({remedy}) and reinstall"
+    return Tool((), missing)
 
 
 def find_nvcc(compiler: Tool) -> Tool:
     """nvcc with its host compiler: below CUDA_HOME, on PATH, or from PyPI in this environment."""
-    wanted = os.environ.get("CSTA_FAST_CUDA") or "auto"
-    if wanted not in ("auto", "0", "1"):
-        raise SystemExit(f"CSTA_FAST_CUDA: wanted auto, 0 or 1, got {wanted!r}")
+    wanted = _wanted("CSTA_FAST_CUDA")
     if wanted == "0":
-        return Tool((), "CSTA_FAST_CUDA=0 is set; unset it to build them")
+        return Tool((), "CSTA_FAST_CUDA=0 was set; build without it to have them", declined=True)
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     installed = Path(sysconfig.get_path("purelib"), "nvidia").glob("cu*/bin/nvcc")
     places = [str(Path(home, "bin", "nvcc"))] if home else ["nvcc", *map(str, sorted(installed))]
@@ -77,7 +94,7 @@ def find_nvcc(compiler: Tool) -> Tool:
     )
     if wanted == "1" or os.environ.get("FORCE_CUDA") == "1":
         raise SystemExit(f"csta_fast: the CUDA kernels are wanted: {missing}")
-    return Tool((), missing)
+    return Tool((), missing, compiler.declined)
 
 
 def gpu_options(nvcc: Tool) -> list[str]:

@@ -31,7 +31,7 @@ printed relative to the largest value, and must not exceed a few roundings.
 environment variables:
   CSTA_FAST_BACKEND=NAME   use this backend for every call (read at import)
   CSTA_FAST_ISA=NAME       use at most this instruction set: portable, avx2, avx512
-  CSTA_FAST_NATIVE=0       when installing: leave the native kernels out
+  CSTA_FAST_NATIVE=0       when installing: leave all kernels but Triton's out; 1: fail without
   CSTA_FAST_CUDA=0         when installing: leave the CUDA kernels out; 1: fail without them
   OMP_NUM_THREADS=N        threads of PyTorch and of the kernels
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from csta_fast import checks, composite, cuda_backend, library, ops, triton_backend
+from csta_fast import checks, composite, cuda_backend, fallback, library, ops, triton_backend
 from csta_fast.operations import Operations
 from csta_fast.structures import ARITHMETIC_DTYPES
 
@@ -129,7 +129,10 @@ def select(x: Tensor, name: str | None, *, traced: bool = False) -> Backend:
             return _CPU
         # What nobody can serve is checked before a call of the reference, and refused there.
         able = (backend for backend in BACKENDS.values() if backend.refusal(x) is None)
-        return next(able, _REFERENCE)
+        serving = next(able, _REFERENCE)
+        if serving is _REFERENCE:
+            fallback.tell(x)
+        return serving
     backend = named(name, source)
     reason = backend.refusal(x)
     if reason is not None:

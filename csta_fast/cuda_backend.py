@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from csta_fast.library import absence
 from csta_fast.structures import ARITHMETIC_DTYPES
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -30,26 +31,29 @@ _MOST_NUMBERS = 2**30
 _MOST_CHANNELS_LAST = 4096
 
 
-def _load() -> str | None:
-    """Register the library's operations; return None, or why there are none."""
+def _load() -> tuple[str | None, bool]:
+    """Register the library's operations; None, or why there are none, and whether by choice."""
     if torch.version.cuda is None:
-        return f"this PyTorch ({torch.__version__}) was built without CUDA"
+        return f"this PyTorch ({torch.__version__}) was built without CUDA", False
     if not LIBRARY.exists():
-        return (
-            "the CUDA library was not built: no nvcc was found at installation, or "
-            "CSTA_FAST_CUDA=0 was set; install the CUDA toolkit (or, in this environment, "
+        return absence(
+            LIBRARY, "CUDA",
+            "install the CUDA toolkit (or, in this environment, "
             "pip install 'cuda-toolkit[nvcc,cccl]==13.0.*') and run "
-            "pip install --force-reinstall --no-deps . in the sources"
-        )
+            "pip install --force-reinstall --no-deps . in the sources",
+        )  # fmt: skip
     try:
         torch.ops.load_library(str(LIBRARY))  # type: ignore[no-untyped-call]
     except (OSError, RuntimeError) as error:
-        return f"the CUDA library could not be loaded ({error})"
-    return None
+        return f"the CUDA library could not be loaded ({error})", False
+    return None, False
 
 
 #: None where the library is loaded, else one sentence that says why not and what to do.
-FAILURE: str | None = _load()
+FAILURE: str | None
+#: Whether there is none because the build was told to leave it out.
+DECLINED: bool
+FAILURE, DECLINED = _load()
 
 
 def constant_to_the_compiler(function: _Function) -> _Function:

@@ -28,29 +28,49 @@ def misnamed() -> str | None:
     return f"CSTA_FAST_ISA: wanted one of {known}, got {wanted!r}, which chooses nothing"
 
 
-def _load() -> str | None:
-    """Register the library's operations; return None, or why there are none."""
+def absence(library: Path, name: str, remedy: str) -> tuple[str, bool]:
+    """Why there is no such library, and whether that was asked for: what the build wrote down."""
+    if not library.parent.is_dir():
+        return (
+            f"the {name} library cannot be loaded out of an archive, and the package was imported "
+            f"from {library.parent}: unpack it, or install it with pip",
+            False,
+        )
+    for ending in ("missing", "declined"):
+        record = library.parent / f"{library.name.partition('.')[0]}.{ending}"
+        if record.is_file():
+            reason = record.read_text(encoding="utf-8").strip()
+            return f"the {name} library was not built: {reason}", ending == "declined"
+    return f"the {name} library was not built: {remedy}", False
+
+
+def _load() -> tuple[str | None, bool]:
+    """Register the library's operations; None, or why there are none, and whether by choice."""
     mistake = misnamed()
     if mistake is not None:
         warnings.warn(mistake, stacklevel=2)
     if not CPU_LIBRARY.exists():
-        return (
-            "the native library was not built: no C++ compiler was found at installation, or "
-            "CSTA_FAST_NATIVE=0 was set; install one (Debian: apt-get install g++) and run "
-            "pip install --force-reinstall --no-deps . in the sources"
-        )
+        return absence(
+            CPU_LIBRARY, "native",
+            "get a C++ compiler (Debian: apt-get install g++) and run "
+            "pip install --force-reinstall --no-deps . in the sources",
+        )  # fmt: skip
     try:
         torch.ops.load_library(str(CPU_LIBRARY))  # type: ignore[no-untyped-call]
     except (OSError, RuntimeError) as error:
         return (
             f"the native library could not be loaded ({error}); it needs torch 2.10 or later "
-            f"(this is {torch.__version__}) on {platform.machine()}"
+            f"(this is {torch.__version__}) on {platform.machine()}",
+            False,
         )
-    return None
+    return None, False
 
 
 #: None where the library is loaded, else one sentence that says why not and what to do.
-failure: str | None = _load()
+failure: str | None
+#: Whether there is none because CSTA_FAST_NATIVE=0 was set when the package was built.
+declined: bool
+failure, declined = _load()
 
 
 def instruction_set() -> str:

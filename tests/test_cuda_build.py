@@ -207,9 +207,31 @@ def test_a_wanted_library_without_its_compilers_is_an_error(
     bare.setenv("CUDA_HOME", "/no/such/place")
     with pytest.raises(SystemExit, match="the CUDA kernels are wanted: no nvcc was found"):
         toolchain.find_nvcc(toolchain.Tool(("c++",)))
-    bare.setenv("CXX", "no-such-c++")
-    with pytest.raises(SystemExit, match=r"are wanted: no C\+\+ compiler \(no-such-c\+\+\) was"):
+    bare.setenv("PATH", "/no/such/place")
+    with pytest.raises(SystemExit, match=r"are wanted: no C\+\+ compiler \(c\+\+, g\+\+, "):
         toolchain.find_nvcc(toolchain.find_compiler())
+
+
+def test_native_kernels_that_are_wanted(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("PATH", "/no/such/place")
+    assert not toolchain.find_compiler().declined
+    bare.setenv("CSTA_FAST_NATIVE", "1")
+    with pytest.raises(SystemExit, match=r"the native kernels are wanted: no C\+\+ compiler"):
+        toolchain.find_compiler()
+    bare.setenv("CSTA_FAST_NATIVE", "0")
+    assert toolchain.find_compiler().declined
+    assert toolchain.find_nvcc(toolchain.find_compiler()).declined
+    bare.setenv("CSTA_FAST_NATIVE", "yes")
+    with pytest.raises(SystemExit, match="CSTA_FAST_NATIVE: wanted auto, 0 or 1, got 'yes'"):
+        toolchain.find_compiler()
+
+
+def test_a_compiler_that_is_not_there(bare: pytest.MonkeyPatch) -> None:
+    bare.setenv("CXX", "no-such-c++ -m64")
+    with pytest.raises(SystemExit, match=r"CXX: wanted a C\+\+ compiler, got 'no-such-c\+\+'"):
+        toolchain.find_compiler()
+    bare.setenv("CSTA_FAST_NATIVE", "0")
+    assert toolchain.find_compiler().declined
 
 
 def test_a_declined_library(bare: pytest.MonkeyPatch) -> None:

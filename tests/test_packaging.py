@@ -192,7 +192,7 @@ def test_source_archive_and_uv(checkout: Path, python: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "reason"),
-    [({"CXX": "no-such-c++"}, "no C++ compiler (no-such-c++)"),
+    [({"PATH": "/no/such/place"}, "no C++ compiler (c++, g++, clang++)"),
      ({"CSTA_FAST_NATIVE": "0"}, "CSTA_FAST_NATIVE=0")],
     ids=["missing", "declined"],
 )  # fmt: skip
@@ -205,8 +205,16 @@ def test_without_compiler(
     package, _, explanation = evaluate(python, tmp_path)
     assert package.is_relative_to(tmp_path / "venv")
     assert not list(package.glob("*.so"))
-    assert "was not built" in explanation[0]
+    assert f"was not built: {reason}" in "".join(explanation)
+    warned = "csta_fast: plain PyTorch serves" in "".join(explanation)
+    assert warned != ("CSTA_FAST_NATIVE" in environment)
     assert explanation[-1].startswith("-> reference")
+
+
+@pytest.mark.slow
+def test_misspelt_compiler_is_an_error(checkout: Path) -> None:
+    with pytest.raises(AssertionError, match=r"CXX: wanted a C\+\+ compiler, got 'no-such-c\+\+'"):
+        pip("wheel", "--no-deps", "--wheel-dir", checkout.parent, checkout, CXX="no-such-c++")
 
 
 @pytest.mark.slow

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from interpreter import run_python
 
-from csta_fast import CSTA, backends, explain, functional, library
+import csta_fast
+from csta_fast import (
+    CSTA,
+    backends,
+    cuda_backend,
+    explain,
+    fallback,
+    functional,
+    library,
+    triton_backend,
+)
 
 X = torch.zeros(2, 6, 7, 5)
 
@@ -99,6 +114,100 @@ csta_fast.CSTA(6, backend="cpu")(x)
     assert "the native library was not built" in process.stdout
     assert "-> reference" in process.stdout
     assert "ValueError: backend 'cpu' cannot serve this call: the native" in process.stderr
+
+
+_WITHOUT_LIBRARY = """
+import pathlib, warnings
+exists = pathlib.Path.exists
+pathlib.Path.exists = lambda path: path.name != "_cpu.abi3.so" and exists(path)
+import torch, csta_fast
+from csta_fast import library
+layer, x = csta_fast.CSTA(6), torch.randn(2, 6, 7, 5)
+def warned(call):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(each.message) for each in caught if "csta_fast" in str(each.message)]
+"""
+
+
+@pytest.mark.parametrize(
+    "first_call",
+    [
+        "layer(x)",
+        "torch.compile(layer, fullgraph=True, backend='eager')(x)",
+        "torch.export.export(layer, (x,))",
+        "csta_fast.functional.pool(x)",
+    ],
+)
+def test_absent_library_is_told_once(first_call: str) -> None:
+    code = f"""{_WITHOUT_LIBRARY}
+assert not warned(lambda: csta_fast.functional.pool(x.to("meta")))
+assert not warned(lambda: csta_fast.functional.pool(x, backend="reference"))
+(message,) = warned(lambda: {first_call})
+assert library.failure in message and "CSTA_FAST_BACKEND=reference" in message, message
+assert not warned(lambda: (layer(x), csta_fast.functional.pool(x)))
+print("told")
+"""
+    process = run_python(code, TRITON_INTERPRET="0")
+    assert process.stdout.strip() == "told", process.stderr[-2000:]
+
+
+@pytest.mark.parametrize("how", ["library.declined = True", "", "warnings.simplefilter('error')"])
+def test_a_choice_is_not_warned_of(how: str) -> None:
+    environment = {} if "declined" in how else {"CSTA_FAST_BACKEND": "reference"}
+    code = f"{_WITHOUT_LIBRARY}\n{how}\nassert not warned(lambda: layer(x))\nprint('quiet')"
+    process = run_python(code, TRITON_INTERPRET="0", **environment)
+    assert process.stdout.strip() == "quiet", process.stderr[-2000:]
+
+
+def test_the_filter_that_the_warning_names_silences_it() -> None:
+    code = f"""{_WITHOUT_LIBRARY}
+warnings.filterwarnings("error")
+warnings.filterwarnings("ignore", "csta_fast: plain PyTorch")
+layer(x)
+print("quiet")
+"""
+    process = run_python(code, TRITON_INTERPRET="0")
+    assert process.stdout.strip() == "quiet", process.stderr[-2000:]
+
+
+def test_a_missing_cuda_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnGpu:
+        dtype, device, is_cpu = torch.float32, torch.device("cuda", 0), False
+
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(cuda_backend, "FAILURE", "no nvcc")
+    monkeypatch.setattr(triton_backend, "MISSING", "no Triton")
+    monkeypatch.setattr(fallback, "_warned", False)
+    x: Any = OnGpu()
+    with pytest.warns(UserWarning, match="no nvcc; nor does Triton serve: no Triton"):
+        fallback.tell(x)
+    monkeypatch.setattr(fallback, "_warned", False)
+    monkeypatch.setattr(cuda_backend, "DECLINED", True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fallback.tell(x)
+
+
+def test_import_from_an_archive_says_so(tmp_path: Path) -> None:
+    package = Path(csta_fast.__file__).parent
+    with zipfile.ZipFile(tmp_path / "csta.zip", "w") as archive:
+        for file in package.glob("*.py"):
+            archive.write(file, f"csta_fast/{file.name}")
+        for file in (package.parent / "kernels").glob("*.py"):
+            archive.write(file, f"csta_fast/kernels/{file.name}")
+    code = f"""
+import sys
+sys.path.insert(0, {str(tmp_path / "csta.zip")!r})
+sys.path = [place for place in sys.path if not place.endswith({str(package.parents[0].name)!r})]
+import csta_fast
+assert ".zip" in csta_fast.__file__
+print(csta_fast.library.failure)
+"""
+    process = run_python(code, TRITON_INTERPRET="0")
+    assert "cannot be loaded out of an archive" in process.stdout, process.stderr[-2000:]
+    assert "csta.zip" in process.stdout
 
 
 _SERVED = """
