@@ -2,6 +2,7 @@
 // only as far as memory safety asks; the messages a user meets are in csta_fast/checks.py.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 #include <optional>
 
@@ -9,7 +10,9 @@
 
 namespace csta {
 
-// Takes the arguments off an operation's stack, one after the other, and owns the tensors.
+// Takes the arguments off an operation's stack, one after the other, for tensors that own them.
+// Takes all before anything can fail: what is left on the stack of a call that failed is never
+// freed.
 class Arguments {
  public:
   // `one_place`: whether all tensors must be where the first one is.
@@ -22,7 +25,11 @@ class Arguments {
     if (inner == nullptr) return Tensor();
     return checked(Tensor(reinterpret_cast<TensorHandle>(take(inner))));
   }
-  Place place() const { return *place_; }  // of the tensors
+  // Of all tensors, where that is asked for.
+  Place place() const {
+    require(place_ && !mixed_, "wanted all tensors on one device");
+    return *place_;
+  }
   int64_t integer() { return static_cast<int64_t>(*next_++); }
   bool boolean() { return (*next_++ & 0xff) != 0; }
   std::optional<double> optional_number() {
@@ -42,16 +49,15 @@ class Arguments {
   }
 
   Tensor checked(Tensor tensor) {
-    if (!one_place_) return tensor;
+    if (!one_place_ || tensor.dim() < 0) return tensor;
     const Place place = tensor.place();
     if (!place_) place_ = place;
-    require(place.type == place_->type && place.index == place_->index,
-            "wanted all tensors on one device");
+    mixed_ = mixed_ || place.type != place_->type || place.index != place_->index;
     return tensor;
   }
 
   StackValue* next_;
-  bool one_place_;
+  bool one_place_, mixed_ = false;
   std::optional<Place> place_;
 };
 
@@ -63,14 +69,13 @@ struct Masks {
   explicit Masks(Arguments& arguments)
       : lengths(arguments.optional_tensor()),
         frame_mask(arguments.optional_tensor()),
-        joint_mask(arguments.optional_tensor()) {
+        joint_mask(arguments.optional_tensor()) {}
+
+  // Values of lengths are looked at where that waits for no device.
+  void apply(Problem& problem, bool on_cpu = true) {
     for (Tensor* mask : {&lengths, &frame_mask, &joint_mask}) {
       if (*mask) *mask = std::move(*mask).in_layout(false);
     }
-  }
-
-  // Values of lengths are looked at where that waits for no device.
-  void apply(Problem& problem, bool on_cpu = true) const {
     if (lengths) {
       require(lengths.dim() == 1 && lengths.size(0) == problem.samples &&
                   lengths.torch_dtype() == aoti_torch_dtype_int64(),
@@ -115,6 +120,8 @@ struct Choices {
         residual(arguments.boolean()) {}
 
   void apply(Problem& problem) const {
+    require(gate == 0 || gate == 1, "gate: wanted 0 (softmax) or 1 (sigmoid)");
+    require(!scale || std::isfinite(*scale), "scale: wanted a finite number or none");
     problem.gate = gate == 0 ? Gate::softmax : Gate::sigmoid;
     problem.scale_by_mean = !scale.has_value();
     problem.scale = scale.value_or(1.0);
@@ -144,17 +151,18 @@ struct HeadTensors {
   Tensor w1, b1, w2, b2;
 
   explicit HeadTensors(Arguments& arguments)
-      : w1(arguments.tensor().in_layout(false)),
-        b1(arguments.tensor().in_layout(false)),
-        w2(arguments.tensor().in_layout(false)),
-        b2(arguments.tensor().in_layout(false)) {}
+      : w1(arguments.tensor()),
+        b1(arguments.tensor()),
+        w2(arguments.tensor()),
+        b2(arguments.tensor()) {}
 
   int64_t groups() const {
     require(w2.dim() == 2, "w2: wanted (G, H)");
     return w2.size(0);
   }
 
-  Head view(const Problem& problem) const {
+  Head view(const Problem& problem) {
+    for (Tensor* weight : {&w1, &b1, &w2, &b2}) *weight = std::move(*weight).in_layout(false);
     require(w1.dim() == 2 && w1.size(1) == problem.channels, "w1: wanted (H, C)");
     const int64_t hidden = w1.size(0);
     for (const Tensor* weight : {&w1, &b1, &w2, &b2}) {
@@ -202,6 +210,8 @@ struct AttentionTensors {
 };
 
 inline void check_logits(const Problem& problem, const Tensor& frames, const Tensor& joints) {
+  frames.dtype();  // refuses what is none of ours
+  joints.dtype();
   require(frames.dim() == 3 && frames.size(0) == problem.samples &&
               frames.size(1) == problem.groups && frames.size(2) == problem.frames,
           "frame_logits: wanted (N, G, T)");
@@ -215,28 +225,32 @@ struct Upstream {
   Tensor grad_y, grad_frames, grad_joints;
 
   explicit Upstream(Arguments& arguments)
-      : grad_y(arguments.tensor()),
+      : grad_y(arguments.optional_tensor()),
         grad_frames(arguments.optional_tensor()),
-        grad_joints(arguments.optional_tensor()) {
-    if (grad_frames) grad_frames = std::move(grad_frames).in_layout(false);
-    if (grad_joints) grad_joints = std::move(grad_joints).in_layout(false);
-  }
+        grad_joints(arguments.optional_tensor()) {}
 
-  AttentionIn attention(const Problem& problem, const Tensor& frames, const Tensor& joints) {
+  // Brings the attention and its gradients into contiguous memory.
+  AttentionIn attention(const Problem& problem, Tensor& frames, Tensor& joints) {
     const int32_t dtype = arithmetic_dtype(problem.dtype);
-    for (const Tensor* given : {&frames, static_cast<const Tensor*>(&grad_frames)}) {
+    for (const Tensor* given : {&frames, &grad_frames}) {
       require(!*given || is_attention(*given, problem, problem.frames, dtype),
               "frame attention: wanted (N, G, T)");
     }
-    for (const Tensor* given : {&joints, static_cast<const Tensor*>(&grad_joints)}) {
+    for (const Tensor* given : {&joints, &grad_joints}) {
       require(!*given || is_attention(*given, problem, problem.joints, dtype),
               "joint attention: wanted (N, G, V)");
+    }
+    for (Tensor* given : {&frames, &joints, &grad_frames, &grad_joints}) {
+      if (*given) *given = std::move(*given).in_layout(false);
     }
     return {frames.data(), joints.data(), grad_frames ? grad_frames.data() : nullptr,
             grad_joints ? grad_joints.data() : nullptr};
   }
 
+  const void* of_y() const { return grad_y ? grad_y.data() : nullptr; }
+
   void match(const Problem& problem) {
+    if (!grad_y) return;
     require(grad_y.dim() == 4 && grad_y.dtype() == problem.dtype &&
                 grad_y.size(0) == problem.samples && grad_y.size(1) == problem.channels &&
                 grad_y.size(2) == problem.frames && grad_y.size(3) == problem.joints,

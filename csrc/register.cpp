@@ -75,8 +75,8 @@ const Kernels& kernels_of(Problem& problem) {
 void csta(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack);
   Tensor x = arguments.tensor();
-  const HeadTensors frame_head(arguments), joint_head(arguments);
-  const Masks masks(arguments);
+  HeadTensors frame_head(arguments), joint_head(arguments);
+  Masks masks(arguments);
   const Choices choices(arguments);
 
   Problem problem = problem_of(x, frame_head.groups());
@@ -97,10 +97,9 @@ void csta_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack);
   Upstream upstream(arguments);
   Tensor x = arguments.tensor();
-  const HeadTensors frame_head(arguments), joint_head(arguments);
-  const Tensor frame_attention = arguments.tensor().in_layout(false);
-  const Tensor joint_attention = arguments.tensor().in_layout(false);
-  const Masks masks(arguments);
+  HeadTensors frame_head(arguments), joint_head(arguments);
+  Tensor frame_attention = arguments.tensor(), joint_attention = arguments.tensor();
+  Masks masks(arguments);
   const Choices choices(arguments);
   const bool input_gradient = arguments.boolean();
 
@@ -112,8 +111,7 @@ void csta_backward(StackValue* stack, uint64_t, uint64_t) {
   upstream.match(problem);
   Tensor grad_x = gradient_of_x(x, problem, input_gradient);
   HeadGradientTensors frame_gradients(frame_head), joint_gradients(joint_head);
-  kernels_of(problem).backward(problem, {&frames, &joints, {}, {}}, x.data(),
-                               upstream.grad_y.data(),
+  kernels_of(problem).backward(problem, {&frames, &joints, {}, {}}, x.data(), upstream.of_y(),
                                upstream.attention(problem, frame_attention, joint_attention),
                                input_gradient ? grad_x.mutable_data() : nullptr,
                                {frame_gradients.view(), joint_gradients.view(), nullptr, nullptr});
@@ -129,14 +127,15 @@ void csta_backward(StackValue* stack, uint64_t, uint64_t) {
 void couple(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack);
   Tensor x = arguments.tensor();
-  const Tensor frame_logits = arguments.tensor().in_layout(false);
-  const Tensor joint_logits = arguments.tensor().in_layout(false);
-  const Masks masks(arguments);
+  Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
+  Masks masks(arguments);
   const Choices choices(arguments);
 
   require(frame_logits.dim() == 3, "frame_logits: wanted (N, G, T)");
   Problem problem = problem_of(x, frame_logits.size(1));
   check_logits(problem, frame_logits, joint_logits);
+  frame_logits = std::move(frame_logits).in_layout(false);
+  joint_logits = std::move(joint_logits).in_layout(false);
   masks.apply(problem);
   choices.apply(problem);
   x = std::move(x).in_layout(problem.channels_last);
@@ -157,16 +156,16 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack);
   Upstream upstream(arguments);
   Tensor x = arguments.tensor();
-  const Tensor frame_attention = arguments.tensor().in_layout(false);
-  const Tensor joint_attention = arguments.tensor().in_layout(false);
+  Tensor frame_attention = arguments.tensor(), joint_attention = arguments.tensor();
   // The logits only serve the gradient of this gradient; their softmax is all that counts here.
   const Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
-  const Masks masks(arguments);
+  Masks masks(arguments);
   const Choices choices(arguments);
   const bool input_gradient = arguments.boolean();
 
   require(frame_attention.dim() == 3, "frame attention: wanted (N, G, T)");
   Problem problem = problem_of(x, frame_attention.size(1));
+  check_logits(problem, frame_logits, joint_logits);
   masks.apply(problem);
   choices.apply(problem);
   x = std::move(x).in_layout(problem.channels_last);
@@ -176,7 +175,7 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   ScoreGradients outputs{};
   outputs.frame_logits = gradients.frames.mutable_data();
   outputs.joint_logits = gradients.joints.mutable_data();
-  kernels_of(problem).backward(problem, {}, x.data(), upstream.grad_y.data(),
+  kernels_of(problem).backward(problem, {}, x.data(), upstream.of_y(),
                                upstream.attention(problem, frame_attention, joint_attention),
                                input_gradient ? grad_x.mutable_data() : nullptr, outputs);
   stack[0] = result(grad_x);
@@ -187,7 +186,7 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
 void pool(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack);
   Tensor x = arguments.tensor();
-  const Masks masks(arguments);
+  Masks masks(arguments);
 
   Problem problem = problem_of(x, 1);
   masks.apply(problem);
@@ -204,15 +203,16 @@ void pool(StackValue* stack, uint64_t, uint64_t) {
 
 void pool_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack);
-  const Tensor frames = arguments.tensor().in_layout(false);
-  const Tensor joints = arguments.tensor().in_layout(false);
-  const Masks masks(arguments);
+  Tensor frames = arguments.tensor(), joints = arguments.tensor();
+  Masks masks(arguments);
   const bool channels_last = arguments.boolean();
 
   require(frames.dim() == 3 && joints.dim() == 3 && frames.size(0) == joints.size(0) &&
               frames.size(1) == joints.size(1) && frames.dtype() == joints.dtype(),
           "gradients: wanted (N, C, T) and (N, C, V) of one dtype");
   const int64_t sizes[] = {frames.size(0), frames.size(1), frames.size(2), joints.size(2)};
+  frames = std::move(frames).in_layout(false);
+  joints = std::move(joints).in_layout(false);
   Tensor grad_x = Tensor::empty(4, sizes, frames.torch_dtype(), channels_last);
   Problem problem = problem_of(grad_x, 1);
   masks.apply(problem);

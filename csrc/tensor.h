@@ -24,10 +24,11 @@ class Tensor {
  public:
   Tensor() = default;
   explicit Tensor(TensorHandle handle) : handle_(handle) {
-    CSTA_ABI(aoti_torch_get_dim(handle_, &dim_));
-    CSTA_ABI(aoti_torch_get_sizes(handle_, &sizes_));
-    CSTA_ABI(aoti_torch_get_strides(handle_, &strides_));
-    CSTA_ABI(aoti_torch_get_dtype(handle_, &dtype_));
+    const bool dense = aoti_torch_get_dim(handle_, &dim_) == 0 &&
+                       aoti_torch_get_sizes(handle_, &sizes_) == 0 &&
+                       aoti_torch_get_strides(handle_, &strides_) == 0 &&
+                       aoti_torch_get_dtype(handle_, &dtype_) == 0;
+    if (!dense) dim_ = -1;  // None for a tensor, say: what looks at it refuses it
   }
   Tensor(Tensor&& other) noexcept { swap(other); }
   Tensor& operator=(Tensor&& other) noexcept {
@@ -107,7 +108,7 @@ class Tensor {
   }
 
   bool has_order(Order order) const {
-    require(dim_ <= kMostDimensions, "wanted at most 4 dimensions");
+    require(dim_ >= 0 && dim_ <= kMostDimensions, "wanted dense tensors of at most 4 dimensions");
     int64_t expected = 1;
     for (int64_t axis = 0; axis < dim_; ++axis) {
       if (sizes_[axis] == 0) return true;

@@ -77,7 +77,7 @@ def pool(
 
 
 def csta_backward(
-    grad_y: Tensor,
+    grad_y: Tensor | None,
     grad_frames: Tensor | None,
     grad_joints: Tensor | None,
     x: Tensor,
@@ -93,7 +93,7 @@ def csta_backward(
 
 
 def couple_backward(
-    grad_y: Tensor,
+    grad_y: Tensor | None,
     grad_frames: Tensor | None,
     grad_joints: Tensor | None,
     x: Tensor,

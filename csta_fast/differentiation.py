@@ -38,13 +38,10 @@ class _Csta(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         *inputs, frame_attention, joint_attention = ctx.saved_tensors
-        grad_y, grad_frames, grad_joints = grads
         x, weights, masks = inputs[0], inputs[1:9], inputs[9:]
         grad_x, *grad_weights = ctx.operations.call(
             "csta_backward",
-            torch.zeros_like(x) if grad_y is None else grad_y,
-            grad_frames,
-            grad_joints,
+            *grads,
             x,
             *weights,
             frame_attention,
@@ -105,12 +102,9 @@ class _Couple(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         x, frame_logits, joint_logits, *masks, frame_attention, joint_attention = ctx.saved_tensors
-        grad_y, grad_frames, grad_joints = grads
         grad_x, grad_frame_logits, grad_joint_logits = ctx.operations.call(
             "couple_backward",
-            torch.zeros_like(x) if grad_y is None else grad_y,
-            grad_frames,
-            grad_joints,
+            *grads,
             x,
             frame_attention,
             joint_attention,

@@ -33,7 +33,7 @@ _WEIGHTS = ", ".join(
 )
 _MASKS = "Tensor? lengths, Tensor? frame_mask, Tensor? joint_mask"
 _CHOICES = "int gate, float? scale, bool residual"
-_UPSTREAM = "Tensor grad_y, Tensor? grad_frame_attention, Tensor? grad_joint_attention, Tensor x"
+_UPSTREAM = "Tensor? grad_y, Tensor? grad_frame_attention, Tensor? grad_joint_attention, Tensor x"
 _ATTENTION = "Tensor frame_attention, Tensor joint_attention"
 _LOGITS = "Tensor frame_logits, Tensor joint_logits"
 _THREE = "(Tensor, Tensor, Tensor)"
@@ -75,7 +75,11 @@ def _fake_csta(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, *_: Any) -> tuple[
 
 
 def _fake_csta_backward(
-    grad_y: Tensor, grad_frames: Tensor | None, grad_joints: Tensor | None, x: Tensor, *rest: Any
+    grad_y: Tensor | None,
+    grad_frames: Tensor | None,
+    grad_joints: Tensor | None,
+    x: Tensor,
+    *rest: Any,
 ) -> tuple[Tensor, ...]:
     weights, input_gradient = rest[:8], rest[-1]
     grad_x = _empty_result(x) if input_gradient else x.new_empty((0,))
@@ -104,7 +108,11 @@ def _fake_couple(x: Tensor, frame_logits: Tensor, *_: Any) -> tuple[Tensor, ...]
 
 
 def _fake_couple_backward(
-    grad_y: Tensor, grad_frames: Tensor | None, grad_joints: Tensor | None, x: Tensor, *rest: Any
+    grad_y: Tensor | None,
+    grad_frames: Tensor | None,
+    grad_joints: Tensor | None,
+    x: Tensor,
+    *rest: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     frame_attention, joint_attention, input_gradient = rest[0], rest[1], rest[-1]
     grad_x = _empty_result(x) if input_gradient else x.new_empty((0,))

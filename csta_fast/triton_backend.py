@@ -73,7 +73,8 @@ def implementation(name: str) -> Callable[..., Any]:
             try:
                 from csta_fast.kernels import operations
 
-                with torch.cuda.device_of(args[0]):  # type: ignore[no-untyped-call]
+                tensor = next(each for each in args if each is not None)
+                with torch.cuda.device_of(tensor):  # type: ignore[no-untyped-call]
                     return getattr(operations, name)(*args)
             except Exception as error:
                 if not _is_compilation_failure(error):

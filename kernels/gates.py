@@ -5,7 +5,8 @@ Every length is walked in blocks: T may be any number of frames without another 
 
 import triton
 import triton.language as tl
-from csta_fast.kernels.positions import scale_of, valid_counts, valid_frames, valid_joints
+from csta_fast.kernels.positions import is_reached, valid_counts, valid_frames, valid_joints,
+scale_of
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _LN2_HIGH = tl.constexpr(0.693145751953125)  # the upper bits of ln 2: n times it is exact
@@ -130,11 +131,13 @@ def gate_backward_item(
     scale = scale_of(scale, frame_count, joint_count, MEAN, ARITHMETIC)
     group = (item // 2) * BLOCK_R + tl.arange(0, BLOCK_R)
     if item % 2 == 0:
-        _gate_axis_backward(frames, frame_gradients, sizes, slices, scale, sample, group,
-                            BLOCK_R, BLOCK_L, SOFTMAX, ARITHMETIC)  # fmt: skip
+        if is_reached(frame_gradients):
+            _gate_axis_backward(frames, frame_gradients, sizes, slices, scale, sample, group,
+                                BLOCK_R, BLOCK_L, SOFTMAX, ARITHMETIC)  # fmt: skip
     else:
-        _gate_axis_backward(joints, joint_gradients, sizes, slices, scale, sample, group,
-                            BLOCK_R, BLOCK_L, SOFTMAX, ARITHMETIC)  # fmt: skip
+        if is_reached(joint_gradients):
+            _gate_axis_backward(joints, joint_gradients, sizes, slices, scale, sample, group,
+                                BLOCK_R, BLOCK_L, SOFTMAX, ARITHMETIC)  # fmt: skip
 
 
 @triton.jit
@@ -185,12 +188,13 @@ def _with_gradient(
     inside = (group < sizes.groups)[:, None] & (at < axis.length)[None, :]
     pointers = row[:, None] * axis.length + at[None, :]
     total = tl.zeros(inside.shape, ARITHMETIC)
-    rows = slices.rows // sizes.groups
-    first = (sample.to(tl.int64) * slices.rows + group * rows) * axis.partials
-    for index in range(rows * axis.partials):
-        from_row = gradients.correlation + (first + index)[:, None] * axis.length + at[None, :]
-        total += tl.load(from_row, mask=inside, other=0)
-    total = scale * total
+    if gradients.correlation is not None:
+        rows = slices.rows // sizes.groups
+        first = (sample.to(tl.int64) * slices.rows + group * rows) * axis.partials
+        for index in range(rows * axis.partials):
+            from_row = gradients.correlation + (first + index)[:, None] * axis.length + at[None, :]
+            total += tl.load(from_row, mask=inside, other=0)
+        total = scale * total
     if gradients.upstream is not None:
         total += tl.load(gradients.upstream + pointers, mask=inside, other=0)
     return tl.load(axis.attention + pointers, mask=inside, other=0), total

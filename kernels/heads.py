@@ -6,7 +6,7 @@ hoisted out of the loops: it would cost registers that the passes over x need.
 
 import triton
 import triton.language as tl
-from csta_fast.kernels.positions import at_least_one, product, valid_counts
+from csta_fast.kernels.positions import at_least_one, is_reached, product, valid_counts
 
 
 @triton.jit
@@ -127,13 +127,15 @@ def head_backward_item(
     _, frame_count, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     blocks = tl.cdiv(sizes.frames, BLOCK_P)
     if item < blocks:
-        _head_backward(frames, frame_head, frame_gradients, sizes,
-                        at_least_one(joint_count, ARITHMETIC), sample, item,
-                        BLOCK_H, BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
+        if is_reached(frame_gradients):
+            _head_backward(frames, frame_head, frame_gradients, sizes,
+                            at_least_one(joint_count, ARITHMETIC), sample, item,
+                            BLOCK_H, BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
     else:
-        _head_backward(joints, joint_head, joint_gradients, sizes,
-                        at_least_one(frame_count, ARITHMETIC), sample, item - blocks,
-                        BLOCK_H, BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
+        if is_reached(joint_gradients):
+            _head_backward(joints, joint_head, joint_gradients, sizes,
+                            at_least_one(frame_count, ARITHMETIC), sample, item - blocks,
+                            BLOCK_H, BLOCK_K, BLOCK_P, ARITHMETIC)  # fmt: skip
 
 
 @triton.jit

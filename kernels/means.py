@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 from csta_fast.kernels.heads import means_of
-from csta_fast.kernels.passes import grad_x_item, pool_item
+from csta_fast.kernels.passes import pool_item, grad_x_item
 from csta_fast.kernels.positions import at_least_one, valid_counts
 from csta_fast.kernels.structures import Axis, Masks, Sizes, Slices
 

@@ -72,7 +72,7 @@ def couple(
 
 
 def csta_backward(
-    grad_y: Tensor,
+    grad_y: Tensor | None,
     grad_frames: Tensor | None,
     grad_joints: Tensor | None,
     x: Tensor,
@@ -89,21 +89,17 @@ def csta_backward(
         for given, (partials, width, length) in zip(attention, _axes(call, widths), strict=True)
     )  # fmt: skip
     gradients = tuple(
-        AxisGradients(
-            call.buffer(call.plan.rows, partials, length), _contiguous(upstream),
-            call.buffer(call.groups, length), call.buffer(width, length),
-            call.buffer(call.channels, length), call.buffer(call.channels, length),
-        )
+        _gradients(call, grad_y, upstream, partials, length, width)
         for upstream, (partials, width, length) in zip(
             (grad_frames, grad_joints), _axes(call, widths), strict=True
         )
-    )  # fmt: skip
+    )
     grad_x = _backward(call, grad_y, x, (frames, joints), heads, gradients, widths, args[13:17])
     return grad_x, *_weight_gradients(call, heads, (frames, joints), gradients)
 
 
 def couple_backward(
-    grad_y: Tensor,
+    grad_y: Tensor | None,
     grad_frames: Tensor | None,
     grad_joints: Tensor | None,
     x: Tensor,
@@ -119,25 +115,41 @@ def couple_backward(
         for given in (frame_attention, joint_attention)
     )
     gradients = tuple(
-        AxisGradients(
-            call.buffer(call.plan.rows, partials, length), _contiguous(upstream),
-            call.buffer(call.groups, length), None, None, None,
-        )
+        _gradients(call, grad_y, upstream, partials, length, None)
         for upstream, (partials, _, length) in zip(
             (grad_frames, grad_joints), _axes(call, (1, 1)), strict=True
         )
-    )  # fmt: skip
+    )
     grad_x = _backward(call, grad_y, x, axes, (None, None), gradients, (1, 1), args[3:7])
     return grad_x, gradients[0].logits, gradients[1].logits
 
 
-def _contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()
+def _gradients(
+    call: Call, grad_y: Tensor | None, upstream: Tensor | None, partials: int, length: int,
+    width: int | None,
+) -> AxisGradients:  # fmt: skip
+    """Room for what comes back to an axis, and to its head where it has a width.
+
+    Where nothing comes back: zeros, which no kernel touches.
+    """
+    correlation = None if grad_y is None else call.buffer(call.plan.rows, partials, length)
+    upstream = None if upstream is None else upstream.contiguous()
+    reached = correlation is not None or upstream is not None
+    logits = call.buffer(call.groups, length)
+    if not reached:
+        logits.zero_()
+    if width is None:
+        return AxisGradients(correlation, upstream, logits, None, None, None)
+    hidden, means, pooled = (call.buffer(rows, length) for rows in (width, *(call.channels,) * 2))
+    if not reached:
+        means.zero_()
+    return AxisGradients(correlation, upstream, logits, hidden, means, pooled)
 
 
 def _backward(
-    call: Call, grad_y: Tensor, x: Tensor, axes: tuple[AxisTensors, ...], heads: tuple[Any, Any],
-    gradients: tuple[AxisGradients, ...], widths: tuple[int, int], options: tuple[Any, ...],
+    call: Call, grad_y: Tensor | None, x: Tensor, axes: tuple[AxisTensors, ...],
+    heads: tuple[Any, Any], gradients: tuple[AxisGradients, ...], widths: tuple[int, int],
+    options: tuple[Any, ...],
 ) -> Tensor:  # fmt: skip
     """Launch the pipeline of backward; the gradient of x, empty if it is not wanted."""
     *choices, input_gradient = options
@@ -146,7 +158,8 @@ def _backward(
     items = (plan.tile_items, plan.gate_items, 0 if heads[0] is None else plan.head_items,
              plan.tile_items if input_gradient else 0)  # fmt: skip
     if call.samples:
-        tensors = (call.x, call.in_layout(grad_y), grad_x, *axes, *heads, *gradients)
+        grad_y = None if grad_y is None else call.in_layout(grad_y)
+        tensors = (call.x, grad_y, grad_x, *axes, *heads, *gradients)
         call.launch(
             pipeline.backward_kernel,
             True,
@@ -192,6 +205,10 @@ def _weight_gradients(
     weights.add_runs_kernel[(blocks,)](
         *totals, *numbers, runs, BLOCK=_ADDED, ARITHMETIC=arithmetic, num_warps=plans.WARPS
     )
+    for gradient, of_head in zip(gradients, (results[:4], results[4:]), strict=True):
+        if gradient.correlation is None and gradient.upstream is None:
+            for result in of_head:
+                result.zero_()
     return results
 
 

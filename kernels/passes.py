@@ -14,11 +14,11 @@ from csta_fast.kernels.positions import (
     attention_at,
     groups_of,
     is_masked,
-    scale_of,
-    tile_of,
     valid_counts,
     valid_frames,
     valid_joints,
+    scale_of,
+    tile_of,
 )
 
 

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from csta_fast.kernels.gates import gate_backward_item, gate_item
 from csta_fast.kernels.heads import head_backward_item, head_item
-from csta_fast.kernels.passes import correlate_item, grad_x_item, pool_item, reweight_item
+from csta_fast.kernels.passes import correlate_item, reweight_item, pool_item, grad_x_item
 from csta_fast.kernels.structures import Axis, Masks, Sizes, Slices, Work
 
 _STAGES = tl.constexpr(4)
@@ -190,10 +190,15 @@ def backward_item(
     """The item at a item of this slot: correlate, the gates' or the heads' gradient, or spread."""
     sample, exists = sample_in_flight(work, 0, SINGLE_PROGRAM)
     if exists & (item < work.first):
-        correlate_item(x, grad_y, frames, joints, frame_gradients, joint_gradients, sizes, masks,
-                       slices, sample, item, BLOCK_C, BLOCK_T, BLOCK_V, ONE_GROUP_PER_BLOCK,
-                       CHANNELS_LAST,
-                       ARITHMETIC)  # fmt: skip
+        if grad_y is not None:
+            correlate_item(x, grad_y, frames, joints, frame_gradients, joint_gradients, sizes,
+            masks,
+                           slices, sample, item, BLOCK_C, BLOCK_T, BLOCK_V, ONE_GROUP_PER_BLOCK,
+                           CHANNELS_LAST,
+                           ARITHMETIC)  # fmt: skip
+        elif frames.sums is not None:
+            pool_item(x, frames, joints, sizes, masks, slices, sample, item,
+                      BLOCK_C, BLOCK_T, BLOCK_V, CHANNELS_LAST, ARITHMETIC)  # fmt: skip
         finish(work, sample, 0, SINGLE_PROGRAM)
     item -= work.first
     sample, exists = sample_in_flight(work, 1, SINGLE_PROGRAM)
@@ -228,7 +233,7 @@ def backward_item(
 @triton.jit(do_not_specialize=_NUMBERS)
 def backward_kernel(
     x,  # (N, C, T, V)
-    grad_y,  # (N, C, T, V) gradient of y
+    grad_y,  # (N, C, T, V) gradient of y, or None
     grad_x,  # (N, C, T, V), written; or None
     frame_tensors,  # AxisTensors
     joint_tensors,  # AxisTensors

@@ -30,6 +30,12 @@ def valid_counts(sizes, masks, sample, BLOCK_V: tl.constexpr):
 
 
 @triton.jit
+def is_reached(gradients):
+    """Whether anything comes back to an axis: through y, or from above to its attention."""
+    return gradients.correlation is not None or gradients.upstream is not None
+
+
+@triton.jit
 def is_masked(masks):
     return masks.lengths is not None or masks.frames is not None or masks.joints is not None
 

@@ -40,7 +40,7 @@ class AxisTensors(NamedTuple):
 class AxisGradients(NamedTuple):
     """The same side in backward. R rows: channel slices, or channels where groups are smaller."""
 
-    correlation: Tensor  # (N, R, S, L) sums of grad_y·x times the other axis's attention
+    correlation: Tensor | None  # (N, R, S, L) sums of grad_y·x times the other axis's attention
     upstream: Tensor | None  # (N, G, L) gradient of the attention itself
     logits: Tensor  # (N, G, L) gradient of the logits
     hidden: Tensor | None  # (N, H, L) gradient before the relu

@@ -113,12 +113,13 @@ class AttentionForward {
 template <class Scalar>
 class AttentionBackward {
  public:
-  // with_means: whether the gradients of the means are wanted.
+  // through_y: whether there is a gradient of y; with_means: whether those of the means are wanted.
   AttentionBackward(const Problem& problem, const Scores& scores, AttentionIn attention,
-                    const ScoreGradients& gradients, bool with_means)
+                    const ScoreGradients& gradients, bool through_y, bool with_means)
       : problem_(problem),
         scores_(scores),
         has_heads_(scores.frame_head != nullptr),
+        through_y_(through_y),
         with_means_(with_means),
         sizes_(sizes_of<Scalar>(problem, scores, has_heads_)),
         heads_(problem, scores),
@@ -169,7 +170,13 @@ class AttentionBackward {
   void backward(Sample<Scalar>& sample, int64_t n, bool of_frames, Prefetcher& prefetcher) const {
     AxisState<Scalar>& state = of_frames ? sample.frames : sample.joints;
     const void* upstream = of_frames ? attention_.grad_frames : attention_.grad_joints;
-    state.gates_backward(problem_.gate, static_cast<const Scalar*>(upstream), n, problem_.groups);
+    // Nothing comes back to this axis, and nothing it is, not even from NaN.
+    const bool nothing = !through_y_ && upstream == nullptr;
+    if (!nothing) {
+      state.gates_backward(problem_.gate, static_cast<const Scalar*>(upstream), n, problem_.groups);
+    } else if (has_heads_) {
+      return state.clear_mean_gradients(sizes_);
+    }
     if (!has_heads_) {
       state.write_scores(n, problem_.groups,
                          of_frames ? gradients_.frame_logits : gradients_.joint_logits);
@@ -184,6 +191,7 @@ class AttentionBackward {
   const Problem& problem_;
   const Scores& scores_;
   bool has_heads_;
+  bool through_y_;
   bool with_means_;
   Sizes sizes_;
   PackedHeads<Scalar> heads_;

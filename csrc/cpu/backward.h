@@ -1,6 +1,7 @@
 // Gradients of steps 1 to 4 (with heads) or 3 and 4 (with logits) over a batch: one pass over x and
 // the upstream gradient grad_y for the attention's gradients, one over grad_y for grad_x. The means
-// are taken again in the first pass rather than kept from forward.
+// are taken again in the first pass rather than kept from forward. Without grad_y (null) only what
+// comes from above to the attention goes on, through the heads.
 #pragma once
 
 #include "split.h"
@@ -16,19 +17,21 @@ class Backward {
   Backward(const Problem& problem, const Scores& scores, const void* x, const void* grad_y,
            AttentionIn attention, void* grad_x, const ScoreGradients& gradients)
       : problem_(problem),
-        attention_(problem, scores, attention, gradients, grad_x != nullptr),
+        attention_(problem, scores, attention, gradients, grad_y != nullptr, grad_x != nullptr),
         has_heads_(attention_.has_heads()),
         elements_(sample_elements(problem)),
         prefetch_bytes_(prefetch_bytes<Element>(problem)),
         x_(static_cast<const Element*>(x)),
         grad_y_(static_cast<const Element*>(grad_y)),
         x_limit_(x_ + problem.samples * elements_),
-        grad_y_limit_(grad_y_ + problem.samples * elements_),
+        grad_y_limit_(grad_y == nullptr ? nullptr : grad_y_ + problem.samples * elements_),
         grad_x_(static_cast<Element*>(grad_x)) {}
 
   void run() {
     if (is_empty(problem_)) {
       attention_.clear_logits();
+    } else if (grad_y_ == nullptr) {
+      run_without_u();
     } else if (!Passes::kSplits || !wants_split(problem_)) {
       const int64_t length = attention_.samples_of_a_run();
       for_each(problem_, attention_.runs(), elements_ * length, [&](int64_t first, int64_t last) {
@@ -70,6 +73,29 @@ class Backward {
               write(stage, begin, end, {x_ + at, grad_y_ + at, next.sample.frames.axis.end});
               next.passes.correlate(x_ + at, grad_y_ + at, next.sample, has_heads_, begin, end);
             });
+  }
+
+  void run_without_u() {
+    const int64_t parts = Passes::units(problem_);
+    Problem problem = problem_;
+    problem.residual = false;  // it copies grad_y
+    const auto run = [&](Stage<Passes>& stage) {
+      Sample<Scalar>& sample = stage.sample;
+      const int64_t at = stage.n * elements_;
+      attention_.load_attention(sample, stage.n);
+      sample.clear_scores(problem_.groups);
+      stage.passes.begin(sample, x_limit_);
+      if (has_heads_) stage.passes.pool(x_ + at, sample, 0, parts);
+      attention_.backward(sample, stage.n, {});
+      if (grad_x_ == nullptr) return;
+      if (has_heads_) {
+        stage.passes.begin(sample, nullptr);
+        stage.passes.pool_backward(sample, 0, parts, grad_x_ + at);
+      } else {
+        std::memset(static_cast<void*>(grad_x_ + at), 0, elements_ * sizeof(Element));
+      }
+    };
+    for_each_sample<Passes>(problem, attention_.sizes(), true, run, attention_.samples_of_a_run());
   }
 
   // Part of a sample's gradient of x.

@@ -10,7 +10,7 @@ namespace csta {
 struct Kernels {
   // Steps 1-4 with heads, 3-4 with logits.
   void (*forward)(const Problem&, const Scores&, const void* x, void* y, AttentionOut);
-  // grad_x is null where it is not wanted.
+  // grad_y is null where there is none, grad_x where it is not wanted.
   void (*backward)(const Problem&, const Scores&, const void* x, const void* grad_y, AttentionIn,
                    void* grad_x, const ScoreGradients&);
   // Step 1: means [N, C, T] and [N, C, V] in x's dtype.

@@ -83,21 +83,24 @@ struct Stage {
 };
 
 // Calls function(stage) for every sample, whose positions are known by then: for what goes over a
-// sample once.
+// sample once. One thread takes all samples of a run.
 template <class Passes, class Function>
 void for_each_sample(const Problem& problem, const Sizes& sizes, bool backward,
-                     const Function& function) {
+                     const Function& function, int64_t samples_of_a_run = 1) {
+  const int64_t runs = (problem.samples + samples_of_a_run - 1) / samples_of_a_run;
   const bool nontemporal = bypasses_cache<typename Passes::Element>(problem);
   const auto make = [&](Arena& arena) {
     return Stage<Passes>(arena, problem, sizes, backward, nontemporal);
   };
-  for_each(problem, problem.samples, sample_elements(problem), [&](int64_t first, int64_t last) {
+  const int64_t elements = sample_elements(problem) * samples_of_a_run;
+  for_each(problem, runs, elements, [&](int64_t first, int64_t last) {
     Arena ruler;
     make(ruler);
     Scratch scratch(ruler.used());
     Arena arena(scratch.memory());
     Stage<Passes> stage = make(arena);
-    for (stage.n = first; stage.n < last; ++stage.n) {
+    const int64_t end = min(problem.samples, last * samples_of_a_run);
+    for (stage.n = first * samples_of_a_run; stage.n < end; ++stage.n) {
       stage.sample.describe(problem, stage.n);
       function(stage);
     }

@@ -181,6 +181,10 @@ struct AxisState {
     }
   }
 
+  void clear_mean_gradients(const Sizes& sizes) {
+    std::fill_n(grad_means, sizes.channels * axis.stride, Scalar{0});
+  }
+
   void write_scores(int64_t sample, int64_t groups, void* to) const {
     for (int64_t group = 0; group < groups; ++group) {
       std::memcpy(static_cast<Scalar*>(to) + (sample * groups + group) * axis.length,

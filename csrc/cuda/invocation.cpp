@@ -77,8 +77,9 @@ void Invocation::set_tensors(const Tensors& tensors) {
   const auto is_aligned = [](const void* data) {
     return reinterpret_cast<uintptr_t>(data) % kCopyBytes == 0;
   };
-  if (call_.plan.dense &&
-      !(is_aligned(tensors.x) && is_aligned(tensors.grad_y) && is_aligned(tensors.out))) {
+  const bool without_u = op_ == Op::backward && tensors.grad_y == nullptr;
+  if (call_.plan.dense && (without_u || !(is_aligned(tensors.x) && is_aligned(tensors.grad_y) &&
+                                          is_aligned(tensors.out)))) {
     call_.plan = fallback_plan_;
     set_divisors(call_);
     assign_workspace(nullptr);
@@ -95,6 +96,7 @@ void Invocation::set_tensors(const Tensors& tensors) {
     sums[0].bias.data = gradients.b1;
     sums[1].out.data = gradients.w2;
     sums[1].bias.data = gradients.b2;
+    if (without_u && params.upstream == nullptr) sums[0].length = sums[1].length = 0;  // no terms
   }
 }
 

@@ -40,7 +40,7 @@ class OpContext {
   Tensor empty(int64_t dim, const int64_t* sizes, int32_t dtype, bool channels_last = false) const {
     return Tensor::empty(dim, sizes, dtype, channels_last, place_);
   }
-  Problem problem(const Tensor& x, int64_t groups, const Masks& masks) const {
+  Problem problem(const Tensor& x, int64_t groups, Masks& masks) const {
     Problem problem = problem_of(x, groups);
     masks.apply(problem, host_sees_values());
     return problem;

@@ -90,12 +90,17 @@ struct CallParams {
   double scale;
 
   const void* x;
-  const void* grad_y;    // the gradient of y
+  const void* grad_y;    // the gradient of y, or null
   void* out;             // y, or the gradient of x (null where it is not wanted)
   void* global_layouts;  // of all blocks, where they are not in shared memory
   Plan plan;
   Divisor by_channels, by_joints, by_plane, by_width;  // width: channels of a group
   Divisor by_slice, by_position_range[2], by_length[2];
 };
+
+// Whether anything comes back to an axis in backward: through y, or from above to its attention.
+CSTA_HOST_DEVICE bool is_reached(const CallParams& call, int axis) {
+  return call.grad_y != nullptr || call.axes[axis].upstream != nullptr;
+}
 
 }  // namespace csta::cuda

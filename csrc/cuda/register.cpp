@@ -31,8 +31,8 @@ void forward(StackValue* stack, const OpContext& context, const Problem& problem
 void csta(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
   Tensor x = arguments.tensor();
-  const HeadTensors frame_tensors(arguments), joint_tensors(arguments);
-  const Masks masks(arguments);
+  HeadTensors frame_tensors(arguments), joint_tensors(arguments);
+  Masks masks(arguments);
   const Choices choices(arguments);
 
   const OpContext context(arguments);
@@ -47,7 +47,7 @@ void couple(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
   Tensor x = arguments.tensor();
   Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
-  const Masks masks(arguments);
+  Masks masks(arguments);
   const Choices choices(arguments);
 
   const OpContext context(arguments);
@@ -76,7 +76,7 @@ struct Backward {
     grad_x = context.gradient_of(x, problem, wanted);
     const AttentionIn in = upstream.attention(problem, frame_attention, joint_attention);
     tensors.x = x.data();
-    tensors.grad_y = upstream.grad_y.data();
+    tensors.grad_y = upstream.of_y();
     tensors.out = wanted ? grad_x.mutable_data() : nullptr;
     tensors.attention[kFrames] = writable(in.frames);
     tensors.attention[kJoints] = writable(in.joints);
@@ -89,10 +89,10 @@ struct Backward {
 void csta_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
   Backward backward{Upstream(arguments), arguments.tensor(), {}, {}, {}};
-  const HeadTensors frame_tensors(arguments), joint_tensors(arguments);
-  backward.frame_attention = arguments.tensor().in_layout(false);
-  backward.joint_attention = arguments.tensor().in_layout(false);
-  const Masks masks(arguments);
+  HeadTensors frame_tensors(arguments), joint_tensors(arguments);
+  backward.frame_attention = arguments.tensor();
+  backward.joint_attention = arguments.tensor();
+  Masks masks(arguments);
   const Choices choices(arguments);
   const bool input_gradient = arguments.boolean();
 
@@ -118,17 +118,18 @@ void csta_backward(StackValue* stack, uint64_t, uint64_t) {
 void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
   Backward backward{Upstream(arguments), arguments.tensor(), {}, {}, {}};
-  backward.frame_attention = arguments.tensor().in_layout(false);
-  backward.joint_attention = arguments.tensor().in_layout(false);
+  backward.frame_attention = arguments.tensor();
+  backward.joint_attention = arguments.tensor();
   // The logits only serve the gradient of this gradient; their softmax is all that counts context.
   const Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
-  const Masks masks(arguments);
+  Masks masks(arguments);
   const Choices choices(arguments);
   const bool input_gradient = arguments.boolean();
 
   const OpContext context(arguments);
   require(backward.frame_attention.dim() == 3, "frame attention: wanted (N, G, T)");
   Problem problem = context.problem(backward.x, backward.frame_attention.size(1), masks);
+  check_logits(problem, frame_logits, joint_logits);
   choices.apply(problem);
   AttentionTensors gradients(problem, context.place());
   Tensors tensors{};
@@ -144,7 +145,7 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
 void pool(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
   Tensor x = arguments.tensor();
-  const Masks masks(arguments);
+  Masks masks(arguments);
 
   const OpContext context(arguments);
   const Problem problem = context.problem(x, 1, masks);
@@ -164,9 +165,8 @@ void pool(StackValue* stack, uint64_t, uint64_t) {
 
 void pool_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
-  const Tensor frames = arguments.tensor().in_layout(false);
-  const Tensor joints = arguments.tensor().in_layout(false);
-  const Masks masks(arguments);
+  Tensor frames = arguments.tensor(), joints = arguments.tensor();
+  Masks masks(arguments);
   const bool channels_last = arguments.boolean();
 
   const OpContext context(arguments);
@@ -174,6 +174,8 @@ void pool_backward(StackValue* stack, uint64_t, uint64_t) {
               frames.size(1) == joints.size(1) && frames.dtype() == joints.dtype(),
           "gradients: wanted (N, C, T) and (N, C, V) of one dtype");
   const int64_t sizes[] = {frames.size(0), frames.size(1), frames.size(2), joints.size(2)};
+  frames = std::move(frames).in_layout(false);
+  joints = std::move(joints).in_layout(false);
   Tensor grad_x = context.empty(4, sizes, frames.torch_dtype(), channels_last);
   const Problem problem = context.problem(grad_x, 1, masks);
   Tensors tensors{};

@@ -22,23 +22,33 @@ class Backward {
     const int frames = call_.axes[kFrames].length, joints = call_.axes[kJoints].length;
     const int64_t offset = n * call_.channels * frames * joints;
     x_ = static_cast<const Element*>(call_.x) + offset;
-    grad_y_ = static_cast<const Element*>(call_.grad_y) + offset;
+    grad_y_ =
+        call_.grad_y == nullptr ? nullptr : static_cast<const Element*>(call_.grad_y) + offset;
     x_end_ = length_of(call_, n) * joints;
     grad_y_end_ = call_.residual && call_.out != nullptr ? frames * joints : x_end_;
     const int chunks = block_.slice.chunks;
-    for (int j = 0; j < min(chunks, grad_y_ring_.slots()); ++j) load_grad_y(j);
+    for (int j = 0; grad_y_ != nullptr && j < min(chunks, grad_y_ring_.slots()); ++j)
+      load_grad_y(j);
     for (int j = 0; j < min(chunks, x_ring_.slots()); ++j) load_x(j);
     const Valid valid = find_valid(call_, n, block_.flags(), block_.scratch());
     const Scalar scale = scale_of<Element>(call_, valid);
     clear_and_load_attention(n, valid, scale);
     auto* grad_x = call_.out == nullptr ? nullptr : static_cast<Element*>(call_.out) + offset;
-    first_pass(valid, scale, call_.has_heads ? nullptr : grad_x);
+    if (grad_y_ == nullptr) {
+      pool_alone(valid);
+    } else {
+      first_pass(valid, scale, call_.has_heads ? nullptr : grad_x);
+    }
     cluster_arrive();
     cluster_wait();
     gates_backward(block_, n, valid);
     if (call_.has_heads) heads(n, valid);
     cluster_arrive();  // a peer may still need what this block has
-    if (call_.has_heads && grad_x != nullptr) last_pass(valid, grad_x);
+    if (grad_y_ == nullptr && grad_x != nullptr) {
+      spread(valid, grad_x);
+    } else if (call_.has_heads && grad_x != nullptr) {
+      last_pass(valid, grad_x);
+    }
     cluster_wait();
     block_barrier();
   }
@@ -98,6 +108,34 @@ class Backward {
     correlation.finish();
   }
 
+  // The first pass and the last one where there is no grad_y: dx is what the means give back.
+  CSTA_DEVICE void pool_alone(const Valid& valid) {
+    const int chunks = block_.slice.chunks;
+    for (int j = 0; j < chunks; ++j) {
+      const Chunk chunk = block_.slice.chunk(call_, j);
+      x_ring_.wait_for(j);
+      if (call_.has_heads) {
+        pool(call_, chunk, x_ring_.data(x_, chunk, j), valid, block_.own_sums(kFrames),
+             block_.own_sums(kJoints));
+      }
+      if (j + 1 < chunks) block_barrier();
+      if (j + x_ring_.slots() < chunks) load_x(j + x_ring_.slots());
+    }
+  }
+  CSTA_DEVICE void spread(const Valid& valid, Element* grad_x) const {
+    const Table<Scalar> frames = block_.own_sums(kFrames), joints = block_.own_sums(kJoints);
+    for (int j = 0; j < block_.slice.chunks; ++j) {
+      const Chunk chunk = block_.slice.chunk(call_, j);
+      const int count = chunk.channels() * chunk.positions();
+      for (int i = thread(); i < count; i += threads()) {
+        const Position at(call_, chunk, i);
+        const bool gets = call_.has_heads && valid.frame(at.t) && valid.joint(at.v);
+        const Scalar value = gets ? frames.at(at.c, at.t) + joints.at(at.c, at.v) : Scalar{0};
+        grad_x[chunk.offset + i] = narrow<Element>(value);
+      }
+    }
+  }
+
   // Steps 2 and 1, at this block's own positions. The peers' gradients of the logits are in memory.
   CSTA_DEVICE void heads(int64_t n, const Valid& valid) {
     const SharedLayout& layout = call_.plan.layout;
@@ -122,11 +160,13 @@ class Backward {
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
       const AxisParams& params = call_.axes[axis];
+      const bool reached = is_reached(call_, axis);
       const Table<Scalar> kept = grad_hidden(n, axis), local = grad_hidden(axis);
-      hidden_backward<Element>(
-          params, PositionRange(call_, axis, block_.rank), call_.groups,
-          block_.tensor(params.grad_logits, n, call_.groups, axis), hidden(axis), for_grad_hidden,
-          [&](int h, int l, Scalar grad) { kept.at(h, l) = local.at(h, l) = grad; });
+      hidden_backward<Element>(the, PositionRange(call_, axis, block_.rank), call_.groups,
+                               block_.tensor(params.grad_logits, n, call_.groups, axis),
+                               hidden(axis), for_grad_hidden, [&](int h, int l, Scalar grad) {
+                                 kept.at(h, l) = local.at(h, l) = reached ? grad : Scalar{0};
+                               });
     }
     if (call_.out == nullptr) return;
     block_barrier();

@@ -168,7 +168,7 @@ CSTA_DEVICE void gates_backward(const Block<Element>& block, int64_t n, const Va
     }
     dot = sum_over_warp(dot);
     for (int l = lane; l < params.length; l += 32) {
-      if (!valid.of_axis(axis, l)) {
+      if (!valid.of_axis(axis, l) || !is_reached(call, axis)) {
         out.at(g, l) = 0;
         continue;
       }

@@ -52,12 +52,14 @@ CSTA_DEVICE void fetch_grad_means(const Block<Element>& block, int axis, ThreadR
   const int end = by_frame ? slice.frame_end : call.axes[axis].length;
   const auto to = block.own_sums(axis);
   const int channels = slice.channel_end - slice.channel_begin, items = channels * (end - begin);
+  const bool reached = is_reached(call, axis);
   for (int i = rotation.first(items); i < items; i += threads()) {
     const int row = channels_last ? call.by_channels.quotient(i) : call.by_length[axis].quotient(i);
     const int c = slice.channel_begin + (channels_last ? i - row * channels : row);
     const int l = begin + (channels_last ? row : i - row * (end - begin));
     const int other = call.by_position_range[axis].quotient(l);
-    to.at(c, l) = block.rows(axis, other, call.plan.layout.staged[axis]).at(c, l);
+    const auto from = block.rows(axis, other, call.plan.layout.staged[axis]);
+    to.at(c, l) = reached ? from.at(c, l) : 0;
   }
 }
 
