@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from drawn import FRAMES, JOINTS, LAYOUT, bodies_of, by_label, discs_of, softmax
+from matplotlib.figure import Figure
 
 from csta_fast import plots
 from csta_fast.data import generate
+from csta_fast.plots import clips
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +99,91 @@ def test_classes_are_averaged_over_their_recordings() -> None:
         order = np.argsort(-mean)[:3]
         names = "\n".join(LAYOUT.joints[joint] for joint in order)
         assert names in [other.get_title() for other in figure.axes]
-    curves = [axes for axes in figure.axes if axes.get_xlabel() == "time (%)"]
+    curves = [axes for axes in figure.axes if axes.get_xlabel() == "time (% of the recording)"]
     x, y = curves[0].get_lines()[0].get_data()
     ends = [frames[row][0, 0, [0, -1]] * frames[row].size for row, label in enumerate(labels)
             if label == 0]  # fmt: skip
     np.testing.assert_allclose(y[[0, -1]], np.mean(ends, axis=0))
     assert (x[0], x[-1]) == (0, 100)
+
+
+def _classes(**more: object) -> tuple[Figure, np.ndarray]:
+    """Six recordings of two classes, all of one length, and their joint weights."""
+    recordings = generate(2, 3, 1, frames=(FRAMES, FRAMES), persons=1).recordings
+    joints = 1 + 0.2 * np.random.default_rng(0).uniform(size=(6, 1, JOINTS))
+    return plots.class_overview([each.positions for each in recordings], softmax(6, 1, FRAMES),
+                                joints, [each.label for each in recordings], LAYOUT,
+                                ["left", "right"], **more), joints  # fmt: skip
+
+
+def test_classes_explain_themselves() -> None:
+    figure, _ = _classes(title="of the motion stream")
+    assert figure.get_suptitle() == "of the motion stream"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "mean of the recordings", "half of them", "uniform weights",
+    ]  # fmt: skip
+    said = " ".join(legend.get_title().get_text().split())
+    assert "The three joints that weigh most are named." in said
+    figure.draw_without_rendering()
+    lowest = min(axes.get_tightbbox().y0 for axes in figure.axes)
+    assert legend.get_window_extent().y1 <= lowest
+    assert legend.get_window_extent().x0 >= 0
+
+
+@pytest.mark.parametrize(
+    ("rate", "label", "last"), [(None, "frame", FRAMES - 1), (20.0, "time (s)", (FRAMES - 1) / 20)]
+)
+def test_classes_of_recordings_of_one_length_have_the_axis_of_every_picture(
+    rate: float | None, label: str, last: float
+) -> None:
+    figure, _ = _classes(rate=rate)
+    curves = by_label(figure, label)
+    assert len(curves) == 2
+    assert curves[0].get_lines()[0].get_xdata()[-1] == last
+
+
+def test_colours_spread_over_the_weights_that_occur() -> None:
+    figure, joints = _classes()
+    norms = [discs_of(axes)[0].norm for axes in bodies_of(figure)]
+    relative = joints[:, 0] * JOINTS / joints.sum(-1)
+    means = [relative[:3].mean(0), relative[3:].mean(0)]
+    for norm in norms:
+        assert norm.vmin == pytest.approx(min(np.min(means), 0.95))
+        assert norm.vmax == pytest.approx(max(np.max(means), 1.05))
+    uniform = plots.skeleton(np.ones((1, JOINTS, 3)), np.ones(JOINTS), LAYOUT)
+    (norm,) = [discs_of(axes)[0].norm for axes in bodies_of(uniform)]
+    assert (norm.vmin, norm.vmax) == (0.95, 1.05)
+
+
+def test_who_is_not_there_takes_no_colours(one: np.ndarray) -> None:
+    people = np.stack([np.zeros_like(one), one])
+    joints = np.stack([np.zeros((1, JOINTS)), softmax(1, JOINTS)])
+    (axes,) = bodies_of(plots.skeleton(people, joints, LAYOUT, frame=0))
+    assert discs_of(axes)[0].norm.vmin == pytest.approx(JOINTS * joints[1].min())
+
+
+@pytest.mark.parametrize(("rate", "label", "fps"), [(None, "frame", 15), (10.0, "time (s)", 10)])
+def test_a_clip_has_a_title_and_the_axis_of_every_picture(
+    rate: float | None, label: str, fps: float, tmp_path: Path, one: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    image = pytest.importorskip("PIL.Image")
+    stages: list[clips._Stage] = []
+
+    class Kept(clips._Stage):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            stages.append(self)
+
+    monkeypatch.setattr(clips, "_Stage", Kept)
+    path = plots.clip(tmp_path / "clip.gif", one[:3], softmax(3), softmax(JOINTS), LAYOUT,
+                      rate=rate, title="a title\nof two lines", height=2, dpi=60)  # fmt: skip
+    (stage,) = stages
+    assert stage.figure.get_suptitle() == "a title\nof two lines"
+    assert by_label(stage.figure, label)
+    with image.open(path) as pictures:
+        assert pictures.info["duration"] == pytest.approx(1000 / fps, abs=10)
 
 
 def test_a_clip_has_a_picture_for_every_real_frame(tmp_path: Path, two: np.ndarray) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from csta_fast.data.layouts import Layout
 from csta_fast.plots.drawing import (
@@ -25,10 +26,40 @@ from csta_fast.plots.drawing import (
     reach,
     styled,
 )
-from csta_fast.plots.inputs import Array, Attended, Values, array, attended, known_layout
+from csta_fast.plots.inputs import (
+    Array,
+    Attended,
+    Values,
+    array,
+    attended,
+    known_layout,
+    positive_rate,
+)
+from csta_fast.plots.timelines import time_label, times
 from csta_fast.plots.views import Scene, project
 
-_MOMENTS = np.linspace(0, 1, 51)  # of a recording's time, to average over recordings
+_EXPLANATION = (
+    "Skeletons: the mean pose in the frames that weigh most, every joint a disc that is larger and "
+    "darker the more it weighs. The three joints that weigh most are named. "
+    "A weight of 1 is that of uniform attention."
+)
+
+
+class _Clock(NamedTuple):
+    """The moments at which curves of recordings are averaged."""
+
+    shares: Array  # of a recording's time, from 0 at its first frame to 1 at its last
+    moments: Array  # the same on the axis
+    label: str
+
+    @staticmethod
+    def of(lengths: set[int], rate: float | None) -> _Clock:
+        """Frames, or seconds, where all recordings have as many; percents where they do not."""
+        if len(lengths) > 1:
+            shares = np.linspace(0, 1, 51)
+            return _Clock(shares, 100 * shares, "time (% of the recording)")
+        (frames,) = lengths
+        return _Clock(np.linspace(0, 1, frames), times(frames, rate), time_label(rate))
 
 
 class _Mean(NamedTuple):
@@ -52,13 +83,15 @@ def class_overview(
     columns: int = 5,
     group: int | None = None,
     turn: float = 25.0,
+    rate: float | None = None,
+    title: str | None = None,
 ) -> Figure:
     """Draw, for every class that occurs, the mean attention to joints and to frames.
 
     The skeleton is the mean of the people's poses, seen from the front and scaled to one height,
     each frame as heavy as its weight. Its discs are the mean joint weights, and the three heaviest
     joints are named. The curve is the mean frame weight from the start of a recording to its end;
-    half of the recordings lie in the band.
+    half of the recordings lie in the band. All of that stands in the figure, too.
 
     Args:
         positions: of every recording, (T, V, D) or (M, T, V, D); T and M may differ.
@@ -70,11 +103,15 @@ def class_overview(
         columns: how many classes stand side by side.
         group: the group to draw; the mean of all groups if None.
         turn: degrees from the front view.
+        rate: frames a second, for an axis in seconds. Recordings that differ in length have one
+            in percent of their time.
+        title: of the figure; it should say which recordings, and which weights of a network.
 
     Raises:
         TypeError, ValueError: an argument is not as above; the message says which, and why.
     """
     layout = known_layout(layout)
+    positive_rate(rate)
     counts = {len(positions), len(frame_weights), len(joint_weights), len(labels)}
     if len(counts) > 1 or 0 in counts:
         raise ValueError(
@@ -92,14 +129,21 @@ def class_overview(
         sample = attended(positions[row], frame_weights[row], joint_weights[row], layout, None,
                           group)  # fmt: skip
         samples.setdefault(label, []).append(sample)
-    means = {label: _mean(samples[label], turn) for label in sorted(samples)}
-    return _grid(means, layout, classes, columns)
+    lengths = {one.frames.shape[-1] for some in samples.values() for one in some}
+    clock = _Clock.of(lengths, rate)
+    means = {label: _mean(samples[label], turn, clock) for label in sorted(samples)}
+    result = _grid(means, layout, classes, columns, clock)
+    result.suptitle(title or "", fontsize=10)
+    return result
 
 
-def _grid(means: dict[int, _Mean], layout: Layout, classes: Sequence[str], columns: int) -> Figure:
+def _grid(
+    means: dict[int, _Mean], layout: Layout, classes: Sequence[str], columns: int, clock: _Clock
+) -> Figure:
     columns = min(columns, len(means))
     rows = -(-len(means) // columns)
-    result = figure(1.45 * columns + 1.0, 3.5 * rows)
+    # At least as wide as its legend.
+    result = figure(max(1.45 * columns + 1.0, 5.0), 3.5 * rows + 0.8)
     scale = disc_scale(np.stack([mean.joints for mean in means.values()]), 2.1)
     top = reach(np.stack([mean.frames.mean(0) for mean in means.values()]))
     grid = result.add_gridspec(2 * rows, columns, height_ratios=(2.2, 0.9) * rows)
@@ -115,32 +159,38 @@ def _grid(means: dict[int, _Mean], layout: Layout, classes: Sequence[str], colum
         body.set_title(fill(classes[label], 18), fontweight="bold")
         curve.set_title("\n".join(layout.joints[joint] for joint in heaviest), fontsize=6.5,
                         color=DARK)  # fmt: skip
-        _curve(curve, mean.frames, top)
+        _curve(curve, mean.frames, top, clock)
         if column == 0:
             curve.set_ylabel("frame weight\n(× uniform)")
         else:
             curve.tick_params(axis="y", labelleft=False)
         if place + columns >= len(means):
-            curve.set_xlabel("time (%)")
+            curve.set_xlabel(clock.label)
         else:
             curve.tick_params(axis="x", labelbottom=False)
         bodies.append(body)
     joint_bar(result, bodies, scale, 25 * rows)
+    handles, labels = curve.get_legend_handles_labels()
+    result.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False,
+                  title=fill(_EXPLANATION, int(15 * result.get_figwidth())),
+                  title_fontsize=7.5, alignment="center")  # fmt: skip
     return result
 
 
-def _curve(axes: Axes, frames: Array, top: float) -> None:
-    moments = 100 * _MOMENTS
+def _curve(axes: Axes, frames: Array, top: float, clock: _Clock) -> None:
     low, high = np.percentile(frames, [25, 75], axis=0)
-    axes.fill_between(moments, low, high, color=OF_PERSON[0], alpha=0.2, linewidth=0)
-    axes.plot(moments, frames.mean(0), color=OF_PERSON[0], linewidth=1.2)
-    axes.axhline(1, color=DARK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
-    axes.set_xlim(0, 100)
-    axes.set_xticks([0, 50, 100])
+    axes.plot(clock.moments, frames.mean(0), color=OF_PERSON[0], linewidth=1.2,
+              label="mean of the recordings")  # fmt: skip
+    axes.fill_between(clock.moments, low, high, color=OF_PERSON[0], alpha=0.2, linewidth=0,
+                      label="half of them")  # fmt: skip
+    axes.axhline(1, color=DARK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1,
+                 label="uniform weights")  # fmt: skip
+    axes.set_xlim(clock.moments[0], max(clock.moments[-1], 1e-9))
+    axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.set_ylim(0, top)
 
 
-def _mean(samples: Sequence[Attended], turn: float) -> _Mean:
+def _mean(samples: Sequence[Attended], turn: float, clock: _Clock) -> _Mean:
     poses, present, joints, curves = [], [], [], []
     for sample in samples:
         scene = project(sample.positions, sample.layout, turn, "apart")
@@ -152,7 +202,7 @@ def _mean(samples: Sequence[Attended], turn: float) -> _Mean:
             poses.append(_scaled(pose[person], tracked, sample.layout))
             present.append(tracked)
             joints.append(sample.over_joints[person])
-            curves.append(np.interp(_MOMENTS, np.linspace(0, 1, sample.frames.shape[-1]),
+            curves.append(np.interp(clock.shares, np.linspace(0, 1, sample.frames.shape[-1]),
                                     sample.over_frames[person]))  # fmt: skip
     seen = np.stack(present)
     count = seen.sum(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,20 @@ from csta_fast.plots.timelines import shade, time_label, times
 from csta_fast.plots.views import Persons, Scene, project
 
 _MARGIN = 0.08
+_SHOWN = 15.0  # frames a second, where it is not known how fast they were recorded
 
 
 class _Stage:
     """A figure that shows one frame after the other: people above, bars of all frames below."""
 
     def __init__(
-        self, sample: Attended, scene: Scene, rate: float, shaded: Values | None, height: float
+        self,
+        sample: Attended,
+        scene: Scene,
+        rate: float | None,
+        shaded: Values | None,
+        title: str | None,
+        height: float,
     ) -> None:
         left, right, bottom, top = scene.bounds()
         space = _MARGIN * max(top - bottom, 1e-9)
@@ -49,14 +57,19 @@ class _Stage:
         self.people, below = self.figure.subplots(2, 1, height_ratios=(0.78, 0.22))
         frame_body(self.people, bounds)
         weights = sample.over_frames.mean(0)
-        self.bars = below.bar(times(len(weights), rate), weights, width=0.8 / rate, color=GREY)
+        step = 1 / (rate or 1)
+        self.bars = below.bar(times(len(weights), rate), weights, width=0.8 * step, color=GREY)
         below.axhline(1, color=DARK, linewidth=0.8, linestyle=(0, (4, 3)))
-        below.set_xlim(-0.5 / rate, (len(weights) - 0.5) / rate)
+        below.set_xlim(-0.5 * step, (len(weights) - 0.5) * step)
         below.set_ylim(0, reach(weights))
         below.set_xlabel(time_label(rate))
         below.set_ylabel("frame weight\n(× uniform)")
         shade(below, shaded, len(weights), rate)
         joint_bar(self.figure, self.people, self.scale)
+        # Broken at spaces, about 13 characters to an inch.
+        width = int(13 * self.figure.get_figwidth())
+        lines = [fill(line, width) for line in (title or "").splitlines()]
+        self.figure.suptitle("\n".join(lines), fontsize=9)
         self.figure.draw_without_rendering()
         # Every frame is laid out alike.
         self.figure.set_layout_engine("none")
@@ -91,9 +104,10 @@ def clip(
     joint_weights: Values,
     layout: Layout | str,
     *,
-    rate: float = 30.0,
+    rate: float | None = None,
     lengths: Values | None = None,
     shaded: Values | None = None,
+    title: str | None = None,
     group: int | None = None,
     turn: float = 25.0,
     persons: Persons = "scene",
@@ -108,8 +122,11 @@ def clip(
         path: of the file, .gif, or .mp4 where the program ffmpeg is installed.
         positions, frame_weights, joint_weights, layout, lengths, group, turn, persons: as for
             `skeleton`. Only real frames are written.
-        rate: frames a second. A GIF counts in hundredths of a second: 30 become 33.
+        rate: frames a second of the recording, for an axis in seconds and a clip at that speed;
+            without it the axis counts frames, and 15 of them are shown in a second. A GIF counts
+            in hundredths of a second: 30 become 33.
         shaded: (T,), True for frames to shade, such as those that are known to tell the action.
+        title: of the clip.
         height: of the picture, in inches of `dpi` dots.
 
     Returns:
@@ -120,10 +137,10 @@ def clip(
     """
     path = Path(path)
     positive_rate(rate)
-    writer = _writer(path, rate)
+    writer = _writer(path, rate or _SHOWN)
     sample = attended(positions, frame_weights, joint_weights, layout, lengths, group)
     scene = project(sample.positions, sample.layout, turn, persons)
-    stage = _Stage(sample, scene, rate, shaded, height)
+    stage = _Stage(sample, scene, rate, shaded, title, height)
     with writer.saving(stage.figure, str(path), dpi):
         for frame in range(int(np.max(sample.lengths))):
             stage.show(frame)

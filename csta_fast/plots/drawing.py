@@ -32,6 +32,7 @@ GREY = "0.6"
 DARK = "0.25"
 
 _LARGEST_DISC = 0.07  # its diameter, in heights of the picture
+_NARROWEST = 0.05  # a scale reaches so far to both sides of uniform weights, at least
 
 # Which names and values are settings differs between versions of matplotlib.
 _STYLE: Any = {
@@ -77,21 +78,30 @@ def reach(relative: Array) -> float:
     return 1.08 * max(2.0, float(relative.max()))
 
 
+def spread(relative: Array) -> Normalize:
+    """All colours over the weights (relative to uniform) that occur; NaN does not count.
+
+    Weights that differ by rounding alone do not look as if they were outstanding: the scale never
+    covers less than 5 % to both sides of uniform.
+    """
+    low, high = float(np.nanmin(relative)), float(np.nanmax(relative))
+    return Normalize(min(low, 1 - _NARROWEST), max(high, 1 + _NARROWEST))
+
+
 class DiscScale(NamedTuple):
     """How a joint's weight becomes a disc: its area is proportional to the weight."""
 
-    largest: float  # the weight, relative to uniform, of the largest disc and darkest colour
-    size: float  # of that disc, in points squared
-
-    @property
-    def norm(self) -> Normalize:
-        return Normalize(0, self.largest)
+    norm: Normalize  # from a weight, relative to uniform, to a colour
+    size: float  # of the disc of the largest weight, in points squared
 
 
 def disc_scale(relative: Array, height: float) -> DiscScale:
-    """The scale for weights (relative to uniform) in pictures of a height in inches."""
-    # Uniform weights are drawn at half the scale, not as if they were outstanding.
-    return DiscScale(max(2.0, float(relative.max())), (72 * height * _LARGEST_DISC) ** 2)
+    """The scale for weights (people, V), relative to uniform, in pictures of a height in inches.
+
+    People who are not there, whose weights are all 0, do not count.
+    """
+    there = relative[relative.any(-1)]
+    return DiscScale(spread(there), (72 * height * _LARGEST_DISC) ** 2)
 
 
 def draw_bodies(
@@ -127,7 +137,7 @@ def _discs(axes: Axes, points: Array, weights: Array, scale: DiscScale) -> PathC
     return axes.scatter(
         points[order, 0],
         points[order, 1],
-        s=scale.size * weights[order] / scale.largest,
+        s=scale.size * weights[order] / scale.norm.vmax,
         c=weights[order],
         cmap=COLOURS,
         norm=scale.norm,
@@ -161,8 +171,7 @@ def colour_bar(
 def joint_bar(
     where: Figure, axes: Axes | list[Axes], scale: DiscScale, aspect: float = 25
 ) -> Colorbar:
-    """The colour bar of joints' discs, the uniform weight marked."""
+    """The colour bar of joints' discs."""
     bar = colour_bar(where, axes, scale.norm, "joint weight (× uniform)", aspect)
     bar.ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    bar.ax.axhline(1, color="white", linewidth=1)
     return bar

@@ -19,6 +19,7 @@ from csta_fast.plots.drawing import (
     joint_bar,
     of_person,
     reach,
+    spread,
     styled,
 )
 from csta_fast.plots.inputs import (
@@ -89,7 +90,7 @@ def _columns(
     grid = cell.subgridspec(2, 2 * persons, width_ratios=(5, 1) * persons,
                             height_ratios=(1.1, _ROW * len(names)))  # fmt: skip
     maps = coupled(frames, joints, lengths)
-    norm = Normalize(0, max(2.0, float(np.nanmax(maps))))
+    norm = spread(maps)
     over_frames, over_joints = frames.mean(1), joints.mean(1)
     columns = []
     for person in range(persons):

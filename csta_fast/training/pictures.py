@@ -20,7 +20,6 @@ from csta_fast.training.collecting import collect, same_kind
 from csta_fast.training.files import check_writable, prepare, replacing
 
 _ROWS = 32  # clips at once
-_FRAMES_PER_SECOND = 15.0
 
 
 class Attended(NamedTuple):
@@ -137,17 +136,25 @@ def picture(
     if recording is None:
         if clip:
             raise ValueError("clip: wanted a recording to show, got none")
-        return [_classes(attend(trained, clips, list(range(len(test)))), facts, folder)]
+        found = attend(trained, clips, list(range(len(test))))
+        return [_classes(found, facts, _weights(trained), folder)]
     names = [each.name for each in test]
     if recording not in names:
         raise ValueError(
             f"recording: wanted one of the {len(names)} that test, such as {names[0]!r}, "
             f"got {recording!r}"
         )
-    return _one(attend(trained, clips, [names.index(recording)])[0], facts, folder, clip)
+    (one,) = attend(trained, clips, [names.index(recording)])
+    return _one(one, facts, _weights(trained), folder, clip)
 
 
-def _classes(found: list[Attended], facts: Facts, folder: Path) -> Path:
+def _weights(trained: Trained) -> str:
+    """Which weights of the network are drawn."""
+    streams = trained.options.model.streams
+    return "mean of position and motion stream" if streams == "both" else f"{streams} stream"
+
+
+def _classes(found: list[Attended], facts: Facts, weights: str, folder: Path) -> Path:
     figure = plots.class_overview(
         [each.positions for each in found],
         [each.frames for each in found],
@@ -155,6 +162,7 @@ def _classes(found: list[Attended], facts: Facts, folder: Path) -> Path:
         [each.recording.label for each in found],
         facts.joints,
         facts.classes,
+        title=f"Attention by class, over {len(found)} test recordings ({weights})",
     )
     path = folder / "attention-classes.png"
     with replacing(path) as file:
@@ -162,13 +170,23 @@ def _classes(found: list[Attended], facts: Facts, folder: Path) -> Path:
     return path
 
 
-def _one(found: Attended, facts: Facts, folder: Path, clip: bool) -> list[Path]:
+def _one(found: Attended, facts: Facts, weights: str, folder: Path, clip: bool) -> list[Path]:
     recording = found.recording
     said, true = facts.classes[found.predicted], facts.classes[recording.label]
     title = f"{recording.name}: {true}" + ("" if said == true else f", taken for {said}")
+    title += f" ({weights})"
+    if found.shaded is not None:
+        title += "\nThe action happens in the frames shaded grey."
     stem = folder / ("attention-" + re.sub(r"[^\w.-]", "-", recording.name))
     paths = [stem.with_name(stem.name + ".png")]
-    figure = plots.overview(found.positions, found.frames, found.joints, facts.joints, title=title)
+    figure = plots.overview(
+        found.positions,
+        found.frames,
+        found.joints,
+        facts.joints,
+        shaded=found.shaded,
+        title=title,
+    )
     with replacing(paths[0]) as file:
         figure.savefig(file, dpi=150)
     if clip:
@@ -180,7 +198,7 @@ def _one(found: Attended, facts: Facts, folder: Path, clip: bool) -> list[Path]:
                 found.frames,
                 found.joints,
                 facts.joints,
-                rate=_FRAMES_PER_SECOND,
                 shaded=found.shaded,
+                title=title,
             )
     return paths
