@@ -92,7 +92,7 @@ class DiscScale(NamedTuple):
     """How a joint's weight becomes a disc: its area is proportional to the weight."""
 
     norm: Normalize  # from a weight, relative to uniform, to a colour
-    size: float  # of the disc of the largest weight, in points squared
+    area: float  # of a disc of weight 1, in points squared
 
 
 def disc_scale(relative: Array, height: float) -> DiscScale:
@@ -101,7 +101,8 @@ def disc_scale(relative: Array, height: float) -> DiscScale:
     People who are not there, whose weights are all 0, do not count.
     """
     there = relative[relative.any(-1)]
-    return DiscScale(spread(there), (72 * height * _LARGEST_DISC) ** 2)
+    largest = max(float(there.max()), 1 + _NARROWEST)
+    return DiscScale(spread(there), (72 * height * _LARGEST_DISC) ** 2 / largest)
 
 
 def draw_bodies(
@@ -137,7 +138,7 @@ def _discs(axes: Axes, points: Array, weights: Array, scale: DiscScale) -> PathC
     return axes.scatter(
         points[order, 0],
         points[order, 1],
-        s=scale.size * weights[order] / scale.norm.vmax,
+        s=scale.area * weights[order],
         c=weights[order],
         cmap=COLOURS,
         norm=scale.norm,
