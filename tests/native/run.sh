@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the CPU kernels without torch, plain and under sanitizers, and runs the driver on them: one
 # executable for each build and table of kernels, all of them or those named, as in "address/avx2".
-# Environment: CXX, CSTA_SOURCES (the kernels' folder, default csrc).
+# Environment: CXX, CSTA_SOURCES (the kernels' folder, default csrc), CSTA_OBJECTS (where setup.py has
+# compiled the same sources: the plain builds test those objects and compile only what is not there).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -62,7 +63,12 @@ for pair in "${pairs[@]}"; do
   files=("$sources/cpu/isa/kernels_"*"_$isa.cpp")
   [[ $isa == wide ]] && files=(tests/native/wide.cpp)
   for i in "${!files[@]}"; do
-    compile "$mode" "${files[i]}" "$mode.$isa.kernels.$i" "$arithmetic ${isa_flags[$isa]}"
+    name=$mode.$isa.kernels.$i made=${CSTA_OBJECTS:-}/${files[i]//\//.}.o
+    if [[ $mode == plain && -n ${CSTA_OBJECTS:-} && -f $made ]]; then
+      cp "$made" "$build/$name.o"
+    else
+      compile "$mode" "${files[i]}" "$name" "$arithmetic ${isa_flags[$isa]}"
+    fi
   done
 done
 for mode in $(printf '%s\n' "${pairs[@]%/*}" | sort -u); do
