@@ -7,6 +7,7 @@ entry of the package's list.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import shlex
@@ -100,14 +101,14 @@ def _library() -> Path:
     flags = os.environ.get("CXXFLAGS", "")
     state = hashlib.sha256("".join([flags, *(path.read_text() for path in sources)]).encode())
     library = ROOT / "build" / "emulated" / f"{state.hexdigest()[:16]}.so"
-    if not library.exists():
-        folder = Path(torch.__file__).parent / "lib"
-        link = f"-shared -Wl,-Bsymbolic -L{folder} -Wl,--no-as-needed -ltorch_cpu"
-        with tempfile.TemporaryDirectory() as temporary:
-            fresh = build(Path(temporary), _LIBRARY, "plain", _NAMES, link)
-            library.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(fresh, library.with_suffix(f".{os.getpid()}"))
-        library.with_suffix(f".{os.getpid()}").replace(library)
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with library.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # processes that start together wait for one compilation
+        if not library.exists():
+            folder = Path(torch.__file__).parent / "lib"
+            link = f"-shared -Wl,-Bsymbolic -L{folder} -Wl,--no-as-needed -ltorch_cpu"
+            with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
+                build(Path(temporary), _LIBRARY, "plain", _NAMES, link).replace(library)
     return library
 
 
