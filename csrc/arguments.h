@@ -1,5 +1,6 @@
-// An operation's arguments, from the stack it is called with to the structs of the kernels. Checked
-// only as far as memory safety asks; the messages a user meets are in csta_fast/checks.py.
+// Arguments of an operation: from PyTorch's stack to the structs of problem.h. x arrives as a
+// handle and leaves as a pointer. Only what memory safety needs is checked here; the messages that
+// a user sees are in csta_fast/checks.py.
 #pragma once
 
 #include <cmath>
@@ -15,7 +16,7 @@ namespace csta {
 // freed.
 class Arguments {
  public:
-  // `one_place`: whether all tensors must be where the first one is.
+  // `one_place`: every tensor must be on the device of the first.
   explicit Arguments(StackValue* stack, bool one_place = false)
       : next_(stack), one_place_(one_place) {}
 
@@ -220,7 +221,7 @@ inline void check_logits(const Problem& problem, const Tensor& frames, const Ten
           "joint_logits: wanted (N, G, V)");
 }
 
-// The upstream gradients and the attention that a backward starts from.
+// Inputs of a backward: the upstream gradients, and the attention that forward returned.
 struct Upstream {
   Tensor grad_y, grad_frames, grad_joints;
 

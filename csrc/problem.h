@@ -1,5 +1,5 @@
-// What is asked of the kernels of any device, in plain structs: no torch here, so that a test
-// driver, a sanitizer, nvcc and every instruction set share them.
+// Structs that describe a call to the kernels of any device. They hold no PyTorch types, so that
+// test drivers, sanitizers, nvcc and every instruction set share them.
 #pragma once
 
 #include <cstdint>
@@ -9,15 +9,16 @@ namespace csta {
 enum class Dtype { float32, float64, float16, bfloat16 };
 enum class Gate { softmax, sigmoid };
 
-// Runs function over disjoint pieces of [0, end) and returns when all are done.
+// Parallel loop: runs function over disjoint ranges that cover [0, end) and returns when all are
+// done.
 struct Parallel {
   int threads;
   void (*for_each)(int64_t end, int64_t grain, void (*function)(int64_t, int64_t, void*),
                    void* context);
 };
 
-// Features x and the choices of a call. x and everything of its shape are contiguous
-// (N, C, T, V) or channels-last (N, T, V, C); all other tensors are contiguous.
+// Shape, masks and options of a call. x and every tensor of its shape are contiguous (N, C, T, V)
+// or channels-last (N, T, V, C); all other tensors are contiguous.
 struct Problem {
   int64_t samples, channels, frames, joints, groups;
   Dtype dtype;  // of x
@@ -30,7 +31,7 @@ struct Problem {
   bool scale_by_mean;  // the scale is T_n * V_n for softmax and 1 for sigmoid
   double scale;        // used when scale_by_mean is false
   bool residual;
-  Parallel parallel;  // on a CPU
+  Parallel parallel;  // CPU only
 };
 
 struct Weight {
@@ -49,8 +50,8 @@ struct HeadGradients {
   void *w1, *b1, *w2, *b2;
 };
 
-// Attention of both axes and, in backward, its upstream gradients: arithmetic type
-// (double for float64, else float), frames [N, G, T] and joints [N, G, V].
+// Attention of both axes and, in backward, its upstream gradients, in the compute dtype (double for
+// float64, else float): frames [N, G, T], joints [N, G, V].
 struct AttentionOut {
   void *frames, *joints;
 };
@@ -59,16 +60,17 @@ struct AttentionIn {
   const void *grad_frames, *grad_joints;  // or null
 };
 
-// Where logits come from and their gradients go: two heads, or tensors (N, G, T), (N, G, V).
-struct Scores {
+// Source of the logits: two heads, or tensors (N, G, T) and (N, G, V). LogitGradients: the matching
+// outputs of backward.
+struct LogitSource {
   const Head* frame_head;  // null when logits are given
   const Head* joint_head;
   Weight frame_logits;
   Weight joint_logits;
 };
-struct ScoreGradients {
+struct LogitGradients {
   HeadGradients frame_head, joint_head;
-  void *frame_logits, *joint_logits;  // arithmetic type
+  void *frame_logits, *joint_logits;  // compute dtype
 };
 
 }  // namespace csta

@@ -1,4 +1,5 @@
-// The CPU kernels behind the operations.
+// CPU operators: x comes from PyTorch's stack, goes to the kernels of cpu/dispatch.cpp as a
+// pointer, and y or the gradient of x returns on the stack.
 
 #include <atomic>
 #include <exception>
@@ -141,11 +142,11 @@ void couple(StackValue* stack, uint64_t, uint64_t) {
   x = std::move(x).in_layout(problem.channels_last);
   Tensor y = like(x, problem);
   AttentionTensors attention(problem);
-  const Scores scores{nullptr,
-                      nullptr,
-                      {frame_logits.data(), frame_logits.dtype()},
-                      {joint_logits.data(), joint_logits.dtype()}};
-  kernels_of(problem).forward(problem, scores, x.data(), y.mutable_data(),
+  const LogitSource source{nullptr,
+                           nullptr,
+                           {frame_logits.data(), frame_logits.dtype()},
+                           {joint_logits.data(), joint_logits.dtype()}};
+  kernels_of(problem).forward(problem, source, x.data(), y.mutable_data(),
                               {attention.frames.mutable_data(), attention.joints.mutable_data()});
   stack[0] = result(y);
   stack[1] = result(attention.frames);
@@ -157,7 +158,7 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   Upstream upstream(arguments);
   Tensor x = arguments.tensor();
   Tensor frame_attention = arguments.tensor(), joint_attention = arguments.tensor();
-  // The logits only serve the gradient of this gradient; their softmax is all that counts here.
+  // The logits are inputs for the second derivative only; backward needs nothing but their softmax.
   const Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
   Masks masks(arguments);
   const Choices choices(arguments);
@@ -172,7 +173,7 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   upstream.match(problem);
   Tensor grad_x = gradient_of_x(x, problem, input_gradient);
   AttentionTensors gradients(problem);
-  ScoreGradients outputs{};
+  LogitGradients outputs{};
   outputs.frame_logits = gradients.frames.mutable_data();
   outputs.joint_logits = gradients.joints.mutable_data();
   kernels_of(problem).backward(problem, {}, x.data(), upstream.of_y(),

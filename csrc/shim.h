@@ -1,5 +1,6 @@
-// The part of LibTorch's stable C ABI (torch 2.10) that the extension calls, declared by hand so
-// that building needs no torch. One binary serves every later torch.
+// Declarations of the functions of LibTorch's stable C ABI (torch 2.10) that the libraries call.
+// They are declared by hand, so that building needs no torch and one binary serves every later
+// version.
 #pragma once
 
 #include <cstddef>

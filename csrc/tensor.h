@@ -1,4 +1,4 @@
-// Owning tensor handles and what the operations need to know of a tensor.
+// RAII handle of a PyTorch tensor, with its sizes, strides, dtype and device.
 #pragma once
 
 #include <stdexcept>
@@ -67,14 +67,14 @@ class Tensor {
   // Channels-last memory (N, T, V, C) that is not contiguous as well.
   bool is_channels_last() const { return dim_ == 4 && !is_contiguous() && has_order({0, 2, 3, 1}); }
 
-  // This tensor in contiguous or channels-last memory: itself where it is, else one copy.
+  // Converts to contiguous or channels-last memory: no copy where the tensor already is, else one.
   Tensor in_layout(bool channels_last) && {
     if (channels_last ? has_order({0, 2, 3, 1}) : is_contiguous()) return std::move(*this);
     Tensor copy = empty(dim_, sizes_, dtype_, channels_last, place());
     copy.copy_from(*this);
     return copy;
   }
-  // This tensor, contiguous, in a dtype: itself where it is, else one copy.
+  // Converts to contiguous memory and a dtype: no copy where the tensor already is, else one.
   Tensor in_dtype(int32_t dtype) && {
     if (dtype_ == dtype) return std::move(*this).in_layout(false);
     Tensor copy = empty(dim_, sizes_, dtype, false, place());
@@ -93,7 +93,7 @@ class Tensor {
   TensorHandle release() { return std::exchange(handle_, nullptr); }
 
  private:
-  static constexpr int64_t kMostDimensions = 4;  // no argument has more, and no result
+  static constexpr int64_t kMostDimensions = 4;  // the most of any argument or result
 
   struct Order {
     int axes[kMostDimensions];

@@ -1,4 +1,4 @@
-"""One call of an operation: its layout, its plan, its masks, and room for what lies beside x."""
+"""One call of an operator: x's layout, plan, masks, buffers, and the launch of a pipeline."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from csta_fast.structures import ARITHMETIC_DTYPES
 
 ARITHMETIC = {torch.float32: tl.float32, torch.float64: tl.float64}
 
-#: Where there is no GPU (Triton's interpreter), plans are made for an H100's L2 cache.
+#: L2 bytes without a GPU (Triton's interpreter): those of an H100.
 _INTERPRETED_L2 = 50 * 2**20
 
 
 class Call:
-    """What every operation needs of x: its layout, its plan, its masks, and room beside it."""
+    """x in its layout, and the plan, masks and buffers of the call."""
 
     def __init__(
         self, x: Tensor, groups: int, masks: tuple[Tensor | None, ...], passes: int = 1
@@ -42,29 +42,29 @@ class Call:
         )  # fmt: skip
 
     def like_x(self, x: Tensor) -> Tensor:
-        """x's shape in the layout of the call."""
+        """A tensor of x's shape, dtype and layout."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
     def in_layout(self, tensor: Tensor) -> Tensor:
-        """Another tensor of x's shape, in the layout of the call."""
+        """Bring another tensor of x's shape into x's layout."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return tensor.contiguous(memory_format=layout)
 
     def buffer(self, *shape: int) -> Tensor:
-        """Uninitialised memory in the type of the arithmetic."""
+        """An uninitialised buffer (samples, *shape) in the compute dtype."""
         return self.x.new_empty((self.samples, *shape), dtype=self.arithmetic)
 
     def counters(self) -> tuple[Tensor | None, Tensor | None]:
-        """Tickets, and items done per stage and sample; none with SINGLE_PROGRAM."""
+        """Ticket counter, and finished items per stage and sample; None with SINGLE_PROGRAM."""
         if self.plan.single_program:
             return None, None
         zeros = self.x.new_zeros(1 + 3 * self.samples, dtype=torch.int32)
         return zeros, zeros[1:]
 
     def threads(self, backward: bool) -> dict[str, int]:
-        """Warps of a program and registers of a thread, for a pass over x."""
-        if torch.version.hip is not None:  # AMD's compiler has no such limit
+        """Launch options of a kernel with a pass over x: warps, and registers per thread."""
+        if torch.version.hip is not None:  # AMD's compiler has no such option
             return {"num_warps": plans.WARPS}
         more = any(mask is not None for mask in self.masks) or not self.plan.one_group_per_block
         double = self.arithmetic is torch.float64
@@ -102,7 +102,7 @@ class Call:
 
 
 def inner_block() -> int:
-    """Terms of a product that are taken at once: AMD's compiler breaks down on 8."""
+    """Depth of a block of a matrix product; AMD's compiler fails on 8."""
     return plans.BLOCK_K if torch.version.hip is None else 2 * plans.BLOCK_K
 
 

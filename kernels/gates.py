@@ -1,12 +1,17 @@
-"""The stages between logits and attention, forward and backward; one item is some rows of one axis.
+"""Stages from logits to attention, and back; an item is a block of rows of one axis.
 
-Every length is walked in blocks: T may be any number of frames without another compilation.
+Rows are walked in blocks of positions, so that no length T needs a compilation of its own.
 """
 
 import triton
 import triton.language as tl
-from csta_fast.kernels.positions import is_reached, valid_counts, valid_frames, valid_joints,
-scale_of
+from csta_fast.kernels.positions import (
+    is_reached,
+    scale_of,
+    valid_counts,
+    valid_frames,
+    valid_joints,
+)
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 _LN2_HIGH = tl.constexpr(0.693145751953125)  # the upper bits of ln 2: n times it is exact
@@ -16,7 +21,7 @@ _SMALLEST = tl.constexpr(-104.0)  # its float32 exponential is 0
 
 @triton.jit
 def exponential(x):
-    """e^x for x ≤ 0. The hardware's exponential is accurate near 0 only: its error grows with x."""
+    """e^x for x ≤ 0, range-reduced: the error of the hardware's exponential grows with |x|."""
     if x.dtype == tl.float64:
         return tl.exp(x)
     else:
@@ -47,7 +52,7 @@ def gate_item(
     SOFTMAX: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """Attention of the logits: even items the frames', odd items the joints' of some groups."""
+    """Attention from logits, for a block of groups: frames in even items, joints in odd ones."""
     limit, _, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     group = (item // 2) * BLOCK_R + tl.arange(0, BLOCK_R)
     if item % 2 == 0:
@@ -126,7 +131,7 @@ def gate_backward_item(
     MEAN: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """Gradient of the logits: even items the frames', odd items the joints' of some groups."""
+    """Gradient of the logits, for a block of groups: frames in even items, joints in odd ones."""
     _, frame_count, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     scale = scale_of(scale, frame_count, joint_count, MEAN, ARITHMETIC)
     group = (item // 2) * BLOCK_R + tl.arange(0, BLOCK_R)
@@ -148,7 +153,9 @@ def _gate_axis_backward(
     length = axis.length
     row = sample.to(tl.int64) * sizes.groups + group
     along = tl.zeros([BLOCK_R], ARITHMETIC)  # Σ a da
-    rest = tl.zeros([BLOCK_R], ARITHMETIC)  # what rounding left of Σ a (da − Σ a da), exactly 0
+    rest = tl.zeros(
+        [BLOCK_R], ARITHMETIC
+    )  # Σ a (da − Σ a da): 0 but for rounding, which it corrects
     if SOFTMAX:
         for start in range(0, length, BLOCK_L):
             at = start + tl.arange(0, BLOCK_L)
@@ -182,8 +189,7 @@ def _gate_axis_backward(
 def _with_gradient(
     axis, gradients, sizes, slices, scale, sample, group, at, ARITHMETIC: tl.constexpr
 ):
-    """Attention, and its gradient: κ Σ of the correlations of a group's rows, in their order, and
-    what came from above."""
+    """Attention, and its gradient: κ Σ of its group's correlations, in order, + upstream."""
     row = sample.to(tl.int64) * sizes.groups + group
     inside = (group < sizes.groups)[:, None] & (at < axis.length)[None, :]
     pointers = row[:, None] * axis.length + at[None, :]

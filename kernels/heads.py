@@ -1,7 +1,7 @@
-"""The stages of the two heads, forward and backward; one item is a block of positions of one axis.
+"""Stages of the two heads, forward and backward; an item is a block of positions of one axis.
 
-Hidden values go through memory that the same program wrote, so that any width H will do. Nothing is
-hoisted out of the loops: it would cost registers that the passes over x need.
+Hidden activations go through global memory, written and read by the same program, so that any width
+H fits. disable_licm: hoisting out of the loops would cost registers that the passes over x need.
 """
 
 import triton
@@ -25,7 +25,7 @@ def head_item(
     BLOCK_P: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """Logits of a block of frames; after all of those, of a block of joints."""
+    """Logits of a block of positions: items of the frames come first, then those of the joints."""
     _, frame_count, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     blocks = tl.cdiv(sizes.frames, BLOCK_P)
     if item < blocks:
@@ -71,7 +71,7 @@ def _head(
 
 @triton.jit
 def _rows(tensor, sample, rows, row, p, length):
-    """Where tensor (N, rows, length) [sample, row, p] lies."""
+    """Pointers to tensor (N, rows, length) [sample, row, p]."""
     return tensor + (sample.to(tl.int64) * rows + row)[:, None] * length + p[None, :]
 
 
@@ -123,7 +123,7 @@ def head_backward_item(
     BLOCK_P: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """Gradients of the hidden values and of the means, for a block of frames or of joints."""
+    """Gradients of the hidden activations and of the means, for a block of frames or joints."""
     _, frame_count, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     blocks = tl.cdiv(sizes.frames, BLOCK_P)
     if item < blocks:

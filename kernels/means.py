@@ -1,9 +1,9 @@
-"""The operation pool and its gradient, whose programs need nothing of each other."""
+"""Operator pool and its backward, whose programs are independent: x in, means out, and grad_x."""
 
 import triton
 import triton.language as tl
 from csta_fast.kernels.heads import means_of
-from csta_fast.kernels.passes import pool_item, grad_x_item
+from csta_fast.kernels.passes import grad_x_item, pool_item
 from csta_fast.kernels.positions import at_least_one, valid_counts
 from csta_fast.kernels.structures import Axis, Masks, Sizes, Slices
 
@@ -30,7 +30,7 @@ def pool_kernel(
     CHANNELS_LAST: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """The sums of every slice of every sample."""
+    """Sums over joints and over frames of one slice of a sample."""
     sizes = Sizes(channels, frame_total, joint_total, 1)
     masks = Masks(mask_tensors.lengths, mask_tensors.frames, mask_tensors.joints, joint_stride)
     slices = Slices(tl.cdiv(channels, BLOCK_C), slice_frames, 0, 0)
@@ -59,7 +59,7 @@ def means_kernel(
     BLOCK_P: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """Means from sums, for a block of channels of a sample."""
+    """Means of a block of channels of a sample, from the slices' sums."""
     sizes = Sizes(channels, frame_total, joint_total, 1)
     masks = Masks(mask_tensors.lengths, mask_tensors.frames, mask_tensors.joints, joint_stride)
     frames = Axis(frame_sums, None, None, None, 1, 0, frame_total)
@@ -102,7 +102,7 @@ def pool_backward_kernel(
     CHANNELS_LAST: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """dp_f / V_n + dp_j / T_n at every valid position."""
+    """grad_x = dp_f / V_n + dp_j / T_n at every valid position."""
     sizes = Sizes(channels, frame_total, joint_total, 1)
     masks = Masks(mask_tensors.lengths, mask_tensors.frames, mask_tensors.joints, joint_stride)
     slices = Slices(tl.cdiv(channels, BLOCK_C), slice_frames, 0, 0)

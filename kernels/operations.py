@@ -1,7 +1,7 @@
-"""The six operations on a GPU, under the flat signatures of ``csta_fast.composite``.
+"""The six operators on a GPU, with the flat signatures of ``csta_fast.composite``.
 
-Each allocates its results and what lies between its stages, and launches. A call runs on the
-current stream of x's device and waits for nothing.
+Each allocates its results and the buffers between its stages, and launches x into a pipeline on the
+current stream of its device. No call synchronises.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from csta_fast.kernels.call import ARITHMETIC, Call, inner_block
 from csta_fast.kernels.structures import AxisGradients, AxisTensors, HeadTensors
 from torch import Tensor
 
-#: Parts into which the samples fall for the gradients of the weights.
+#: Most runs of samples in the weights' gradients.
 _MOST_RUNS = 64
-_ADDED = 256  # elements that one program adds up over the runs
+_ADDED = 256  # elements per program that adds the runs
 
 
 def csta(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,10 +1,10 @@
-"""The stages that touch x: one item is a slice of one sample, one tile at a time.
+"""Stages that read or write x, y and their gradients; an item is a slice of a sample, in tiles.
 
-A tile is three-dimensional, BLOCK_C channels × BLOCK_T frames × BLOCK_V joints, where sums over
-frames and over joints are wanted, and flat, channels × positions of the T·V plane, where they are
-not: there no lane is lost to rows of 17, 18, 20 or 25 joints.
+A tile is three-dimensional, BLOCK_C channels × BLOCK_T frames × BLOCK_V joints, for sums over
+frames and over joints. It is flat, channels × positions of the T·V plane, where no sums are
+needed: no lane is lost to rows of 17, 18, 20 or 25 joints.
 
-What is used a second time is asked to stay in the L2 cache, what is not is asked to leave first.
+Tensors that are read twice are loaded with evict_last, others with evict_first.
 """
 
 import triton
@@ -14,11 +14,11 @@ from csta_fast.kernels.positions import (
     attention_at,
     groups_of,
     is_masked,
+    scale_of,
+    tile_of,
     valid_counts,
     valid_frames,
     valid_joints,
-    scale_of,
-    tile_of,
 )
 
 
@@ -38,7 +38,7 @@ def pool_item(
     CHANNELS_LAST: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """Sums of x over the joints of every frame, and over the frames of this slice."""
+    """First pass of forward: sums of x over joints, and over the frames of this slice."""
     limit, _, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     part, first_c, first, end = slice_of(sizes, slices, item, BLOCK_C)
     c, v = first_c + tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_V)
@@ -62,7 +62,7 @@ def pool_item(
 
 @triton.jit
 def slice_of(sizes, slices, item, BLOCK_C: tl.constexpr):
-    """The slice of an item: its part of the frames, its first channel, first frame, and end."""
+    """The slice of an item: index of its frames, first channel, first frame, last frame + 1."""
     part = item // slices.channel_slices
     first = part * slices.frames
     end = tl.minimum(first + slices.frames, sizes.frames)
@@ -71,14 +71,14 @@ def slice_of(sizes, slices, item, BLOCK_C: tl.constexpr):
 
 @triton.jit
 def store_frame_sums(sums, values, row, some_row, t, end, sizes):
-    """sums (N, rows, T) of [row, t]; row counts through the samples."""
+    """Store to sums (N, rows, T) at [row, t]; row counts across samples."""
     pointers = sums + row[:, None] * sizes.frames + t[None, :]
     tl.store(pointers, values, mask=some_row[:, None] & (t < end)[None, :])
 
 
 @triton.jit
 def store_joint_sums(sums, values, sample, part, c, v, partials, sizes):
-    """sums (N, S, C, V) of [sample, part, c, v]."""
+    """Store to sums (N, S, C, V) at [sample, part, c, v]."""
     row = (sample.to(tl.int64) * partials + part) * sizes.channels + c
     pointers = sums + row[:, None] * sizes.joints + v[None, :]
     tl.store(pointers, values, mask=(c < sizes.channels)[:, None] & (v < sizes.joints)[None, :])
@@ -106,7 +106,7 @@ def reweight_item(
     ALIGNED: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """y = x (ρ + κ a_f a_j), flat over the plane; ρ x where not valid."""
+    """Last pass of forward: y = x (ρ + κ a_f a_j), flat over the plane; ρ x where not valid."""
     limit, frame_count, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     scale = scale_of(scale, frame_count, joint_count, MEAN, ARITHMETIC)
     first_c = (item % slices.channel_slices) * BLOCK_C
@@ -303,7 +303,7 @@ def grad_x_item(
 def gradient_of_means(
     means, row, some_channel, at, valid, length, count, ARITHMETIC: tl.constexpr
 ):  # fmt: skip
-    """dp over the number of positions that every mean is of, at some channels and positions."""
+    """Gradient of x through the means: dp over the number of positions of a mean."""
     pointers = means + row[:, None] * length + at[None, :]
     loaded = tl.load(pointers, mask=some_channel[:, None] & valid[None, :], other=0)
     return loaded.to(ARITHMETIC) / at_least_one(count, ARITHMETIC)

@@ -1,24 +1,21 @@
-"""Forward and backward of a call, one launch each: the stages of a sample, handed from one program
-to another.
+"""Forward and backward as one launch each: a pipeline of stages that samples pass through.
 
-A sample passes through up to four stages, each cut into items. A program draws the next ticket and
-does the item that stands there. The order of the tickets is one of time slots: a slot holds the
-first stage of one sample, the second of an earlier one, and so on, so that a later stage seldom
-has to wait and finds what it reads again in the L2 cache. An item waits until the stage before it
-has finished its sample. All of that stands at lower tickets, which running programs have drawn: no
-program waits for one that has not begun, whatever the hardware schedules, be it one program at a
-time. Counters are integers, and no sum depends on who comes first.
+A sample passes through up to four stages, each divided into items. A program claims the next ticket
+and does the item with that number. Tickets are ordered by time slots: a slot holds the first stage
+of one sample, the second of an earlier one and so on, so that a later stage rarely waits and finds
+its inputs in the L2 cache. An item waits until the previous stage has finished its sample. That
+stage has lower tickets, which running programs have claimed: no program waits for one that has not
+started, whatever the hardware schedules, even one program at a time. Counters are integers, and no
+sum depends on the order of arrival.
 
-Small samples are not worth the hand-over: there (SINGLE_PROGRAM) a slot is one program,
-which does all of
-its items in turn.
+Small samples do not need the hand-over: with SINGLE_PROGRAM one program does all items of a slot.
 """
 
 import triton
 import triton.language as tl
 from csta_fast.kernels.gates import gate_backward_item, gate_item
 from csta_fast.kernels.heads import head_backward_item, head_item
-from csta_fast.kernels.passes import correlate_item, reweight_item, pool_item, grad_x_item
+from csta_fast.kernels.passes import correlate_item, grad_x_item, pool_item, reweight_item
 from csta_fast.kernels.structures import Axis, Masks, Sizes, Slices, Work
 
 _STAGES = tl.constexpr(4)
@@ -41,17 +38,18 @@ def claim_ticket(tickets, items_per_slot, SINGLE_PROGRAM: tl.constexpr):
 
 @triton.jit
 def sample_in_flight(work, STAGE: tl.constexpr, SINGLE_PROGRAM: tl.constexpr):
-    """The sample that a stage works on in this slot, and whether there is such a sample."""
+    """The sample that a stage works on in this slot, and whether it exists."""
     if SINGLE_PROGRAM:
         return work.slot, True
     else:
+        # Stage s works `delay * s / 3` slots behind the first, rounded up.
         sample = work.slot - (work.delay * STAGE + _STAGES - 2) // (_STAGES - 1)
         return sample, (sample >= 0) & (sample < work.samples)
 
 
 @triton.jit
 def wait_for(work, sample, items, STAGE: tl.constexpr, SINGLE_PROGRAM: tl.constexpr):
-    """Until all items of a stage have finished a sample; what they wrote can be read then."""
+    """Wait until all items of a stage have finished a sample and their stores are visible."""
     if not SINGLE_PROGRAM:
         counter = work.done + STAGE * work.samples + sample
         while tl.atomic_add(counter, 0, sem="acquire") < items:
@@ -61,7 +59,7 @@ def wait_for(work, sample, items, STAGE: tl.constexpr, SINGLE_PROGRAM: tl.conste
 
 @triton.jit
 def finish(work, sample, STAGE: tl.constexpr, SINGLE_PROGRAM: tl.constexpr):
-    """Tell that an item has finished, after the stores of all threads."""
+    """Count an item as finished, after the stores of all threads."""
     tl.debug_barrier()
     if not SINGLE_PROGRAM:
         tl.atomic_add(work.done + STAGE * work.samples + sample, 1, sem="release")
@@ -78,7 +76,7 @@ def forward_item(
     SINGLE_PROGRAM: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """The item at a item of this slot: pool, score, gate or couple."""
+    """One item of this slot: pool, heads, gates or reweight."""
     if frame_head is not None:
         sample, exists = sample_in_flight(work, 0, SINGLE_PROGRAM)
         if exists & (item < work.first):
@@ -134,9 +132,9 @@ def forward_kernel(
     slice_positions,
     delay,
     first_items,  # pool
-    second_items,  # score
-    third_items,  # gate
-    fourth_items,  # couple
+    second_items,  # heads
+    third_items,  # gates
+    fourth_items,  # reweight
     scale: "fp64",  # noqa: F821
     BLOCK_C: tl.constexpr,
     BLOCK_T: tl.constexpr,
@@ -156,7 +154,7 @@ def forward_kernel(
     SINGLE_PROGRAM: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """pool, score, gate, couple; the first two only where there are heads."""
+    """Stages: pool, heads, gates, reweight; the first two only with heads."""
     sizes = Sizes(channels, frame_total, joint_total, groups)
     masks = Masks(mask_tensors.lengths, mask_tensors.frames, mask_tensors.joints, joint_stride)
     slices = Slices(tl.cdiv(channels, BLOCK_C), slice_frames, slice_positions, rows)
@@ -187,7 +185,7 @@ def backward_item(
     RESIDUAL: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, SINGLE_PROGRAM: tl.constexpr, ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """The item at a item of this slot: correlate, the gates' or the heads' gradient, or spread."""
+    """One item of this slot: correlate, backward of the gates, of the heads, or grad_x."""
     sample, exists = sample_in_flight(work, 0, SINGLE_PROGRAM)
     if exists & (item < work.first):
         if grad_y is not None:
@@ -259,7 +257,7 @@ def backward_kernel(
     first_items,  # correlate
     second_items,  # gradient of the gates
     third_items,  # gradient of the heads
-    fourth_items,  # spread
+    fourth_items,  # grad_x
     scale: "fp64",  # noqa: F821
     BLOCK_C: tl.constexpr,
     BLOCK_T: tl.constexpr,
@@ -277,7 +275,7 @@ def backward_kernel(
     SINGLE_PROGRAM: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):
-    """correlate, gates, heads, spread; the third only where there are heads."""
+    """Stages: correlate, gates, heads, grad_x; the third only with heads."""
     sizes = Sizes(channels, frame_total, joint_total, groups)
     masks = Masks(mask_tensors.lengths, mask_tensors.frames, mask_tensors.joints, joint_stride)
     slices = Slices(tl.cdiv(channels, BLOCK_C), slice_frames, slice_positions, rows)

@@ -1,9 +1,8 @@
-"""How a call is cut up for a GPU: blocks, slices and the window of the pipeline, in closed form.
+"""Plans of the Triton kernels: blocks, slices and the pipeline's window, in closed form.
 
-All of it follows from shape, dtype, memory layout and the size of the L2 cache; nothing is tuned
-when it runs. A sample is cut the same way whatever batch it is in, so that its sums have one order.
-Of T only three kinds are told apart by the compiler, so that a hundred lengths cost three
-compilations at most.
+A plan follows from shape, dtype, memory layout and the size of the L2 cache; nothing is autotuned.
+It does not depend on the batch, so that a sample's sums have one order. The compiler sees three
+classes of T only, so that a hundred lengths cost three compilations at most.
 """
 
 from __future__ import annotations
@@ -11,52 +10,52 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-#: Elements of a tile: 16 for each thread of four warps, which leaves registers for two tiles.
+#: Elements per tile: 16 for each thread of four warps, which leaves registers for two tiles.
 TILE = 2048
 WARPS = 4
 
-#: Registers of a thread in forward and in backward; masks, groups and float64 need more. ptxas left
-#: alone spills some to reach the next lower number that lets one more block onto a multiprocessor.
+#: Registers per thread, forward and backward; masks, groups and float64 need more. Without a limit
+#: ptxas spills some to fit one more block on a multiprocessor.
 _REGISTERS = (96, 128)
 _REGISTERS_OF_MORE = (128, 240)
 _REGISTERS_OF_DOUBLES = (168, 168)
 
-#: Bytes of x that one item of a pass should read: enough to be worth a program, few enough that a
-#: sample keeps several multiprocessors busy.
+#: Bytes of x per item of a pass: enough to amortise a program, few enough that a sample occupies
+#: several multiprocessors.
 _ITEM_BYTES = 48 * 1024
 
-#: Elements of a sample up to which one program takes it through all stages.
+#: Largest sample, in elements, that one program takes through all stages.
 _SINGLE_PROGRAM = 16_384
 
 #: The widest row of joints that a tile can hold.
 MOST_JOINTS = 4096
 
-#: Channels that lie side by side in channels-last memory and are taken together. Their tiles are
-#: half as large: sums across the lanes of a warp take more registers.
+#: Channels per tile in channels-last memory. Tiles are half as large there: sums across the lanes
+#: of a warp need more registers.
 _ROW_OF_CHANNELS = 32
 
 #: The most positions T·V of a plane: offsets within a tile are 32 bits wide.
 MOST_PLANE = 2**25
 
-#: Frames of a tile, and the most of them where channels are few.
+#: Frames per tile, and the most where channels are few.
 _FRAMES, _MOST_FRAMES = 8, 64
 
-#: Positions of a flat tile at the most: fewer are lost at a plane's end.
+#: Most positions of a flat tile: a larger one would waste more lanes at a plane's end.
 _MOST_POSITIONS = 256
 
-#: Blocks of the heads: hidden values, channels or groups, and positions. Of the gates: positions,
-#: and groups.
+#: Block sizes of the heads (hidden units; channels or groups; positions), and of the gates
+#: (positions; groups).
 BLOCK_H, BLOCK_K, BLOCK_P = 16, 8, 32
 BLOCK_L, _MOST_ROWS = 64, 8
 
-#: A quarter of the L2 cache is for what waits between its two uses; the rest serves what is in
-#: flight, what is written, and data that both halves of the cache hold.
+#: Fraction of the L2 cache for tensors between their two uses; the rest holds loads in flight,
+#: stores, and data that both halves of the cache duplicate.
 _SHARE_OF_L2 = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The launch of one operation on one kind of sample."""
+    """Blocks and slices of one operator for one shape of sample."""
 
     channels: int
     frames: int

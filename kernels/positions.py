@@ -1,4 +1,4 @@
-"""Device functions that every stage shares: which positions are valid, and where they lie."""
+"""Device functions shared by the stages: valid positions, pointers, scale, small products."""
 
 import triton
 import triton.language as tl
@@ -42,7 +42,7 @@ def is_masked(masks):
 
 @triton.jit
 def valid_frames(sizes, masks, sample, t, limit):
-    """Which of the frames t are valid, of those below the limit."""
+    """Mask of the valid ones of the frames t; none at or beyond the limit."""
     valid = t < limit
     if masks.frames is not None:
         pointers = masks.frames + sample.to(tl.int64) * sizes.frames + t
@@ -61,7 +61,7 @@ def _unmasked_joints(sizes, masks, sample, v):
 
 @triton.jit
 def valid_joints(sizes, masks, sample, v, joint_count):
-    """Which of the joints v are valid."""
+    """Mask of the valid ones of the joints v."""
     return _unmasked_joints(sizes, masks, sample, v) & (joint_count > 0)
 
 
@@ -70,7 +70,7 @@ def tile_of(x, sizes, sample, c, t, v, BLOCK_C: tl.constexpr, BLOCK_T: tl.conste
             BLOCK_V: tl.constexpr, CHANNELS_LAST: tl.constexpr):  # fmt: skip
     """Pointers to x[sample, c:, t:, v:] of a tile (BLOCK_C, BLOCK_T, BLOCK_V).
 
-    Only the tile's start is 64 bits wide: addresses of every element would take its registers.
+    Only the tile's start is 64 bits wide, to save registers.
     """
     channels, frames, joints = sizes.channels, sizes.frames, sizes.joints
     along_c = tl.arange(0, BLOCK_C)[:, None, None]
@@ -97,10 +97,10 @@ def scale_of(scale, frame_count, joint_count, MEAN: tl.constexpr, ARITHMETIC: tl
 def product(left, right, total):
     """total + left^T @ right, for few rows of both.
 
-    Not a tl.dot: on whole numbers of that precision it keeps both operands in registers, more than
-    the passes over x need, and all stages of a pipeline have the registers of the greediest. Nor
-    what Triton makes a dot of unasked, in TF32: the sum over the middle of [i, k, j]. That over the
-    first of [k, i, j] it leaves alone, and a thread has all of its terms.
+    Not a tl.dot: in full float32 it keeps both operands in registers, more than the passes over
+    x need, and the hungriest stage sets the registers of the whole pipeline. A sum over the
+    middle of [i, k, j] would be turned into a dot in TF32; a sum over the first of [k, i, j] is
+    not, and stays within a thread.
     """
     return total + tl.sum(left[:, :, None] * right[:, None, :], 0)
 
@@ -122,6 +122,6 @@ def groups_of(c, sizes, ONE_GROUP_PER_BLOCK: tl.constexpr):
 
 @triton.jit
 def attention_at(axis, sizes, sample, group, at, valid):
-    """The attention of every group (rows) at the places given (columns); 0 where not valid."""
+    """Attention of groups (rows) at positions (columns); 0 where not valid."""
     row = sample.to(tl.int64) * sizes.groups + group
     return tl.load(axis.attention + row * axis.length + at[None, :], mask=valid[None, :], other=0)

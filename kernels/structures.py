@@ -1,7 +1,7 @@
-"""What kernels are handed: small tuples, so that a stage takes a few arguments and not thirty.
+"""Tuples of kernel arguments, so that a stage takes a few of them and not thirty.
 
-Tuples of tensors come from the host. Those with numbers in them are put together in the kernel from
-plain arguments, because Triton would compile anew for some values of a number inside a tuple.
+The host passes tuples of tensors. Tuples with numbers are built in the kernel from plain arguments,
+because Triton would specialise, and compile again, on some values of a number in a tuple.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class MaskTensors(NamedTuple):
-    """What is valid; None where everything is."""
+    """Masks of valid positions; None if all are."""
 
     lengths: Tensor | None  # (N,) int64
     frames: Tensor | None  # (N, T) uint8
@@ -67,7 +67,7 @@ class Masks(NamedTuple):
 
 
 class Slices(NamedTuple):
-    """How the passes over one sample are cut into items."""
+    """Division of a pass over one sample into items."""
 
     channel_slices: int  # of BLOCK_C channels each
     frames: int  # frames of an item of a three-dimensional pass, a multiple of BLOCK_T
@@ -88,7 +88,7 @@ class Axis(NamedTuple):
 
 
 class Work(NamedTuple):
-    """A time slot of a pipeline, and what its stages need to find and to tell each other."""
+    """A time slot of the pipeline, and the stages' numbers of items and counters."""
 
     slot: int
     first: int  # items of the first stage of a sample

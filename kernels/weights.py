@@ -25,7 +25,7 @@ class Outer(NamedTuple):
 
 
 class Total(NamedTuple):
-    """Where the partials of one matrix, and of the sums beside it, are added up."""
+    """Outputs of one matrix and its vector, and the runs that are added up to them."""
 
     partials: Tensor  # (R, I, J + 1)
     matrix: Tensor  # (I, J), written

@@ -129,8 +129,8 @@ def _uses(report: str) -> Iterator[tuple[str, Use]]:
 
 
 _INSTRUCTIONS = """\
-Instructions for an element in the inner loops of the common sample's kernels, on 9.0. What stands
-around them is shared by a block's channels and not counted."""
+Instructions per element in the inner loops of the dense kernels, on 9.0. Code around the
+loops is shared by a block's channels and not counted."""
 
 
 def instructions_table(disassembler: str) -> str:
@@ -157,9 +157,9 @@ def _row(*cells: object) -> list[str]:
 
 
 _LEGEND = """\
-Blocks of a cluster × threads of a block; what is held of a sample, in bytes (backward: of u, and
-slots of x × bytes of each), or else slots × bytes of each (backward: slots of u + of x); bytes of
-shared memory, with a star where sums and means do not fit in it. Two heads, one group."""
+Blocks of a cluster × threads of a block; what is held of a sample, in bytes (backward: of grad_y,
+and slots of x × bytes of each), or else slots × bytes of each (backward: slots of grad_y + of x);
+bytes of shared memory, with a star where sums and means do not fit in it. Two heads, one group."""
 
 
 def plans_tables() -> str:

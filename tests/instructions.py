@@ -63,9 +63,9 @@ _WRITTEN = {"LDS.128": _SOME, "STG.E.128": _SOME}
 _COUNTED = {
     "means": _Counted(_FORWARD, _TERM, ("LDS", 1), often=2),  # of its frame, of its joint
     "y": _Counted(_FORWARD, _WRITTEN, ("STG.E.128", 1)),
-    "u times x": _Counted(_BACKWARD, {"LDS.128": _SOME, "STG": 0, "FFMA": _SOME,
+    "grad_y times x": _Counted(_BACKWARD, {"LDS.128": _SOME, "STG": 0, "FFMA": _SOME,
                                               "LDG": 0, "STS": 0}, ("LDS.128", 2)),
-    "dx": _Counted(_BACKWARD, {**_WRITTEN, "FADD": _SOME}, ("STG.E.128", 1)),
+    "grad_x": _Counted(_BACKWARD, {**_WRITTEN, "FADD": _SOME}, ("STG.E.128", 1)),
 }  # fmt: skip
 
 

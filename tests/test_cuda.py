@@ -72,7 +72,7 @@ def test_plans(case: Case, plan: str, adjust: Callable[..., None]) -> None:
 @pytest.mark.parametrize("dtype", EMULATED.dtypes, ids=str)
 @pytest.mark.parametrize("case", _PACKED, ids=str)
 @pytest.mark.parametrize("dense", [True, False], ids=["dense", "any"])
-def test_packs(case: Case, dtype: torch.dtype, dense: bool, adjust: Callable[..., None]) -> None:
+def test_vectors(case: Case, dtype: torch.dtype, dense: bool, adjust: Callable[..., None]) -> None:
     adjust(dense=dense)
     check(case, dtype, EMULATED)
 
@@ -103,13 +103,13 @@ _PLANS_OF_PLANES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("dtype", EMULATED.dtypes[1:], ids=str)  # float64 is not served
 @pytest.mark.parametrize("plan", _PLANS_OF_PLANES)
 @pytest.mark.parametrize("case", _PLANES, ids=str)
-def test_planes(case: Case, plan: str, dtype: torch.dtype, adjust: Callable[..., None]) -> None:
+def test_dense(case: Case, plan: str, dtype: torch.dtype, adjust: Callable[..., None]) -> None:
     adjust(**_PLANS_OF_PLANES[plan])
     check(case, dtype, EMULATED)
 
 
 @pytest.mark.quick
-def test_logits_of_planes_may_be_large(adjust: Callable[..., None]) -> None:
+def test_logits_of_dense_may_be_large(adjust: Callable[..., None]) -> None:
     """What both biases add to all logits changes nothing but rounding."""
     adjust()
     inputs = make(_PLANES[0], torch.float32)
@@ -176,7 +176,7 @@ def test_the_same_bits_whoever_runs_first(
 
 @pytest.mark.quick
 @pytest.mark.parametrize("plan", ["two_blocks", "many_blocks", "x_passes"])
-def test_the_same_bits_of_planes_whoever_runs_first(plan: str, adjust: Callable[..., None]) -> None:
+def test_the_same_bits_of_dense_whoever_runs_first(plan: str, adjust: Callable[..., None]) -> None:
     settings = {key: value for key, value in _PLANS_OF_PLANES[plan].items() if key != "order"}
     adjust(**settings)
     wanted = _bits(make(_PLANES[0], torch.float32))

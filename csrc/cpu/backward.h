@@ -1,7 +1,6 @@
-// Gradients of steps 1 to 4 (with heads) or 3 and 4 (with logits) over a batch: one pass over x and
-// the upstream gradient grad_y for the attention's gradients, one over grad_y for grad_x. The means
-// are taken again in the first pass rather than kept from forward. Without grad_y (null) only what
-// comes from above to the attention goes on, through the heads.
+// Backward over a batch. Per sample: x and grad_y come from memory in a first pass (gradients of
+// the attention, and the means again), then heads and gates, then a second pass over grad_y writes
+// grad_x. Without grad_y (null) only the attention's upstream gradients pass, through the heads.
 #pragma once
 
 #include "split.h"
@@ -14,10 +13,10 @@ class Backward {
   using Scalar = typename Passes::Scalar;
 
  public:
-  Backward(const Problem& problem, const Scores& scores, const void* x, const void* grad_y,
-           AttentionIn attention, void* grad_x, const ScoreGradients& gradients)
+  Backward(const Problem& problem, const LogitSource& source, const void* x, const void* grad_y,
+           AttentionIn attention, void* grad_x, const LogitGradients& gradients)
       : problem_(problem),
-        attention_(problem, scores, attention, gradients, grad_y != nullptr, grad_x != nullptr),
+        attention_(problem, source, attention, gradients, grad_y != nullptr, grad_x != nullptr),
         has_heads_(attention_.has_heads()),
         elements_(sample_elements(problem)),
         prefetch_bytes_(prefetch_bytes<Element>(problem)),
@@ -31,11 +30,12 @@ class Backward {
     if (is_empty(problem_)) {
       attention_.clear_logits();
     } else if (grad_y_ == nullptr) {
-      run_without_u();
+      run_without_grad_y();
     } else if (!Passes::kSplits || !wants_split(problem_)) {
       const int64_t length = attention_.samples_of_a_run();
       for_each(problem_, attention_.runs(), elements_ * length, [&](int64_t first, int64_t last) {
-        run_pipeline(first * length, min(problem_.samples, last * length));
+        Pipeline<Passes>(problem_, attention_.sizes(), true)
+            .run(first * length, min(problem_.samples, last * length), *this);
       });
     } else if constexpr (Passes::kSplits) {
       run_split();
@@ -44,53 +44,32 @@ class Backward {
   }
 
  private:
-  void run_pipeline(int64_t first, int64_t last) {
-    Pipeline<Passes> pipeline(problem_, attention_.sizes(), true);
-    pipeline.run(
-        first, last,
-        [&](Stage<Passes>& stage) {
-          stage.sample.describe(problem_, stage.n);
-          attention_.load_attention(stage.sample, stage.n);
-          stage.passes.begin(stage.sample, x_limit_);
-          if (problem_.channels == 0) stage.sample.clear_scores(problem_.groups);
-        },
-        [&](Stage<Passes>& stage, int64_t begin, int64_t end) CSTA_LAMBDA_INLINE {
-          const int64_t at = stage.n * elements_;
-          stage.passes.correlate(x_ + at, grad_y_ + at, stage.sample, has_heads_, begin, end);
-        },
-        [&](Stage<Passes>& stage, bool more) {
-          Prefetcher prefetcher;
-          const int64_t then = (stage.n + 1) * elements_;
-          if (more) prefetcher = {x_ + then, grad_y_ + then, prefetch_bytes_};
-          attention_.backward(stage.sample, stage.n, prefetcher);
-          stage.passes.begin(stage.sample, grad_y_limit_);
-        },
-        [&](Stage<Passes>& stage, int64_t begin, int64_t end)
-            CSTA_LAMBDA_INLINE { write(stage, begin, end, {}); },
-        [&](Stage<Passes>& stage, Stage<Passes>& next, int64_t begin, int64_t end)
-            CSTA_LAMBDA_INLINE {
-              const int64_t at = next.n * elements_;
-              write(stage, begin, end, {x_ + at, grad_y_ + at, next.sample.frames.axis.end});
-              next.passes.correlate(x_ + at, grad_y_ + at, next.sample, has_heads_, begin, end);
-            });
+  friend class Pipeline<Passes>;
+
+  void begin_sample(Stage<Passes>& stage) const {
+    stage.sample.find_valid(problem_, stage.n);
+    attention_.load_attention(stage.sample, stage.n);
+    stage.passes.begin(stage.sample, x_limit_);
+    if (problem_.channels == 0) stage.sample.clear_grad_attention(problem_.groups);
   }
 
-  void run_without_u() {
-    const int64_t parts = Passes::units(problem_);
+  // grad_y is null: grad_x is the gradient through the means alone.
+  void run_without_grad_y() {
+    const int64_t units = Passes::units(problem_);
     Problem problem = problem_;
     problem.residual = false;  // it copies grad_y
     const auto run = [&](Stage<Passes>& stage) {
       Sample<Scalar>& sample = stage.sample;
       const int64_t at = stage.n * elements_;
       attention_.load_attention(sample, stage.n);
-      sample.clear_scores(problem_.groups);
+      sample.clear_grad_attention(problem_.groups);
       stage.passes.begin(sample, x_limit_);
-      if (has_heads_) stage.passes.pool(x_ + at, sample, 0, parts);
+      if (has_heads_) stage.passes.pool(x_ + at, sample, 0, units);
       attention_.backward(sample, stage.n, {});
       if (grad_x_ == nullptr) return;
       if (has_heads_) {
         stage.passes.begin(sample, nullptr);
-        stage.passes.pool_backward(sample, 0, parts, grad_x_ + at);
+        stage.passes.pool_backward(sample, 0, units, grad_x_ + at);
       } else {
         std::memset(static_cast<void*>(grad_x_ + at), 0, elements_ * sizeof(Element));
       }
@@ -98,7 +77,31 @@ class Backward {
     for_each_sample<Passes>(problem, attention_.sizes(), true, run, attention_.samples_of_a_run());
   }
 
-  // Part of a sample's gradient of x.
+  CSTA_INLINE void read(Stage<Passes>& stage, int64_t begin, int64_t end) const {
+    const int64_t at = stage.n * elements_;
+    stage.passes.correlate(x_ + at, grad_y_ + at, stage.sample, has_heads_, begin, end);
+  }
+
+  void between_passes(Stage<Passes>& stage, bool has_next) const {
+    Prefetcher prefetcher;
+    const int64_t next = (stage.n + 1) * elements_;
+    if (has_next) prefetcher = {x_ + next, grad_y_ + next, prefetch_bytes_};
+    attention_.backward(stage.sample, stage.n, prefetcher);
+    stage.passes.begin(stage.sample, grad_y_limit_);
+  }
+
+  CSTA_INLINE void write(Stage<Passes>& stage, int64_t begin, int64_t end) const {
+    write(stage, begin, end, {});
+  }
+
+  CSTA_INLINE void write_and_read(Stage<Passes>& stage, Stage<Passes>& next, int64_t begin,
+                                  int64_t end) const {
+    const int64_t at = next.n * elements_;
+    write(stage, begin, end, {x_ + at, grad_y_ + at, next.sample.frames.axis.end});
+    next.passes.correlate(x_ + at, grad_y_ + at, next.sample, has_heads_, begin, end);
+  }
+
+  // Writes grad_x of one sample for units [begin, end).
   CSTA_INLINE void write(Stage<Passes>& stage, int64_t begin, int64_t end,
                          PrefetchTarget<Element> prefetch) const {
     if (grad_x_ == nullptr) return;

@@ -1,3 +1,4 @@
+// Size of the last-level cache, read once.
 #include "cache.h"
 
 #include <algorithm>
@@ -9,7 +10,7 @@ namespace {
 constexpr int64_t kUsualCache = int64_t{16} << 20;
 constexpr int64_t kMostKept = int64_t{24} << 20;
 
-// The kernel's word: sysconf reports some processors' last-level cache many times too large.
+// Read from sysfs: sysconf reports some processors' last-level cache many times too large.
 int64_t last_level_cache() {
   std::FILE* file = std::fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r");
   if (file == nullptr) return kUsualCache;
@@ -24,9 +25,9 @@ int64_t last_level_cache() {
 }  // namespace
 
 int64_t nontemporal_threshold() {
-  // Half the last-level cache: beyond that, a result has left the cache before it is read. A very
-  // large cache serves many more cores than this process has, and a training step goes through
-  // several tensors of the size: there the gain was measured to begin at about 24 MiB.
+  // Half of the last-level cache: a larger result leaves the cache before it is read. A very large
+  // cache serves many more cores than this process has, and a training step touches several tensors
+  // of the size: there the gain was measured to begin at about 24 MiB.
   static const int64_t threshold = std::min(last_level_cache() / 2, kMostKept);
   return threshold;
 }

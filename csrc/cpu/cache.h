@@ -1,4 +1,4 @@
-// How large a result must be for stores past the caches to pay.
+// Size from which nontemporal stores pay: results of fewer bytes stay in the last-level cache.
 #pragma once
 
 #include <cstdint>

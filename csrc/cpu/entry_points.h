@@ -1,5 +1,6 @@
-// The entry points of one instruction set, by element type and memory layout: a table for each type
-// that is computed in, so that two files can be compiled at a time.
+// Entry points of one instruction set: x passes from a void pointer to the Passes class of its
+// element type and memory layout. One table per compute dtype, so that two files compile in
+// parallel.
 #pragma once
 
 #include "backward.h"
@@ -17,7 +18,7 @@ struct Identity {
   using type = Passes;
 };
 
-// Calls function with the passes that fit a problem whose elements are computed as Scalar.
+// Calls function with the Passes class that fits the problem.
 template <class Scalar, class Function>
 void with_passes(const Problem& problem, const Function& function) {
   const auto by_layout = [&](auto element) {
@@ -39,24 +40,25 @@ void with_passes(const Problem& problem, const Function& function) {
       case Dtype::float32: return by_layout(float{});
       case Dtype::float16: return by_layout(Half{});
       case Dtype::bfloat16: return by_layout(BFloat16{});
-      case Dtype::float64: return;  // in a table of its own
+      case Dtype::float64: return;  // has a table of its own
     }
   }
 }
 
 template <class Scalar>
-void forward_entry(const Problem& problem, const Scores& scores, const void* x, void* y,
+void forward_entry(const Problem& problem, const LogitSource& source, const void* x, void* y,
                    AttentionOut attention) {
   with_passes<Scalar>(problem, [&](auto passes) {
-    Forward<typename decltype(passes)::type>(problem, scores, x, y, attention).run();
+    Forward<typename decltype(passes)::type>(problem, source, x, y, attention).run();
   });
 }
 
 template <class Scalar>
-void backward_entry(const Problem& problem, const Scores& scores, const void* x, const void* grad_y,
-                    AttentionIn attention, void* grad_x, const ScoreGradients& gradients) {
+void backward_entry(const Problem& problem, const LogitSource& source, const void* x,
+                    const void* grad_y, AttentionIn attention, void* grad_x,
+                    const LogitGradients& gradients) {
   with_passes<Scalar>(problem, [&](auto passes) {
-    Backward<typename decltype(passes)::type>(problem, scores, x, grad_y, attention, grad_x,
+    Backward<typename decltype(passes)::type>(problem, source, x, grad_y, attention, grad_x,
                                               gradients)
         .run();
   });

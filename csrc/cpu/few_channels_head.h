@@ -1,6 +1,5 @@
-// A head over few channels and one group, hidden unit by hidden unit: what belongs to a unit stays
-// in registers, and no row of activations is written. Positions beyond a row's end have means and
-// gradients of 0.
+// Head over at most four channels and one group, fused over the hidden units: a unit's weights stay
+// in registers and no activation is stored. Means and gradients are 0 beyond a row's end.
 #pragma once
 
 #include "layouts/deinterleave.h"
@@ -8,10 +7,11 @@
 
 namespace csta::CSTA_ISA {
 
-// Coordinates, with or without a confidence: with 8 channels it is hardly faster than products are.
+// Coordinates with or without a confidence. With 8 channels the fused head is hardly faster than
+// matrix products.
 constexpr int kMostHeadChannels = 4;
 
-// relu(b1 + w1 . means) of one hidden unit.
+// One hidden unit: relu(b1 + w1 · means).
 template <int kChannels, class Scalar>
 struct HiddenUnit {
   Vector<Scalar> w1[kChannels], b1;
@@ -37,10 +37,10 @@ CSTA_INLINE void load_means(const Scalar* rows, int64_t stride, Vector<Scalar>* 
   }
 }
 
-// scores[l] = b2 + w2 . relu(w1 means[.][l] + b1), for kWidth vectors of positions.
+// logits[l] = b2 + w2 · relu(w1 means[.][l] + b1), for kWidth vectors of positions.
 template <int kChannels, int kWidth, class Head, class Scalar>
 CSTA_INLINE void few_channels_tile(const Head& head, const Scalar* means, int64_t stride,
-                                   Scalar* scores, Prefetcher& prefetcher) {
+                                   Scalar* logits, Prefetcher& prefetcher) {
   constexpr int lanes = kLanes<Scalar>;
   Vector<Scalar> at[kWidth][kChannels], total[kWidth];
   CSTA_UNROLL
@@ -61,27 +61,27 @@ CSTA_INLINE void few_channels_tile(const Head& head, const Scalar* means, int64_
     for (int w = 0; w < kWidth; ++w) total[w] += sum[w];
   }
   CSTA_UNROLL
-  for (int w = 0; w < kWidth; ++w) store(scores + w * lanes, total[w]);
+  for (int w = 0; w < kWidth; ++w) store(logits + w * lanes, total[w]);
 }
 
 template <int kChannels, class Head, class Scalar>
-void few_channels_scores(const Head& head, const Scalar* means, int64_t stride, Scalar* scores,
+void few_channels_logits(const Head& head, const Scalar* means, int64_t stride, Scalar* logits,
                          Prefetcher& prefetcher) {
   constexpr int lanes = kLanes<Scalar>;
   int64_t l = 0;
   for (; l + 2 * lanes <= stride; l += 2 * lanes) {
-    few_channels_tile<kChannels, 2>(head, means + l, stride, scores + l, prefetcher);
+    few_channels_tile<kChannels, 2>(head, means + l, stride, logits + l, prefetcher);
   }
-  if (l < stride) few_channels_tile<kChannels, 1>(head, means + l, stride, scores + l, prefetcher);
+  if (l < stride) few_channels_tile<kChannels, 1>(head, means + l, stride, logits + l, prefetcher);
 }
 
-// Of one hidden unit, from the gradients of the scores: adds to those of the means, and, lane by
-// lane, to those of the unit's weights, which are `lanes` vectors apart: w1, b1 and w2.
+// Backward of one hidden unit: adds to the gradients of the means and, lane by lane, of w1, b1 and
+// w2, which are `lanes` vectors apart in `partial`.
 template <int kChannels, class Scalar>
 CSTA_INLINE void few_channels_unit_backward(const HiddenUnit<kChannels, Scalar>& unit, Scalar w2,
-                                            const Scalar* means, const Scalar* grad_scores,
+                                            const Scalar* means, const Scalar* grad_logits,
                                             int64_t stride, Scalar* grad_means,
-                                            Vector<Scalar>* parts) {
+                                            Vector<Scalar>* partial) {
   constexpr int lanes = kLanes<Scalar>;
   for (int64_t block = 0; block < stride; block += kBlockDepth * lanes) {
     const int64_t end = min(stride, block + kBlockDepth * lanes);
@@ -89,10 +89,10 @@ CSTA_INLINE void few_channels_unit_backward(const HiddenUnit<kChannels, Scalar>&
     for (int64_t l = block; l < end; l += lanes) {
       Vector<Scalar> at[kChannels];
       load_means<kChannels>(means + l, stride, at);
-      const Vector<Scalar> activation = unit.activation(at), grad_score = load(grad_scores + l);
-      grad_w2 += grad_score * activation;
+      const Vector<Scalar> activation = unit.activation(at), grad_logit = load(grad_logits + l);
+      grad_w2 += grad_logit * activation;
       const Mask<Scalar> passes = ~(activation <= Vector<Scalar>{});
-      const Vector<Scalar> gradient = zero_unless<Scalar>(passes, grad_score * w2);
+      const Vector<Scalar> gradient = zero_unless<Scalar>(passes, grad_logit * w2);
       grad_b1 += gradient;
       CSTA_UNROLL
       for (int channel = 0; channel < kChannels; ++channel) {
@@ -103,39 +103,39 @@ CSTA_INLINE void few_channels_unit_backward(const HiddenUnit<kChannels, Scalar>&
     }
     CSTA_UNROLL
     for (int channel = 0; channel < kChannels; ++channel) {
-      parts[channel * lanes] += grad_w1[channel];
+      partial[channel * lanes] += grad_w1[channel];
     }
-    parts[kChannels * lanes] += grad_b1;
-    parts[(kChannels + 1) * lanes] += grad_w2;
+    partial[kChannels * lanes] += grad_b1;
+    partial[(kChannels + 1) * lanes] += grad_w2;
   }
 }
 
-// From the gradients of the scores to those of the means, times `share`, and of the weights, which
-// are added to `sums`.
+// Backward of the head: gradients of the means, times `inverse_count`, and of the weights, added to
+// `sums`.
 template <int kChannels, class Head, class Sums, class Scalar>
-void few_channels_backward(const Head& head, const Scalar* means, const Scalar* grad_scores,
+void few_channels_backward(const Head& head, const Scalar* means, const Scalar* grad_logits,
                            int64_t stride, Scalar inverse_count, const Sums& sums,
                            Scalar* grad_means, Prefetcher& prefetcher) {
   constexpr int lanes = kLanes<Scalar>;
   std::fill_n(grad_means, kChannels * stride, Scalar{0});
   for (int64_t first = 0; first < head.hidden; first += lanes) {
     const int64_t units = min(lanes, head.hidden - first);
-    Vector<Scalar> parts[(kChannels + 2) * lanes] = {};
+    Vector<Scalar> partial[(kChannels + 2) * lanes] = {};
     for (int64_t i = 0; i < units; ++i) {
       const int64_t h = first + i;
       prefetcher.step();
       const HiddenUnit<kChannels, Scalar> unit(head.w1 + h * kChannels, head.b1[h]);
-      few_channels_unit_backward<kChannels>(unit, head.w2[h], means, grad_scores, stride,
-                                            grad_means, parts + i);
+      few_channels_unit_backward<kChannels>(unit, head.w2[h], means, grad_logits, stride,
+                                            grad_means, partial + i);
     }
     CSTA_UNROLL
-    for (int part = 0; part < kChannels + 2; ++part) {
+    for (int row = 0; row < kChannels + 2; ++row) {
       const Vector<Scalar> sum =
-          sum_each<Scalar>([&](int i) CSTA_LAMBDA_INLINE { return parts[part * lanes + i]; });
-      Scalar* to = part < kChannels    ? sums.w1 + first * kChannels + part
-                   : part == kChannels ? sums.b1 + first
-                                       : sums.w2 + first;
-      const int64_t step = part < kChannels ? kChannels : 1;
+          sum_each<Scalar>([&](int i) CSTA_LAMBDA_INLINE { return partial[row * lanes + i]; });
+      Scalar* to = row < kChannels    ? sums.w1 + first * kChannels + row
+                   : row == kChannels ? sums.b1 + first
+                                      : sums.w2 + first;
+      const int64_t step = row < kChannels ? kChannels : 1;
       for (int64_t i = 0; i < units; ++i) to[i * step] += sum[i];
     }
   }

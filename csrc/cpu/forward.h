@@ -1,5 +1,6 @@
-// Steps 1 to 4 (with heads) or 3 and 4 (with logits) over a batch. A sample's result depends on
-// nothing but the sample.
+// Forward over a batch. Per sample: x comes from memory in a first pass (means), then heads and
+// gates, then a second pass over x, which is still in cache, writes y. A sample's result depends on
+// that sample alone.
 #pragma once
 
 #include "split.h"
@@ -12,10 +13,10 @@ class Forward {
   using Scalar = typename Passes::Scalar;
 
  public:
-  Forward(const Problem& problem, const Scores& scores, const void* x, void* y,
+  Forward(const Problem& problem, const LogitSource& source, const void* x, void* y,
           AttentionOut attention)
       : problem_(problem),
-        attention_(problem, scores, attention),
+        attention_(problem, source, attention),
         has_heads_(attention_.has_heads()),
         elements_(sample_elements(problem)),
         prefetch_bytes_(prefetch_bytes<Element>(problem)),
@@ -29,40 +30,42 @@ class Forward {
       if (wants_split(problem_)) return run_split();
     }
     for_each(problem_, problem_.samples, elements_, [&](int64_t first, int64_t last) {
-      Pipeline<Passes> pipeline(problem_, attention_.sizes(), false);
-      pipeline.run(
-          first, last,
-          [&](Stage<Passes>& stage) {
-            stage.sample.describe(problem_, stage.n);
-            stage.passes.begin(stage.sample, limit_);
-          },
-          [&](Stage<Passes>& stage, int64_t begin, int64_t end) CSTA_LAMBDA_INLINE {
-            if (has_heads_) stage.passes.pool(x_ + stage.n * elements_, stage.sample, begin, end);
-          },
-          [&](Stage<Passes>& stage, bool more) {
-            Prefetcher prefetcher;
-            if (more) prefetcher = {x_ + (stage.n + 1) * elements_, nullptr, prefetch_bytes_};
-            attention_.forward(stage.sample, stage.n, prefetcher);
-          },
-          [&](Stage<Passes>& stage, int64_t begin, int64_t end) CSTA_LAMBDA_INLINE {
-            stage.passes.reweight(x_ + stage.n * elements_, stage.sample,
-                                  stage.sample.frames.scores, false, begin, end, {},
-                                  y_ + stage.n * elements_);
-          },
-          [&](Stage<Passes>& stage, Stage<Passes>& next, int64_t begin, int64_t end)
-              CSTA_LAMBDA_INLINE { write_and_read(stage, next, begin, end); });
+      Pipeline<Passes>(problem_, attention_.sizes(), false).run(first, last, *this);
     });
   }
 
  private:
-  // Part of a sample's results and the means of that part of the next.
+  friend class Pipeline<Passes>;
+
+  void begin_sample(Stage<Passes>& stage) const {
+    stage.sample.find_valid(problem_, stage.n);
+    stage.passes.begin(stage.sample, limit_);
+  }
+
+  CSTA_INLINE void read(Stage<Passes>& stage, int64_t begin, int64_t end) const {
+    if (has_heads_) stage.passes.pool(x_ + stage.n * elements_, stage.sample, begin, end);
+  }
+
+  void between_passes(Stage<Passes>& stage, bool has_next) const {
+    Prefetcher prefetcher;
+    if (has_next) prefetcher = {x_ + (stage.n + 1) * elements_, nullptr, prefetch_bytes_};
+    attention_.forward(stage.sample, stage.n, prefetcher);
+  }
+
+  CSTA_INLINE void write(Stage<Passes>& stage, int64_t begin, int64_t end) const {
+    stage.passes.reweight(x_ + stage.n * elements_, stage.sample, stage.sample.frames.attention,
+                          false, begin, end, {}, y_ + stage.n * elements_);
+  }
+
+  // Writes y of one sample for units [begin, end) and takes the means of the same units of the
+  // next.
   CSTA_INLINE void write_and_read(Stage<Passes>& stage, Stage<Passes>& next, int64_t begin,
                                   int64_t end) const {
     const Element *x = x_ + stage.n * elements_, *next_x = x + elements_;
     Element* y = y_ + stage.n * elements_;
-    const Scalar* frame_attention = stage.sample.frames.scores;
-    if constexpr (Passes::kJoins) {
-      if (has_heads_ && stage.passes.can_join(stage.sample, next.sample)) {
+    const Scalar* frame_attention = stage.sample.frames.attention;
+    if constexpr (Passes::kOverlaps) {
+      if (has_heads_ && stage.passes.can_overlap(stage.sample, next.sample)) {
         return stage.passes.reweight_and_pool(x, stage.sample, frame_attention, begin, end, y,
                                               next_x, next.sample);
       }
@@ -84,7 +87,7 @@ class Forward {
         [&](int64_t n, bool of_frames) { attention_.forward_axis(call.sample(n), n, of_frames); });
     call.for_channels(limit_, [&](Passes& passes, int64_t n, int64_t begin, int64_t end) {
       const Sample<Scalar>& sample = call.sample(n);
-      passes.reweight(x_ + n * elements_, sample, sample.frames.scores, false, begin, end, {},
+      passes.reweight(x_ + n * elements_, sample, sample.frames.attention, false, begin, end, {},
                       y_ + n * elements_);
     });
   }

@@ -1,5 +1,5 @@
-// Step 3: softmax or sigmoid of one row of logits over its valid positions, and its gradient.
-// Rows are padded to whole vectors; positions that are not valid, and padding, come out as 0.
+// Step 3: softmax or sigmoid over the valid positions of one row of logits, and its gradient. Rows
+// are padded to whole vectors; invalid positions and padding become 0.
 #pragma once
 
 #include "kernels.h"
@@ -7,12 +7,12 @@
 
 namespace csta::CSTA_ISA {
 
-// One axis of one sample: positions [0, end) may be valid, and are where `valid` says so (null:
-// all).
+// Valid positions of one axis of one sample: those below `end` where `valid` is set (null: all of
+// them).
 struct Axis {
   int64_t length;       // T or V
-  int64_t end;          // positions from here on are not valid
-  int64_t stride;       // scalars of a padded row
+  int64_t end;          // no position from here on is valid
+  int64_t stride;       // row pitch, in scalars
   int64_t valid_count;  // T_n or V_n
   const uint8_t* valid;
 
@@ -67,7 +67,7 @@ void apply_gate(Gate gate, const Axis& axis, Scalar* row) {
   fill_invalid(axis, Scalar{0}, row);
 }
 
-// Turns the gradient of a row of attention into that of its logits, in place.
+// Gradient of the logits from that of the attention, in place.
 template <class Scalar>
 void gate_backward(Gate gate, const Axis& axis, const Scalar* attention, Scalar* row) {
   constexpr int lanes = kLanes<Scalar>;

@@ -1,18 +1,19 @@
-// The CPU kernels' entry points: a test driver, a sanitizer and every instruction set share them.
+// Tables of the CPU kernels' entry points, one per instruction set and compute dtype, shared by the
+// library and the test driver.
 #pragma once
 
 #include "../problem.h"
 
 namespace csta {
 
-// The entry points of one instruction set, for elements computed in float32 (16 bits as well) or in
+// Entry points of one instruction set for one compute dtype: float32 (also float16 and bfloat16) or
 // float64.
 struct Kernels {
-  // Steps 1-4 with heads, 3-4 with logits.
-  void (*forward)(const Problem&, const Scores&, const void* x, void* y, AttentionOut);
-  // grad_y is null where there is none, grad_x where it is not wanted.
-  void (*backward)(const Problem&, const Scores&, const void* x, const void* grad_y, AttentionIn,
-                   void* grad_x, const ScoreGradients&);
+  // Steps 1 to 4 with heads, 3 and 4 with logits.
+  void (*forward)(const Problem&, const LogitSource&, const void* x, void* y, AttentionOut);
+  // grad_y is null if there is none, grad_x if it is not wanted.
+  void (*backward)(const Problem&, const LogitSource&, const void* x, const void* grad_y,
+                   AttentionIn, void* grad_x, const LogitGradients&);
   // Step 1: means [N, C, T] and [N, C, V] in x's dtype.
   void (*pool)(const Problem&, const void* x, void* frame_means, void* joint_means);
   void (*pool_backward)(const Problem&, const void* grad_frame_means, const void* grad_joint_means,
@@ -27,9 +28,10 @@ extern const Kernels kAvx512Float32, kAvx512Float64;
 
 enum class InstructionSet { portable, avx2, avx512 };
 
-// The best set this processor has, or the lower one named in CSTA_FAST_ISA; decided once.
+// The best instruction set of this processor, or the lower one that CSTA_FAST_ISA names; chosen
+// once.
 InstructionSet instruction_set();
-// The kernels of that set, or of a lower one that suits the problem better on this processor.
+// The kernels of that set, or of a lower one that is faster for this problem on this processor.
 const Kernels& kernels(const Problem& problem);
 
 }  // namespace csta

@@ -1,4 +1,5 @@
-// What the operations over a batch share: sharing out work, and what a thread works with.
+// Parallel loops over samples, and the software pipeline of one thread: x of the next sample is
+// read while y (or grad_x) of this one is written.
 #pragma once
 
 #include <cstdlib>
@@ -9,7 +10,7 @@
 
 namespace csta::CSTA_ISA {
 
-// Work for which another thread is worth waking, in elements of x.
+// Least work of a thread, in elements of x.
 constexpr int64_t kGrainElements = 32768;
 
 template <class Function>
@@ -28,22 +29,22 @@ inline int64_t sample_elements(const Problem& problem) {
   return problem.channels * problem.frames * problem.joints;
 }
 
-// Past the caches goes only what would not stay in them.
+// Nontemporal stores are used only for results that would not stay in the caches.
 template <class Element>
 bool bypasses_cache(const Problem& problem) {
   return problem.samples * sample_elements(problem) * static_cast<int64_t>(sizeof(Element)) >
          nontemporal_threshold();
 }
 
-// What the heads of one sample ask for of the next: its first part, unless much of that may be
-// padding. Results that stay in the caches come from tensors that are there already.
+// Bytes of the next sample that are prefetched while the heads run: one step, or none where much of
+// it may be padding or the tensors stay in the caches.
 template <class Element>
 int64_t prefetch_bytes(const Problem& problem) {
   if (!bypasses_cache<Element>(problem) || problem.lengths != nullptr) return 0;
   return min(kStepBytes, sample_elements(problem) * static_cast<int64_t>(sizeof(Element)));
 }
 
-// What one thread works with: the passes, with room for their scratch.
+// A thread's Passes and their scratch memory.
 template <class Passes>
 class PassScratch {
  public:
@@ -71,7 +72,7 @@ class PassScratch {
   Passes passes;
 };
 
-// A sample on its way through the passes.
+// One sample in the pipeline, with the Passes that work on it.
 template <class Passes>
 struct Stage {
   int64_t n = 0;
@@ -82,12 +83,12 @@ struct Stage {
       : passes(arena, problem, nontemporal), sample(arena, sizes, backward) {}
 };
 
-// Calls function(stage) for every sample, whose positions are known by then: for what goes over a
-// sample once. One thread takes all samples of a run.
+// Loop over samples that need a single pass: calls function(stage), with the valid positions known.
+// One thread takes all samples of a run.
 template <class Passes, class Function>
 void for_each_sample(const Problem& problem, const Sizes& sizes, bool backward,
                      const Function& function, int64_t samples_of_a_run = 1) {
-  const int64_t runs = (problem.samples + samples_of_a_run - 1) / samples_of_a_run;
+  const int64_t runs = ceil_div(problem.samples, samples_of_a_run);
   const bool nontemporal = bypasses_cache<typename Passes::Element>(problem);
   const auto make = [&](Arena& arena) {
     return Stage<Passes>(arena, problem, sizes, backward, nontemporal);
@@ -101,15 +102,15 @@ void for_each_sample(const Problem& problem, const Sizes& sizes, bool backward,
     Stage<Passes> stage = make(arena);
     const int64_t end = min(problem.samples, last * samples_of_a_run);
     for (stage.n = first * samples_of_a_run; stage.n < end; ++stage.n) {
-      stage.sample.describe(problem, stage.n);
+      stage.sample.find_valid(problem, stage.n);
       function(stage);
     }
     if (nontemporal) fence_nontemporal_stores();
   });
 }
 
-// Two stages of one thread: while one sample's results are written, the next sample is read, part
-// by part, so that memory is read and written at the same time.
+// Software pipeline of one thread over two stages: writes one sample and reads the next, step by
+// step, so that loads and stores overlap.
 template <class Passes>
 class Pipeline {
  public:
@@ -125,32 +126,29 @@ class Pipeline {
     if (nontemporal_) fence_nontemporal_stores();
   }
 
-  // Takes samples [first, last) through: start(stage) before anything is read, turn(stage, more)
-  // between reading and writing, more telling whether another sample follows. read(stage, begin,
-  // end) is for parts of the first sample, write(stage, begin, end) for those of the last, and
-  // write_and_read(stage, next stage, begin, end) for those of every sample and the one after it.
-  template <class Start, class Read, class Turn, class Write, class WriteAndRead>
-  void run(int64_t first, int64_t last, const Start& start, const Read& read, const Turn& turn,
-           const Write& write, const WriteAndRead& write_and_read) {
+  // Takes samples [first, end) through the methods of Work:
+  //   begin_sample(stage)                   before anything of the sample is read
+  //   read(stage, begin, end)               first pass over units [begin, end)
+  //   between_passes(stage, has_next)       heads and gates
+  //   write(stage, begin, end)              last pass
+  //   write_and_read(stage, next, begin, end)   last pass of a sample, first pass of the next
+  template <class Work>
+  void run(int64_t first, int64_t end, const Work& work) {
     Stage<Passes>*now = &stages_[0], *next = &stages_[1];
-    const auto for_parts = [&](const auto& function) CSTA_LAMBDA_INLINE {
-      for (int64_t part = 0; is_part(part); part += step_) {
-        function(part, min(units_, part + step_));
-      }
-    };
     now->n = first;
-    start(*now);
-    for_parts([&](int64_t begin, int64_t end) CSTA_LAMBDA_INLINE { read(*now, begin, end); });
-    for (int64_t n = first; n + 1 < last; ++n) {
-      next->n = n + 1;
-      start(*next);
-      turn(*now, true);
-      for_parts([&](int64_t begin, int64_t end)
-                    CSTA_LAMBDA_INLINE { write_and_read(*now, *next, begin, end); });
+    work.begin_sample(*now);
+    for (int64_t unit = 0; is_unit(unit); unit += step_) work.read(*now, unit, unit_end(unit));
+    for (int64_t n = first + 1; n < end; ++n) {
+      next->n = n;
+      work.begin_sample(*next);
+      work.between_passes(*now, true);
+      for (int64_t unit = 0; is_unit(unit); unit += step_) {
+        work.write_and_read(*now, *next, unit, unit_end(unit));
+      }
       std::swap(now, next);
     }
-    turn(*now, false);
-    for_parts([&](int64_t begin, int64_t end) CSTA_LAMBDA_INLINE { write(*now, begin, end); });
+    work.between_passes(*now, false);
+    for (int64_t unit = 0; is_unit(unit); unit += step_) work.write(*now, unit, unit_end(unit));
   }
 
  private:
@@ -160,8 +158,9 @@ class Pipeline {
     return 2 * arena.used();
   }
 
-  // A sample without parts is one empty part.
-  bool is_part(int64_t part) const { return part < max(1, units_); }
+  // A sample without units still takes one empty step.
+  bool is_unit(int64_t unit) const { return unit < max(1, units_); }
+  int64_t unit_end(int64_t unit) const { return min(units_, unit + step_); }
 
   bool nontemporal_;
   Scratch scratch_;

@@ -1,11 +1,12 @@
-// Step 1 by itself, and its gradient.
+// Operator pool: one pass reads x and writes the means; its backward writes grad_x from the means'
+// gradients.
 #pragma once
 
 #include "split.h"
 
 namespace csta::CSTA_ISA {
 
-// The means of one axis of sample n, to [N, C, length].
+// Stores the means of one axis of sample n to [N, C, length].
 template <class Element, class Scalar = Arithmetic<Element>>
 CSTA_NOINLINE void write_means(const AxisState<Scalar>& state, int64_t channels, int64_t n,
                                Element* to) {
@@ -19,7 +20,7 @@ CSTA_NOINLINE void write_means(const AxisState<Scalar>& state, int64_t channels,
   }
 }
 
-// Their gradients, each divided by the number of valid positions of the other axis.
+// Loads the means' gradients, divided by the number of valid positions of the other axis.
 template <class Element, class Scalar = Arithmetic<Element>>
 CSTA_NOINLINE void load_grad_means(const Element* from, int64_t channels, int64_t n,
                                    const Axis& other, AxisState<Scalar>& state) {

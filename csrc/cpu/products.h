@@ -1,5 +1,5 @@
-// The small matrix products of the heads. Right-hand sides and results lie in rows of `stride`
-// scalars, a multiple of kRowAlign, whose padding is written as well.
+// Small matrix products of the heads. Right-hand sides and results have rows of `stride` scalars, a
+// multiple of kRowAlign; the padding is written, too.
 #pragma once
 
 #include "simd/prefetch.h"
@@ -11,7 +11,7 @@ namespace csta::CSTA_ISA {
 template <class Scalar>
 constexpr int64_t kRowAlign = kLanes<Scalar>;
 
-// Products are summed in blocks of so many terms, which bounds their rounding error.
+// Depth of a block of terms: sums in blocks bound the rounding error.
 constexpr int64_t kBlockDepth = 32;
 
 // Keeps NaN, as torch.relu does.
@@ -20,7 +20,7 @@ CSTA_INLINE Vector<Scalar> relu(Vector<Scalar> value) {
   return zero_unless<Scalar>(~(value <= Vector<Scalar>{}), value);
 }
 
-// kRows rows and kWidth vectors of: out[m][l] = bias[m] + sum_k a[k * a_stride + m] b[k][l].
+// Tile of kRows rows × kWidth vectors: out[m][l] = bias[m] + sum_k a[k * a_stride + m] b[k][l].
 template <int kRows, int kWidth, bool kRelu, class Scalar>
 CSTA_INLINE void product_tile(const Scalar* a, int64_t a_stride, const Scalar* b, int64_t depth,
                               const Scalar* bias, Scalar* out, int64_t stride,
@@ -78,8 +78,8 @@ CSTA_INLINE void product_rows(const Scalar* a, int64_t a_stride, const Scalar* b
   }
 }
 
-// out [rows][stride] = bias [rows] + a^T b, with a [depth][rows] and b [depth][stride]; with kRelu
-// its positive part.
+// out [rows][stride] = bias [rows] + a^T b for a [depth][rows] and b [depth][stride], then relu if
+// kRelu.
 template <bool kRelu, class Scalar>
 void product(const Scalar* a, const Scalar* b, int64_t rows, int64_t depth, const Scalar* bias,
              Scalar* out, int64_t stride, Prefetcher& prefetcher) {
@@ -94,7 +94,7 @@ void product(const Scalar* a, const Scalar* b, int64_t rows, int64_t depth, cons
   }
 }
 
-// sum_l a[l] b[l] over a row of `stride`, lane by lane.
+// Dot product of two rows of `stride`, lane by lane.
 template <class Scalar>
 CSTA_INLINE Vector<Scalar> dot_lanes(const Scalar* a, const Scalar* b, int64_t stride) {
   Vector<Scalar> sum{};
@@ -102,8 +102,8 @@ CSTA_INLINE Vector<Scalar> dot_lanes(const Scalar* a, const Scalar* b, int64_t s
   return sum;
 }
 
-// out[m][k] += sum_l a[m][l] b[k][l] over rows of `stride`; out [rows][columns]. Whole vectors of
-// columns share the work of adding up lanes, and so do whole vectors of rows of the columns left.
+// out[m][k] += sum_l a[m][l] b[k][l] over rows of `stride`; out [rows][columns]. Horizontal sums
+// are shared by whole vectors of columns, and by whole vectors of rows in the columns left over.
 template <class Scalar>
 void add_outer_product(const Scalar* a, const Scalar* b, int64_t rows, int64_t columns,
                        int64_t stride, Scalar* out, Prefetcher& prefetcher) {
@@ -152,7 +152,7 @@ void add_row_sums(const Scalar* a, int64_t rows, int64_t stride, Scalar* out) {
   for (; row < rows; ++row) out[row] += sum_lanes<Scalar>(sum_of(row));
 }
 
-// Gradient of relu in place: keeps gradients[i] where activations[i] is not 0.
+// Gradient of relu, in place: zero where the activation is 0.
 template <class Scalar>
 void relu_backward(Scalar* gradients, const Scalar* activations, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes<Scalar>) {

@@ -1,5 +1,5 @@
-// What is known of one sample between the passes over it: which positions are valid, the means, the
-// scores and their gradients. Step 2 (heads) and step 3 (gates) work on nothing else.
+// State of one sample between the passes over x: valid positions, means, logits, attention and
+// their gradients. Heads (step 2) and gates (step 3) use nothing else.
 #pragma once
 
 #include <algorithm>
@@ -11,19 +11,18 @@
 
 namespace csta::CSTA_ISA {
 
-// Bytes of one sample that are written, and of the next that are read, in turn: few enough for the
-// L2 cache together, many enough that starting and ending a part, where memory rests, costs
-// nothing.
+// Bytes per step of the pipeline: one step written and one read fit in the L2 cache, and the start-
+// up cost of a step, when memory is idle, is negligible.
 constexpr int64_t kStepBytes = 131072;
 
 struct Sizes {
   int64_t channels, frames, joints, groups;
   int64_t frame_hidden, joint_hidden;  // 0 when logits are given
-  int64_t frame_stride, joint_stride;  // scalars of a padded row of positions
+  int64_t frame_stride, joint_stride;  // row pitch, in scalars
   bool means;                          // whether x is pooled
 };
 
-// `count` scalars from position `offset` of a tensor of any floating type.
+// Converts `count` numbers from `offset` of a tensor of any floating dtype.
 template <class Scalar>
 void read(Weight from, int64_t offset, int64_t count, Scalar* to) {
   const auto copy = [&](const auto* source) {
@@ -55,7 +54,7 @@ void write(const Scalar* from, int64_t count, Dtype dtype, void* to) {
   }
 }
 
-// A head's weights in the arithmetic type, each matrix both ways round.
+// Weights of one head in the compute dtype, each matrix also transposed.
 template <class Scalar>
 struct PackedHead {
   int64_t hidden = 0;
@@ -91,7 +90,7 @@ struct PackedHead {
   }
 };
 
-// Running sums of the gradients of a head's weights over some samples.
+// Sums of the gradients of one head's weights over a run of samples.
 template <class Scalar>
 struct WeightSums {
   Scalar *w1, *b1, *w2, *b2;
@@ -103,7 +102,7 @@ struct WeightSums {
         b2(arena.take<Scalar>(groups)) {}
 };
 
-// One axis of one sample. Rows are [stride] and padded with zeros.
+// State of one axis of one sample. Rows have axis.stride scalars and are padded with zeros.
 template <class Scalar>
 struct AxisState {
   Axis axis;
@@ -111,8 +110,9 @@ struct AxisState {
   Scalar* grad_means;  // [C], divided by the number of valid positions of the other axis
   Scalar* hidden;      // [H]
   Scalar* grad_hidden;
-  Scalar* scores;     // [G]: logits, then attention; in backward the gradients of either
-  Scalar* attention;  // [G], in backward only
+  // [G] each, views of one buffer: forward computes the attention in place of the logits, backward
+  // the logits' gradient in place of the attention's. Backward keeps `attention` apart.
+  Scalar *logits, *attention, *grad_attention, *grad_logits;
 
   AxisState() = default;
   AxisState(Arena& arena, const Sizes& sizes, int64_t length, int64_t stride, int64_t hidden_width,
@@ -121,7 +121,7 @@ struct AxisState {
     const int64_t mean_rows = sizes.means ? sizes.channels : 0;
     means = arena.take<Scalar>(mean_rows * stride);
     hidden = arena.take<Scalar>(hidden_width * stride);
-    scores = arena.take<Scalar>(sizes.groups * stride);
+    logits = attention = grad_attention = grad_logits = arena.take<Scalar>(sizes.groups * stride);
     if (!backward) return;
     grad_means = arena.take<Scalar>(mean_rows * stride + 1);
     grad_hidden = arena.take<Scalar>(hidden_width * stride);
@@ -133,28 +133,28 @@ struct AxisState {
                   prefetcher);
   }
 
-  void evaluate_scores(const PackedHead<Scalar>& head, const Sizes& sizes, Prefetcher& prefetcher) {
+  void evaluate_logits(const PackedHead<Scalar>& head, const Sizes& sizes, Prefetcher& prefetcher) {
     if (is_few(sizes)) {
       return with_channels<kMostHeadChannels>(sizes.channels, [&](auto channels) {
-        few_channels_scores<channels.value>(head, means, axis.stride, scores, prefetcher);
+        few_channels_logits<channels.value>(head, means, axis.stride, logits, prefetcher);
       });
     }
     evaluate_hidden(head, sizes.channels, prefetcher);
-    product<false>(head.w2_transposed, hidden, sizes.groups, head.hidden, head.b2, scores,
+    product<false>(head.w2_transposed, hidden, sizes.groups, head.hidden, head.b2, logits,
                    axis.stride, prefetcher);
   }
 
-  void read_scores(Weight logits, int64_t sample, int64_t groups) {
+  void load_logits(Weight given, int64_t sample, int64_t groups) {
     for (int64_t group = 0; group < groups; ++group) {
-      read(logits, (sample * groups + group) * axis.length, axis.length,
-           scores + group * axis.stride);
+      read(given, (sample * groups + group) * axis.length, axis.length,
+           logits + group * axis.stride);
     }
   }
 
-  // From logits to attention, which is also written to out [N, G, length].
+  // Gates: logits to attention, also written to out [N, G, length].
   void apply_gates(Gate gate, int64_t sample, int64_t groups, Scalar* out) {
     for (int64_t group = 0; group < groups; ++group) {
-      Scalar* row = scores + group * axis.stride;
+      Scalar* row = logits + group * axis.stride;
       apply_gate(gate, axis, row);
       std::memcpy(out + (sample * groups + group) * axis.length, row,
                   static_cast<size_t>(axis.length) * sizeof(Scalar));
@@ -169,10 +169,10 @@ struct AxisState {
     }
   }
 
-  // From the gradient of the attention (plus what comes from upstream, or null) to the logits'.
+  // Gradient of the logits from that of the attention plus `upstream` (or null), in place.
   void gates_backward(Gate gate, const Scalar* upstream, int64_t sample, int64_t groups) {
     for (int64_t group = 0; group < groups; ++group) {
-      Scalar* row = scores + group * axis.stride;
+      Scalar* row = grad_attention + group * axis.stride;
       if (upstream != nullptr) {
         const Scalar* given = upstream + (sample * groups + group) * axis.length;
         for (int64_t i = 0; i < axis.length; ++i) row[i] += given[i];
@@ -181,14 +181,15 @@ struct AxisState {
     }
   }
 
-  void clear_mean_gradients(const Sizes& sizes) {
+  void clear_grad_means(const Sizes& sizes) {
     std::fill_n(grad_means, sizes.channels * axis.stride, Scalar{0});
   }
 
-  void write_scores(int64_t sample, int64_t groups, void* to) const {
+  void store_grad_logits(int64_t sample, int64_t groups, void* to) const {
     for (int64_t group = 0; group < groups; ++group) {
       std::memcpy(static_cast<Scalar*>(to) + (sample * groups + group) * axis.length,
-                  scores + group * axis.stride, static_cast<size_t>(axis.length) * sizeof(Scalar));
+                  grad_logits + group * axis.stride,
+                  static_cast<size_t>(axis.length) * sizeof(Scalar));
     }
   }
 
@@ -196,17 +197,17 @@ struct AxisState {
                      const WeightSums<Scalar>& sums, bool input_gradient, Prefetcher& prefetcher) {
     const int64_t stride = axis.stride;
     const Scalar inverse_count = Scalar{1} / static_cast<Scalar>(max(other_count, 1));
-    add_row_sums(scores, sizes.groups, stride, sums.b2);
+    add_row_sums(grad_logits, sizes.groups, stride, sums.b2);
     if (is_few(sizes)) {
       return with_channels<kMostHeadChannels>(sizes.channels, [&](auto channels) {
-        few_channels_backward<channels.value>(head, means, scores, stride, inverse_count, sums,
+        few_channels_backward<channels.value>(head, means, grad_logits, stride, inverse_count, sums,
                                               grad_means, prefetcher);
       });
     }
     evaluate_hidden(head, sizes.channels, prefetcher);
-    add_outer_product(scores, hidden, sizes.groups, head.hidden, stride, sums.w2, prefetcher);
-    product<false, Scalar>(head.w2, scores, head.hidden, sizes.groups, nullptr, grad_hidden, stride,
-                           prefetcher);
+    add_outer_product(grad_logits, hidden, sizes.groups, head.hidden, stride, sums.w2, prefetcher);
+    product<false, Scalar>(head.w2, grad_logits, head.hidden, sizes.groups, nullptr, grad_hidden,
+                           stride, prefetcher);
     relu_backward(grad_hidden, hidden, head.hidden * stride);
     add_row_sums(grad_hidden, head.hidden, stride, sums.b1);
     add_outer_product(grad_hidden, means, head.hidden, sizes.channels, stride, sums.w1, prefetcher);
@@ -236,16 +237,16 @@ struct Sample {
         joints(arena, sizes, sizes.joints, sizes.joint_stride, sizes.joint_hidden, backward),
         scaled_joints(arena.take<Scalar>(sizes.groups * sizes.joint_stride)) {}
 
-  // Finds the valid positions of sample n and its scale.
-  CSTA_NOINLINE void describe(const Problem& problem, int64_t n) {
+  // Sets the valid positions and the scale of sample n.
+  CSTA_NOINLINE void find_valid(const Problem& problem, int64_t n) {
     const uint8_t* frame_mask =
         problem.frame_mask == nullptr ? nullptr : problem.frame_mask + n * problem.frames;
     const uint8_t* joint_mask = problem.joint_mask == nullptr
                                     ? nullptr
                                     : problem.joint_mask + n * problem.joint_mask_stride;
     const int64_t length = problem.lengths == nullptr ? problem.frames : problem.lengths[n];
-    describe_axis(length, frame_mask, frames.axis);
-    describe_axis(problem.joints, joint_mask, joints.axis);
+    find_valid_axis(length, frame_mask, frames.axis);
+    find_valid_axis(problem.joints, joint_mask, joints.axis);
     if (frames.axis.valid_count == 0 || joints.axis.valid_count == 0) {
       frames.axis.end = frames.axis.valid_count = joints.axis.end = joints.axis.valid_count = 0;
     }
@@ -258,21 +259,21 @@ struct Sample {
     }
   }
 
-  // The gradients of the attention where no channel contributes to them.
-  void clear_scores(int64_t groups) {
+  // Gradients of the attention when C = 0: no pass writes them.
+  void clear_grad_attention(int64_t groups) {
     for (AxisState<Scalar>* state : {&frames, &joints}) {
-      std::fill_n(state->scores, groups * state->axis.stride, Scalar{0});
+      std::fill_n(state->grad_attention, groups * state->axis.stride, Scalar{0});
     }
   }
 
-  void scale_joints(const Scalar* attention, int64_t groups) {
+  void scale_joints(int64_t groups) {
     for (int64_t i = 0; i < groups * joints.axis.stride; i += kLanes<Scalar>) {
-      store(scaled_joints + i, load(attention + i) * scale);
+      store(scaled_joints + i, load(joints.attention + i) * scale);
     }
   }
 
  private:
-  static void describe_axis(int64_t length, const uint8_t* mask, Axis& axis) {
+  static void find_valid_axis(int64_t length, const uint8_t* mask, Axis& axis) {
     axis.end = axis.valid_count = length;
     axis.valid = nullptr;
     if (mask == nullptr) return;

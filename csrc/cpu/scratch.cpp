@@ -1,3 +1,4 @@
+// Scratch memory that a thread keeps from call to call.
 #include "scratch.h"
 
 #include <cstdlib>

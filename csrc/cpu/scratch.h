@@ -1,4 +1,4 @@
-// Memory that a call or a thread works in.
+// Scratch memory of a call or a thread, and the arena that divides it.
 #pragma once
 
 #include <cstdint>
@@ -12,8 +12,8 @@ struct OutOfMemory {
   int64_t bytes;
 };
 
-// Hands out 64-byte aligned pieces of a block, one after the other. Without a block it only counts,
-// so that the code which takes the pieces also tells how large the block must be.
+// Arena allocator: hands out 64-byte aligned ranges of a block. Without a block it only counts
+// bytes, so that the same code sizes and fills the block.
 class Arena {
  public:
   explicit Arena(char* block = nullptr) : block_(block) {}
@@ -31,8 +31,8 @@ class Arena {
   int64_t used_ = 0;
 };
 
-// A block of garbage. A thread keeps one for its next call, unless it is large; a second one at the
-// same time is allocated.
+// Uninitialised scratch block. A thread keeps one of up to 8 MiB between calls; a larger or a
+// second one is allocated.
 class Scratch {
  public:
   explicit Scratch(int64_t bytes);

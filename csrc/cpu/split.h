@@ -1,5 +1,5 @@
-// The operations over few samples: each sample's channels are shared out to threads, phase by
-// phase. Every sum is taken in the order in which one thread would take it.
+// Forward, backward and pool of fewer samples than threads: the threads share each sample's
+// channels, phase by phase. Every sum has the order of a single thread.
 #pragma once
 
 #include "layouts/contiguous_flat.h"
@@ -7,7 +7,7 @@
 
 namespace csta::CSTA_ISA {
 
-// A tile of the plane of products that one thread sums over all channels: whole lines.
+// Elements of the correlation plane that one thread sums over all channels: whole cache lines.
 constexpr int64_t kCorrelationTile = 256;
 constexpr int64_t kMostSplitSamples = 64;
 
@@ -16,7 +16,7 @@ inline bool wants_split(const Problem& problem) {
          problem.samples * sample_elements(problem) >= 2 * kGrainElements;
 }
 
-// All samples of a call at once.
+// State of all samples of a call.
 template <class Passes>
 class SplitCall {
   using Element = typename Passes::Element;
@@ -31,14 +31,14 @@ class SplitCall {
     Arena arena(scratch_.memory());
     for (int64_t n = 0; n < problem.samples; ++n) {
       samples_[n] = Sample<Scalar>(arena, sizes, backward);
-      samples_[n].describe(problem, n);
+      samples_[n].find_valid(problem, n);
       correlation_[n] = arena.take<Scalar>(backward ? plane_ + kCorrelationTile : 0);
     }
   }
 
   Sample<Scalar>& sample(int64_t n) { return samples_[n]; }
 
-  // Calls function(passes, n, first channel, last channel) for runs of channels of one sample.
+  // Calls function(passes, n, begin, end) for ranges of channels of one sample.
   template <class Function>
   void for_channels(const Element* limit, const Function& function) {
     const int64_t channels = problem_.channels;
@@ -54,7 +54,7 @@ class SplitCall {
     });
   }
 
-  // Calls function(n, whether it is for the frames' axis) for both axes of all samples.
+  // Calls function(n, of_frames) for both axes of all samples.
   template <class Function>
   void for_axes(const Function& function) {
     const int64_t work =
@@ -64,7 +64,7 @@ class SplitCall {
     });
   }
 
-  // Gradients of the attention, into the scores.
+  // Gradients of the attention of all samples.
   void correlate(const Element* x, const Element* grad_y, const Element* limit) {
     const int64_t elements = sample_elements(problem_), groups = problem_.groups;
     const int64_t width = problem_.channels / groups;

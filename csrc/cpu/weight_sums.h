@@ -1,12 +1,11 @@
-// Gradients of the heads' weights, summed over samples in an order fixed by the shape alone.
+// Gradients of the heads' weights: sums over samples, in an order fixed by the shape alone.
 #pragma once
 
 #include "sample.h"
 
 namespace csta::CSTA_ISA {
 
-// The samples fall into runs of equal length; each run is summed by one thread, sample by sample,
-// and the runs' sums are added in order.
+// Two-level sum: one thread sums a run of samples in order, then the runs are added in order.
 template <class Scalar>
 class RunSums {
  public:
@@ -33,15 +32,15 @@ class RunSums {
     return WeightSums<Scalar>(arena, sizes_.joint_hidden, sizes_.channels, sizes_.groups);
   }
 
-  // Adds the runs into the first and writes the totals, each in its weight's type.
+  // Adds all runs to the first and writes the totals, each in its weight's dtype.
   void write(const Head& frame_head, const HeadGradients& frame_gradients, const Head& joint_head,
              const HeadGradients& joint_gradients) {
     auto* total = reinterpret_cast<Scalar*>(scratch_.memory());
     const int64_t count = bytes_of_a_run() / static_cast<int64_t>(sizeof(Scalar));
     for (int64_t run = 1; run < runs_; ++run) {
-      const Scalar* part = total + run * count;
+      const Scalar* partial = total + run * count;
       for (int64_t i = 0; i < count; i += kLanes<Scalar>) {
-        store(total + i, load(total + i) + load(part + i));
+        store(total + i, load(total + i) + load(partial + i));
       }
     }
     write_head(frames(0), frame_head, frame_gradients);

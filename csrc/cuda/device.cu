@@ -1,3 +1,4 @@
+// CUDA runtime queries, cached per device: shared memory limits, cluster sizes, errors.
 #include <cuda_runtime.h>
 
 #include <map>
@@ -12,8 +13,8 @@
 
 namespace csta::cuda {
 
-// Once for a kernel and a device, and all there is: a launch's own size would hold for the launches
-// of other threads, too, which may need more.
+// Raises a kernel's shared memory limit to the device's maximum, once per kernel and device. The
+// limit is shared with launches of other threads, which may need more than this one.
 cudaError_t allow_shared_memory(const void* kernel) {
   static std::mutex mutex;
   static std::set<std::pair<const void*, int>> allowed;
@@ -25,7 +26,7 @@ cudaError_t allow_shared_memory(const void* kernel) {
   if (error != cudaSuccess) return error;
   error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
   if (error != cudaSuccess) return error;
-  // Plans count on two blocks that share a multiprocessor; L1 has nothing to do.
+  // Plans rely on two blocks per multiprocessor, so shared memory gets all of the L1 it can.
   error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
                                cudaSharedmemCarveoutMaxShared);
   int clusters = 0;
@@ -41,7 +42,7 @@ cudaError_t allow_shared_memory(const void* kernel) {
 
 namespace {
 
-// What PyTorch's copy of the runtime makes of an error is its own affair: this copy forgets it.
+// Errors are cleared in this copy of the runtime only; PyTorch's copy keeps its own.
 void check(cudaError_t error) {
   if (error == cudaSuccess) return;
   cudaGetLastError();
@@ -56,16 +57,16 @@ int attribute(cudaDeviceAttr which, int index) {
 
 __global__ void probe() {}
 
-// Whether the kernels were compiled with clusters in them. Not so where the driver has made them of
-// PTX for compute capability 8.x: that runs on newer devices, as a block of its own each.
+// Whether the loaded code uses clusters. It does not if the driver compiled it from PTX for compute
+// capability 8.x: on a newer device every block is then a cluster of its own.
 bool know_clusters() {
   cudaFuncAttributes attributes{};
   check(cudaFuncGetAttributes(&attributes, probe));
   return attributes.ptxVersion >= 90;
 }
 
-// Sixteen blocks where a device places them, eight on every whole device with clusters; fewer on
-// too small a part of one. Where there is no answer, eight.
+// Most blocks of a cluster: 16 where the device can place them, 8 on any whole device with
+// clusters, fewer on a small partition. 8 if the runtime cannot tell.
 int most_cluster(int index) {
   if (attribute(cudaDevAttrClusterLaunch, index) == 0 || !know_clusters()) return 1;
   check(allow_shared_memory(reinterpret_cast<const void*>(probe)));
@@ -122,9 +123,8 @@ const char* error_text(int error) { return cudaGetErrorString(static_cast<cudaEr
 
 }  // namespace csta::cuda
 
-// Why no kernel of this library runs on a device that PyTorch has made the current one, or null:
-// its driver may be older than the runtime that is part of the library, or the library was compiled
-// for other devices.
+// The reason why no kernel of this library runs on a device, or null. The driver may be older than
+// the library's runtime, or the library compiled for other devices.
 extern "C" __attribute__((visibility("default"))) const char* csta_fast_cuda_failure(int index) {
   cudaError_t error = csta::cuda::set_device(index);
   cudaFuncAttributes attributes{};

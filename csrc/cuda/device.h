@@ -1,18 +1,19 @@
-// What the operations need of CUDA's runtime beside launches.
+// Queries of CUDA's runtime that are no launches: a device's limits, the current device, error
+// texts.
 #pragma once
 
 #include "plan.h"
 
 namespace csta::cuda {
 
-// The limits of a device; asked for once. Throws where the runtime has no answer.
+// Limits of a device, queried once. Throws if the runtime cannot tell.
 const Device& describe_device(int index);
-// Has the runtime work on a device that PyTorch has made the current one. The runtime is a copy of
-// the library's own, and goes by what is current for the driver: it need not be told, as a rule.
+// Makes a device current in this library's copy of the runtime. PyTorch has made it current in the
+// driver, which is what the copy goes by, so this is a check as a rule.
 void make_current(int index);
-// Whether a tensor's values may be looked at without waiting for a device: not on a GPU.
+// Whether the host may read a tensor's values without synchronising: not on a GPU.
 bool host_sees_values();
-// What an error's number means.
+// Text of a CUDA error number.
 const char* error_text(int error);
 
 }  // namespace csta::cuda

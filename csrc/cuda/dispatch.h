@@ -1,4 +1,4 @@
-// From a call's dtype to the kernel that is compiled for it.
+// Dispatch from a call's dtype to the kernel compiled for it.
 #pragma once
 
 #include "common/numbers.h"
@@ -6,8 +6,7 @@
 
 namespace csta::cuda {
 
-// Launches the kernel that `kernel_for` has for elements of this dtype; kDoubles: it has one for
-// float64.
+// Launches kernel_for(element) for elements of this dtype; kDoubles: float64 is one of them.
 template <bool kDoubles = true, class KernelFor>
 int launch_for(Dtype dtype, const CallParams& call, void* stream, const KernelFor& kernel_for) {
   const auto launch_with = [&](auto element) {

@@ -1,3 +1,5 @@
+// Fills the kernels' parameters from a Problem, chooses between the dense and the general plan,
+// divides the workspace and launches.
 #include "invocation.h"
 
 #include <algorithm>
@@ -8,7 +10,7 @@
 namespace csta::cuda {
 namespace {
 
-constexpr int64_t kMostRuns = 64;  // of samples whose gradients of weights are summed together
+constexpr int64_t kMostRuns = 64;  // runs of samples in the weights' gradients
 
 AxisParams axis_params(int64_t length, const Head* head) {
   AxisParams axis{};
@@ -54,13 +56,12 @@ std::optional<Invocation> Invocation::make(Op op, const Problem& problem, const 
   call.residual = problem.residual;
   call.scale = problem.scale;
   if (!make_plan(call, problem.dtype, op, device)) return std::nullopt;
-  invocation.fallback_plan_ = call.plan;
-  if (plan_dense(call, problem.dtype, op, device)) set_divisors(call);
+  invocation.plan_ = call.plan;
+  invocation.dense_plan_ = plan_dense(call, problem.dtype, op, device);
   if (op == Op::backward && call.has_heads) {
     const Head* heads[] = {frame_head, joint_head};
     invocation.sum_weights(heads);
   }
-  invocation.assign_workspace(nullptr);
   return invocation;
 }
 
@@ -73,17 +74,15 @@ void Invocation::set_tensors(const Tensors& tensors) {
   call_.x = tensors.x;
   call_.grad_y = tensors.grad_y;
   call_.out = tensors.out;
-  // Views may begin anywhere; the other kernels take them as they are.
+  // Views may be misaligned; only the general kernels take those.
   const auto is_aligned = [](const void* data) {
     return reinterpret_cast<uintptr_t>(data) % kCopyBytes == 0;
   };
-  const bool without_u = op_ == Op::backward && tensors.grad_y == nullptr;
-  if (call_.plan.dense && (without_u || !(is_aligned(tensors.x) && is_aligned(tensors.grad_y) &&
-                                          is_aligned(tensors.out)))) {
-    call_.plan = fallback_plan_;
-    set_divisors(call_);
-    assign_workspace(nullptr);
-  }
+  const bool without_grad_y = op_ == Op::backward && tensors.grad_y == nullptr;
+  const bool aligned =
+      is_aligned(tensors.x) && is_aligned(tensors.grad_y) && is_aligned(tensors.out);
+  call_.plan = dense_plan_ && aligned && !without_grad_y ? *dense_plan_ : plan_;
+  set_divisors(call_);
   for (int axis : {kFrames, kJoints}) {
     AxisParams& params = call_.axes[axis];
     params.attention = tensors.attention[axis];
@@ -96,11 +95,13 @@ void Invocation::set_tensors(const Tensors& tensors) {
     sums[0].bias.data = gradients.b1;
     sums[1].out.data = gradients.w2;
     sums[1].bias.data = gradients.b2;
-    if (without_u && params.upstream == nullptr) sums[0].length = sums[1].length = 0;  // no terms
+    if (without_grad_y && params.upstream == nullptr)
+      sums[0].length = sums[1].length = 0;  // no terms
   }
+  assign_workspace(nullptr);
 }
 
-// w1 with b1, and w2 with b2, of both heads: their shapes, types and runs.
+// Shapes, dtypes and runs of the weights' gradients: w1 with b1 and w2 with b2, of both heads.
 void Invocation::sum_weights(const Head* heads[2]) {
   weights_.samples = call_.samples;
   weights_.samples_of_a_run = std::max<int64_t>(1, ceil_div(call_.samples, kMostRuns));
@@ -122,7 +123,7 @@ void Invocation::sum_weights(const Head* heads[2]) {
   }
 }
 
-// Cuts the working memory into pieces; without one, finds how much there must be.
+// Assigns workspace pointers; with null, only counts bytes.
 void Invocation::assign_workspace(unsigned char* memory) {
   const int64_t scalar_bytes = arithmetic_ == Dtype::float64 ? 8 : 4;
   int64_t end = 0;

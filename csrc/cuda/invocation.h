@@ -1,5 +1,5 @@
-// One call of an operation on a GPU: from what is asked to the kernels' structs, in three steps.
-// Make it, give it as much working memory as it says, run it.
+// One call of an operator on a GPU, from Problem to launches: make() plans it, set_tensors()
+// chooses among the plans and sizes the workspace, run() launches. x passes through as a pointer.
 #pragma once
 
 #include <optional>
@@ -9,8 +9,8 @@
 
 namespace csta::cuda {
 
-// The tensors of a call that it reads and writes; all but x, grad_y and out in the arithmetic type,
-// but for `pooled`, which is in x's, and the gradients of weights.
+// Tensors that a call reads and writes. x, grad_y, out and `pooled` have x's dtype, the weights'
+// gradients that of their weights, all others the compute dtype.
 struct Tensors {
   const void* x;
   const void* grad_y;
@@ -24,14 +24,14 @@ struct Tensors {
 
 class Invocation {
  public:
-  // heads are null, or logits are given instead. Nothing where the call is too large.
+  // Heads are null where logits are given. Returns nothing if the call is too large.
   static std::optional<Invocation> make(Op op, const Problem& problem, const Head* frame_head,
                                         const Head* joint_head, const Device& device);
 
   void set_logits(const void* frames, const void* joints);
   void set_tensors(const Tensors& tensors);
   int64_t workspace_bytes() const { return workspace_bytes_; }
-  // 0, or the number of CUDA's error. The memory is aligned to 16 bytes.
+  // Returns 0 or a CUDA error number. The workspace is aligned to 16 bytes.
   int run(void* workspace, void* stream);
 
  private:
@@ -42,7 +42,8 @@ class Invocation {
   Op op_;
   Dtype dtype_, arithmetic_;
   CallParams call_{};
-  Plan fallback_plan_;  // where tensors do not lie as a plan for planes wants it
+  Plan plan_;                       // of the general kernels, which serve every call
+  std::optional<Plan> dense_plan_;  // of the dense kernels, if they serve this shape
   WeightParams weights_{};
   int64_t workspace_bytes_ = 0;
 };

@@ -1,4 +1,4 @@
-// The launchers of the kernels. Each returns 0, or the number of CUDA's error.
+// Launchers of the kernels. Each returns 0 or a CUDA error number.
 #pragma once
 
 #include "limits.h"
@@ -13,29 +13,30 @@ inline LaunchShape shape_of(const CallParams& call) {
 
 // Steps 1 to 4 with heads, 3 and 4 with logits.
 int launch_forward(const CallParams& call, Dtype dtype, void* stream);
-// Their gradients but for the heads' weights: dx, and grad_logits.
+// Gradients of the same, except the heads' weights: grad_x and grad_logits.
 int launch_backward(const CallParams& call, Dtype dtype, void* stream);
-// The same for common samples; see planes.h.
+// The same by the dense kernels; see dense/dense.h.
 int launch_dense_forward(const CallParams& call, Dtype dtype, void* stream);
 int launch_dense_backward(const CallParams& call, Dtype dtype, void* stream);
-// Step 1 alone.
+// Step 1 only.
 int launch_pool(const CallParams& call, Dtype dtype, void* stream);
 int launch_pool_backward(const CallParams& call, Dtype dtype, void* stream);
 
-// Gradients of a head's weights, sums over samples and positions of what backward has left.
+// Gradient of one weight matrix and its bias: a sum over samples and positions of tensors that
+// backward has stored.
 struct WeightSum {
   const void* left;   // [N, rows, length]
   const void* right;  // [N, columns, length]
   int rows, columns, length;
-  Weight out;   // [rows, columns]: left times right
-  Weight bias;  // [rows]: left alone
+  Weight out;   // [rows, columns]: sum of left * right
+  Weight bias;  // [rows]: sum of left
 };
 constexpr int kWeightSums = 4;
 struct WeightParams {
   WeightSum sums[kWeightSums];
   int64_t samples, samples_of_a_run;
   int runs;
-  void* parts;  // [runs][all rows and columns, and a bias behind every row]
+  void* parts;  // [runs][elements of all matrices; each row is followed by its bias]
 };
 int launch_weight_sums(const WeightParams& call, Dtype arithmetic, void* stream);
 

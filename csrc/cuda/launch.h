@@ -1,4 +1,4 @@
-// Launches of kernels, under nvcc.
+// Kernel launch with clusters and dynamic shared memory, under nvcc.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,10 +7,10 @@
 
 namespace csta::cuda {
 
-// Lets a kernel have as much shared memory as a block of the current device may; see device.cu.
+// Allows a kernel the device's maximum of dynamic shared memory; see device.cu.
 cudaError_t allow_shared_memory(const void* kernel);
 
-// Launches kernel(call) on a stream of the current device. 0, or the error's number.
+// Launches kernel(call) on a stream of the current device. Returns 0 or a CUDA error number.
 template <class Call>
 int launch(void (*kernel)(Call), const LaunchShape& shape, const Call& call, void* stream) {
   cudaLaunchAttribute attribute{};
@@ -25,7 +25,7 @@ int launch(void (*kernel)(Call), const LaunchShape& shape, const Call& call, voi
   config.numAttrs = shape.cluster > 1 ? 1 : 0;
   cudaError_t error = allow_shared_memory(reinterpret_cast<const void*>(kernel));
   if (error == cudaSuccess) error = cudaLaunchKernelEx(&config, kernel, call);
-  if (error != cudaSuccess) cudaGetLastError();  // told here, and by no later launch
+  if (error != cudaSuccess) cudaGetLastError();  // reported here; later launches must not see it
   return error;
 }
 

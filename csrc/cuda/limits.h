@@ -1,4 +1,4 @@
-// Sizes that the kernels and their plans must agree on.
+// Sizes shared by the kernels and their plans.
 #pragma once
 
 #include <cstdint>
@@ -6,11 +6,11 @@
 namespace csta::cuda {
 
 constexpr int kMostThreads = 256;
-constexpr int kMostSlots = 64;  // chunks of a tensor that a block keeps: one bit of a word each
-constexpr int kCopyBytes = 16;  // addresses and sizes of copies are multiples
-constexpr int kWrap = 8;  // elements of the smallest type in 16 bytes, which are written together
-// Shared memory begins with two sets of barriers, one for each slot, and what warps tell each
-// other.
+constexpr int kMostSlots = 64;  // chunks of a tensor in a block: one bit of a word each
+constexpr int kCopyBytes = 16;  // alignment of addresses and sizes of copies
+constexpr int kWrap = 8;  // joints repeated behind a row: 16 bytes of the smallest element type
+// Prefix of shared memory: two sets of barriers, one barrier per slot, and scratch for reductions
+// across warps.
 constexpr int kBarrierBytes = 2 * kMostSlots * 8;
 constexpr int kPrefixBytes = kBarrierBytes + 32 * 8;
 

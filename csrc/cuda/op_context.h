@@ -1,5 +1,5 @@
-// What every operation does on a GPU: makes x's device the current one, allocates there, widens the
-// heads' weights, and runs a invocation on the current stream.
+// Context of an operator on a GPU: makes x's device current, allocates tensors there, and runs an
+// invocation on the current stream.
 #pragma once
 
 #include "../arguments.h"
@@ -9,7 +9,7 @@
 
 namespace csta::cuda {
 
-// Makes a device the current one for as long as it lives.
+// Device guard: makes a device current for its lifetime.
 class OnDevice {
  public:
   explicit OnDevice(Place place) : index_(place.index) {
@@ -29,7 +29,7 @@ class OnDevice {
   GuardHandle guard_ = nullptr;
 };
 
-// The operation's device and its tensors there.
+// Device of the operator, and allocation there.
 class OpContext {
  public:
   explicit OpContext(const Arguments& arguments) : place_(arguments.place()), on_device_(place_) {
@@ -69,7 +69,7 @@ class OpContext {
   }
 
  private:
-  // Calls are refused for their size before they come context, except in an exported program.
+  // Python refuses too large calls before this, except in an exported program.
   [[noreturn]] static void refuse(const Problem& problem) {
     std::string sizes;
     for (int64_t size : {problem.samples, problem.channels, problem.frames, problem.joints}) {

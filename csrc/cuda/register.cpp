@@ -1,8 +1,9 @@
-// The CUDA kernels behind the operations.
+// CUDA operators: x comes from PyTorch's stack, goes to an Invocation as a pointer, and y or the
+// gradient of x returns on the stack.
 
 #include "op_context.h"
 
-// The emulated build of the tests has names of its own.
+// The tests' emulated build registers under other names.
 #ifndef CSTA_NAMESPACE
 #define CSTA_NAMESPACE "csta_fast_cuda"
 #define CSTA_DISPATCH_KEY "CUDA"
@@ -11,7 +12,7 @@
 namespace csta::cuda {
 namespace {
 
-// Runs steps 1 to 4, or 3 and 4: what csta and couple return.
+// Runs csta or couple, and returns y and the attention.
 void forward(StackValue* stack, const OpContext& context, const Problem& problem, Tensor&& given,
              Invocation invocation) {
   const Tensor x = std::move(given).in_layout(problem.channels_last);
@@ -63,12 +64,12 @@ void couple(StackValue* stack, uint64_t, uint64_t) {
   forward(stack, context, problem, std::move(x), invocation);
 }
 
-// What a backward starts from, and the gradient of x, which is empty where it is not wanted.
+// Inputs of a backward, and grad_x, which is empty if not wanted.
 struct Backward {
   Upstream upstream;
   Tensor x, frame_attention, joint_attention, grad_x;
 
-  // Runs it; `tensors` says where the gradients of weights or logits go.
+  // `tensors` has the outputs for gradients of weights or logits.
   void run(const OpContext& context, const Problem& problem, Invocation invocation, Tensors tensors,
            bool wanted) {
     x = std::move(x).in_layout(problem.channels_last);
@@ -120,7 +121,7 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   Backward backward{Upstream(arguments), arguments.tensor(), {}, {}, {}};
   backward.frame_attention = arguments.tensor();
   backward.joint_attention = arguments.tensor();
-  // The logits only serve the gradient of this gradient; their softmax is all that counts context.
+  // The logits are inputs for the second derivative only; backward needs nothing but their softmax.
   const Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
   Masks masks(arguments);
   const Choices choices(arguments);

@@ -1,4 +1,5 @@
-// The part of LibTorch's stable C ABI that only a PyTorch with CUDA has all of.
+// Declarations of the functions of LibTorch's stable C ABI that only a PyTorch with CUDA
+// implements.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
-// Gradients of the heads' weights: sums over samples and positions, in an order that the shapes
-// decide. The samples fall into runs; a block sums one tile of a gradient over one run, and a
-// second kernel adds the runs in order.
+// Gradients of the heads' weights from what backward stored: sums over samples and positions, in an
+// order fixed by the shape. One kernel sums a tile of a gradient over a run of samples, a second
+// one adds the runs in order.
 #include "common/divisor.h"
 #include "common/numbers.h"
 #include "kernels.h"
@@ -9,21 +9,21 @@ namespace csta::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kRows = 16, kColumns = 64, kSteps = 32;           // of a tile; positions at once
-constexpr int kOutputs = kRows * kColumns / kThreads;           // of a thread
-constexpr int kAcross = kColumns / kOutputs;                    // threads of a row
-constexpr int kLoads = (kRows + kColumns) * kSteps / kThreads;  // of a thread, of both factors
-constexpr int kStride = kSteps + 4;  // whole fours, and neighbouring lines in banks of their own
-constexpr int kAtOnce = 16, kSegments = kThreads / kAtOnce;  // elements of a block; of their runs
+constexpr int kRows = 16, kColumns = 64, kSteps = 32;           // of a tile; positions per step
+constexpr int kOutputs = kRows * kColumns / kThreads;           // per thread
+constexpr int kAcross = kColumns / kOutputs;                    // threads per row
+constexpr int kLoads = (kRows + kColumns) * kSteps / kThreads;  // loads per thread, of both factors
+constexpr int kStride = kSteps + 4;  // row pitch: a multiple of 4, padded against bank conflicts
+constexpr int kAtOnce = 16,
+              kSegments = kThreads / kAtOnce;  // elements per block; parts of their runs
 
-// All gradients' elements, one gradient after the other, a row's bias behind it: where sum number s
-// begins.
+// Offset of gradient s in a run: gradients follow each other, each row followed by its bias.
 CSTA_DEVICE int64_t first_element(const WeightParams& call, int s) {
   int64_t first = 0;
   for (int i = 0; i < s; ++i) first += int64_t{call.sums[i].rows} * (call.sums[i].columns + 1);
   return first;
 }
-// A row has a tile for its bias even where it has no columns.
+// A row without columns still has a tile, for its bias.
 CSTA_HOST_DEVICE int tiles_across(const WeightSum& sum) {
   return sum.columns > 0 ? ceil_div(sum.columns, kColumns) : 1;
 }
@@ -31,7 +31,7 @@ CSTA_HOST_DEVICE int tiles(const WeightSum& sum) {
   return ceil_div(sum.rows, kRows) * tiles_across(sum);
 }
 
-// Block b takes run b % runs of tile b / runs.
+// Block b sums tile b / runs over run b % runs.
 template <class Scalar>
 CSTA_KERNEL CSTA_LAUNCH_BOUNDS(kThreads, 2) run_kernel(CSTA_GRID_CONSTANT WeightParams call) {
   auto* factors = reinterpret_cast<Scalar*>(shared_memory());  // [rows, then columns][steps]
@@ -43,11 +43,11 @@ CSTA_KERNEL CSTA_LAUNCH_BOUNDS(kThreads, 2) run_kernel(CSTA_GRID_CONSTANT Weight
   const int row_begin = tile / across * kRows, column_begin = tile % across * kColumns;
   const int row = thread() / kAcross, column = thread() % kAcross;
 
-  // Sample after sample, steps of positions after steps; the next are on their way meanwhile.
+  // Loop over samples and steps of positions; the next step's loads are in flight during this one.
   const int64_t begin = run * call.samples_of_a_run, rest = call.samples - begin;
   const int samples = static_cast<int>(rest < call.samples_of_a_run ? rest : call.samples_of_a_run);
   const int rounds = ceil_div(sum.length, kSteps);
-  Scalar ahead[kLoads];
+  Scalar prefetched[kLoads];
   const auto load = [&](int64_t n, int l) {
 #pragma unroll
     for (int k = 0; k < kLoads; ++k) {
@@ -57,7 +57,7 @@ CSTA_KERNEL CSTA_LAUNCH_BOUNDS(kThreads, 2) run_kernel(CSTA_GRID_CONSTANT Weight
       const int lines = left ? sum.rows : sum.columns;
       const auto* from = static_cast<const Scalar*>(left ? sum.left : sum.right);
       const bool there = line < lines && step < sum.length;
-      ahead[k] = there ? from[(n * lines + line) * sum.length + step] : Scalar{0};
+      prefetched[k] = there ? from[(n * lines + line) * sum.length + step] : Scalar{0};
     }
   };
   Scalar totals[kOutputs] = {}, of_sample[kOutputs] = {}, bias = 0, bias_of_sample = 0;
@@ -68,33 +68,33 @@ CSTA_KERNEL CSTA_LAUNCH_BOUNDS(kThreads, 2) run_kernel(CSTA_GRID_CONSTANT Weight
 #pragma unroll
     for (int k = 0; k < kLoads; ++k) {
       const int item = thread() + k * kThreads;
-      factors[item / kSteps * kStride + item % kSteps] = ahead[k];
+      factors[item / kSteps * kStride + item % kSteps] = prefetched[k];
     }
     block_barrier();
     const bool ends = round + 1 == rounds;
     if (i + 1 < samples * rounds) load(begin + n + ends, ends ? 0 : (round + 1) * kSteps);
-    Scalar parts[kOutputs] = {}, bias_part = 0;
-    const int steps = sum.length - round * kSteps;  // those beyond are 0
+    Scalar partial[kOutputs] = {}, bias_partial = 0;
+    const int steps = sum.length - round * kSteps;  // the others are 0
 #pragma unroll 1
     for (int step = 0; step < kSteps && step < steps; step += 4) {
-      const auto left = Four<Scalar>::at(factors + row * kStride + step, true);
+      const auto left = Vec<Scalar, 4>::load(factors + row * kStride + step);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) bias_part += left.numbers[i];
+      for (int i = 0; i < 4; ++i) bias_partial += left.values[i];
 #pragma unroll
       for (int k = 0; k < kOutputs; ++k) {
         const int line = kRows + column + k * kAcross;
-        const auto right = Four<Scalar>::at(factors + line * kStride + step, true);
+        const auto right = Vec<Scalar, 4>::load(factors + line * kStride + step);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) parts[k] += left.numbers[i] * right.numbers[i];
+        for (int i = 0; i < 4; ++i) partial[k] += left.values[i] * right.values[i];
       }
     }
 #pragma unroll
     for (int k = 0; k < kOutputs; ++k) {
-      of_sample[k] += parts[k];
+      of_sample[k] += partial[k];
       if (ends) totals[k] += of_sample[k];
       if (ends) of_sample[k] = 0;
     }
-    bias_of_sample += bias_part;
+    bias_of_sample += bias_partial;
     if (ends) bias += bias_of_sample;
     if (ends) bias_of_sample = 0;
   }
@@ -124,7 +124,7 @@ CSTA_DEVICE void write(const Weight& to, int64_t i, Scalar value) {
   }
 }
 
-// A block adds the runs of some neighbouring elements: segments of them at the same time, then the
+// A block adds the runs of kAtOnce neighbouring elements: segments of runs in parallel, then the
 // segments in order.
 template <class Scalar>
 CSTA_KERNEL CSTA_LAUNCH_BOUNDS(kThreads, 4) add_runs_kernel(CSTA_GRID_CONSTANT WeightParams call) {

@@ -28,8 +28,9 @@ extern "C" bool plan_of(const int32_t* shape, bool channels_last, bool bfloat16,
   if (!make_plan(call, dtype, op, {1, most_cluster, shared_of_block, shared_of_processor})) {
     return false;
   }
-  plan_dense(call, dtype, op, {1, most_cluster, shared_of_block, shared_of_processor});
-  const Plan& made = call.plan;
+  const Plan made =
+      plan_dense(call, dtype, op, {1, most_cluster, shared_of_block, shared_of_processor})
+          .value_or(call.plan);
   const int64_t numbers[] = {made.cluster,          made.threads,
                              made.slots[0],         made.slots[1],
                              made.slot_bytes,       made.shared_bytes,

@@ -87,7 +87,8 @@ class Widened {
 
 void* writable(const void* data) { return const_cast<void*>(data); }
 
-void run(cuda::Op op, const Problem& problem, const Scores& logits, const cuda::Tensors& tensors) {
+void run(cuda::Op op, const Problem& problem, const LogitSource& logits,
+         const cuda::Tensors& tensors) {
   choose(problem);
   Widened widened(problem.dtype);
   const bool has_heads = logits.frame_head != nullptr;
@@ -108,14 +109,14 @@ void run(cuda::Op op, const Problem& problem, const Scores& logits, const cuda::
   invocation->run(allocate(invocation->workspace_bytes()).get(), nullptr);
 }
 
-void forward(const Problem& problem, const Scores& logits, const void* x, void* y,
+void forward(const Problem& problem, const LogitSource& logits, const void* x, void* y,
              AttentionOut attention) {
   run(cuda::Op::forward, problem, logits,
       {x, nullptr, y, {attention.frames, attention.joints}, {}, {}, {}, {}});
 }
 
-void backward(const Problem& problem, const Scores& logits, const void* x, const void* grad_y,
-              AttentionIn attention, void* grad_x, const ScoreGradients& gradients) {
+void backward(const Problem& problem, const LogitSource& logits, const void* x, const void* grad_y,
+              AttentionIn attention, void* grad_x, const LogitGradients& gradients) {
   run(cuda::Op::backward, problem, logits,
       {x,
        grad_y,

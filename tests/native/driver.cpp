@@ -141,20 +141,20 @@ class Call {
   void couple(const char* x, const char* grad_y) {
     const Dtype arithmetic = arithmetic_of(problem_.dtype);
     csta::Head frame_head{}, joint_head{};
-    csta::Scores scores{};
+    csta::LogitSource source{};
     if (in_.has_heads) {
       frame_head = place_head(in_.frame_head);
       joint_head = place_head(in_.joint_head);
-      scores.frame_head = &frame_head;
-      scores.joint_head = &joint_head;
+      source.frame_head = &frame_head;
+      source.joint_head = &joint_head;
     } else {
-      scores.frame_logits = place_weight(in_.frame_logits);
-      scores.joint_logits = place_weight(in_.joint_logits);
+      source.frame_logits = place_weight(in_.frame_logits);
+      source.joint_logits = place_weight(in_.joint_logits);
     }
     char* y = result("y", problem_.dtype, want_.y, true);
     char* frames = result("frame_attention", arithmetic, want_.frame_attention);
     char* joints = result("joint_attention", arithmetic, want_.joint_attention);
-    csta::kernels(problem_).forward(problem_, scores, x, y, {frames, joints});
+    csta::kernels(problem_).forward(problem_, source, x, y, {frames, joints});
     for (Output& output : outputs_) output.buffer.freeze();
 
     csta::AttentionIn attention{frames, joints, nullptr, nullptr};
@@ -163,7 +163,7 @@ class Call {
     if (!in_.grad_joint_attention.empty())
       attention.grad_joints = place(arithmetic, in_.grad_joint_attention);
     for (const bool input_gradient : {true, false}) {
-      csta::ScoreGradients gradients{};
+      csta::LogitGradients gradients{};
       if (in_.has_heads) {
         gradients.frame_head = head_results(want_.frame_head);
         gradients.joint_head = head_results(want_.joint_head);
@@ -173,7 +173,7 @@ class Call {
       }
       char* grad_x =
           input_gradient ? result("grad_x", problem_.dtype, want_.grad_x, true) : nullptr;
-      csta::kernels(problem_).backward(problem_, scores, x, grad_y, attention, grad_x, gradients);
+      csta::kernels(problem_).backward(problem_, source, x, grad_y, attention, grad_x, gradients);
     }
   }
 

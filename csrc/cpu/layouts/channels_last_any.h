@@ -1,6 +1,7 @@
-// Passes over one sample in channels-last memory (T, V, C): rows of V * C elements, each walked as
-// one flat run. What belongs to a channel repeats along a row with period C; `period` is the first
-// multiple of C that is whole vectors, so a vector's place in the period names its channels.
+// Passes over rows of one sample in channels-last memory (T, V, C), for any number of channels. A
+// row of V * C elements is one flat run. Values per channel repeat along it with period C; `period`
+// is the first multiple of C that is whole vectors, so that a vector's offset in the period
+// determines its channels.
 #pragma once
 
 #include "../gates.h"
@@ -9,8 +10,7 @@
 
 namespace csta::CSTA_ISA {
 
-// Sums over frames are taken in blocks of rows: their rounding error stays bounded, and blocks can
-// be given to different threads without changing the result.
+// Rows per block: sums over frames in blocks bound the rounding error.
 constexpr int64_t kChannelsLastBlockRows = 16;
 
 template <class Element>
@@ -22,12 +22,12 @@ struct ChannelsLastRows {
   int64_t joints;
   int64_t row;                      // joints * channels
   int64_t period;                   // scalars
-  const Mask<Scalar>* valid_lanes;  // of a row, or null when every joint is valid
-  Mask<Scalar> last_lanes;          // of a row's last vector, where that is not whole
+  const Mask<Scalar>* valid_lanes;  // [row], null if every joint is valid
+  Mask<Scalar> last_lanes;          // lanes of the last vector of a row
   const Element* limit;             // end of the tensor being read
 
-  // Calls function(i, k, count) for each vector of a row: i its place in the row, k in the period,
-  // count its elements.
+  // Calls function(i, k, count) for each vector of a row: its offset i in the row and k in the
+  // period, and its number of elements.
   template <class Function>
   CSTA_INLINE void for_each_vector(const Function& function) const {
     int64_t i = 0, k = 0;
@@ -38,7 +38,7 @@ struct ChannelsLastRows {
     }
     if (i < row) function(i, k, row - i);
   }
-  // Whether lanes after the last element of a row may be read, of the next row or of nothing.
+  // Whether a whole vector may be loaded: the lanes beyond the row's end are inside the tensor.
   CSTA_INLINE bool may_overrun(const Element* at) const { return at + lanes <= limit; }
   CSTA_INLINE Vector<Scalar> load_vector(const Element* at, int64_t count, bool overrun) const {
     return count == lanes || overrun ? load(at) : load_some(at, count);
@@ -48,21 +48,21 @@ struct ChannelsLastRows {
     return count == lanes ? value : zero_unless<Scalar>(last_lanes, value);
   }
 
-  // The sum of a period's worth of partial sums that belong to one channel.
+  // Sum over the period of one channel's partial sums.
   CSTA_INLINE Scalar of_channel(const Scalar* phases, int64_t channel) const {
     Scalar sum = phases[channel];
     for (int64_t k = channel + channels; k < period; k += channels) sum += phases[k];
     return sum;
   }
-  // Repeats values[channel * stride] along the period.
+  // Broadcasts values[channel * stride] along the period.
   CSTA_INLINE void repeat(const Scalar* values, int64_t stride, Scalar* phases) const {
     for (int64_t channel = 0; channel < channels; ++channel) {
       phases[channel] = values[channel * stride];
     }
     for (int64_t k = channels; k < period; ++k) phases[k] = phases[k - channels];
   }
-  // Spreads values [groups][stride] over a row padded with zeros to whole vectors:
-  // out[v * C + c] = values[group of c][v].
+  // Expands values [groups][stride] to a row, zero-padded to whole vectors: out[v * C + c] =
+  // values[group of c][v].
   void expand(const Scalar* values, int64_t stride, int64_t groups, Scalar* out) const {
     const int64_t width = groups > 0 ? channels / groups : 0;
     for (int64_t joint = 0; joint < joints; ++joint) {
@@ -75,7 +75,8 @@ struct ChannelsLastRows {
   }
 };
 
-// Adds one row to its joints' sums [row] and writes its sums over joints, spread over a period.
+// Pools one row: adds it to the sums over frames `columns` [row] and writes its sums over joints,
+// by phase of the period.
 template <class Element, class Scalar = Arithmetic<Element>>
 void pool_row(const ChannelsLastRows<Element>& rows, const Element* x, Scalar* columns,
               Scalar* phases) {
@@ -89,8 +90,8 @@ void pool_row(const ChannelsLastRows<Element>& rows, const Element* x, Scalar* c
   });
 }
 
-// Adds one row's share of the gradients of the joints' attention to columns [row], by channel and
-// not yet scaled, and writes that of its own frame's, spread over a period.
+// Correlates one row: adds to the joints' gradients `columns` [row], by channel and unscaled, and
+// writes the frame's gradient, by phase of the period.
 template <class Element, class Scalar = Arithmetic<Element>>
 void correlate_row(const ChannelsLastRows<Element>& rows, const Element* x, const Element* grad_y,
                    const Scalar* frame_phases, const Scalar* scaled_joints, Scalar* columns,
@@ -106,8 +107,9 @@ void correlate_row(const ChannelsLastRows<Element>& rows, const Element* x, cons
   });
 }
 
-// One row of out = in * (residual + frame_phases * scaled_joints) (kWithGain) + gradients through
-// the means (kWithMeans), all valid but for masked joints; `out` has room for a vector more.
+// One row of out = in * (residual + frame_phases * scaled_joints) if kWithGain, + gradients through
+// the means if kWithMeans. The frame is valid; joints may be masked. `out` may be overrun by a
+// vector.
 template <bool kWithGain, bool kWithMeans, class Element, class Scalar = Arithmetic<Element>>
 void reweight_row(const ChannelsLastRows<Element>& rows, const Element* in,
                   const Scalar* frame_phases, const Scalar* scaled_joints,

@@ -1,4 +1,5 @@
-// The passes over a sample in channels-last memory, with the scratch they need.
+// Passes over one sample in channels-last memory for any number of channels: x in, means,
+// correlations and y (or grad_x) out, row by row.
 #pragma once
 
 #include "../sample.h"
@@ -13,10 +14,10 @@ class ChannelsLastAnyPasses {
   using Element = ElementType;
   using Scalar = Arithmetic<Element>;
   static constexpr int lanes = kLanes<Scalar>;
-  static constexpr bool kSplits = false;  // a sample's channels lie too close to be split
-  static constexpr bool kJoins = false;
+  static constexpr bool kSplits = false;  // channels share cache lines
+  static constexpr bool kOverlaps = false;
 
-  // A sample's parts are its frames.
+  // The unit of the pipeline is a frame.
   static int64_t units(const Problem& problem) { return problem.frames; }
   static int64_t units_per_step(const Problem& problem) {
     const int64_t bytes = problem.channels * problem.joints * static_cast<int64_t>(sizeof(Element));
@@ -54,7 +55,7 @@ class ChannelsLastAnyPasses {
     rows_.limit = limit;
     rows_.valid_lanes = nullptr;
     if (sample.joints.axis.valid_count == problem_.joints) return;
-    // Without a mask this is a sample of no valid frame, whose rows are never computed.
+    // No mask, yet joints are invalid: the sample has no valid frame, and no row is computed.
     if (problem_.joint_mask == nullptr) return;
     rows_.valid_lanes = valid_lanes_;
     for (int64_t i = 0; i < round_up(rows_.row, lanes); ++i) {
@@ -63,7 +64,7 @@ class ChannelsLastAnyPasses {
     }
   }
 
-  // Means of x, from its frames [begin, end), which are taken in order.
+  // Means of x: adds frames [begin, end), which come in order.
   void pool(const Element* x, Sample<Scalar>& sample, int64_t begin, int64_t end) {
     if (begin == 0) {
       clear(mean_columns_);
@@ -86,8 +87,8 @@ class ChannelsLastAnyPasses {
     if (end == problem_.frames) finish_means(sample);
   }
 
-  // Gradients of the attention, from frames [begin, end) in order; with `pool_too`, the means as
-  // well, while the frames are in cache.
+  // Gradients of the attention: adds frames [begin, end), in order; with `pool_too` also the means,
+  // while the frames are in cache.
   void correlate(const Element* x, const Element* grad_y, Sample<Scalar>& sample, bool pool_too,
                  int64_t begin, int64_t end) {
     if (begin == 0) {
@@ -107,7 +108,7 @@ class ChannelsLastAnyPasses {
       } else {
         clear_phases();
       }
-      add_up_phases(t, problem_.groups, Scalar{1}, sample.frames.scores, stride);
+      add_up_phases(t, problem_.groups, Scalar{1}, sample.frames.grad_attention, stride);
       if (ends_block(t, sample))
         add(block_correlation_columns_, correlation_columns_, lost_correlation_columns_);
     }
@@ -128,14 +129,14 @@ class ChannelsLastAnyPasses {
     }
   }
 
-  // out = the gradients through the means alone, of frames [begin, end).
+  // out = gradients through the means only, for frames [begin, end).
   void pool_backward(const Sample<Scalar>& sample, int64_t begin, int64_t end, Element* out) {
     if (begin == 0) expand_joint_grad_means(sample);
     write_rows<false, true>(nullptr, sample, nullptr, begin, end, {}, out);
   }
 
  private:
-  // Sums over frames are taken block by block.
+  // Blocks of the sums over frames.
   static bool starts_block(int64_t t) { return t % kChannelsLastBlockRows == 0; }
   static bool ends_block(int64_t t, const Sample<Scalar>& sample) {
     return (t + 1) % kChannelsLastBlockRows == 0 || t + 1 == sample.frames.axis.end;
@@ -143,15 +144,14 @@ class ChannelsLastAnyPasses {
 
   void clear_phases() const { std::fill_n(phases_, rows_.period, Scalar{0}); }
 
-  // out[p * stride + t] = share * the sum of frame t's phases that belong to part p of the
-  // channels.
-  void add_up_phases(int64_t t, int64_t parts, Scalar inverse_count, Scalar* out,
+  // out[s * stride + t] = inverse_count * sum of frame t's phases in section s of the channels.
+  void add_up_phases(int64_t t, int64_t sections, Scalar inverse_count, Scalar* out,
                      int64_t stride) const {
-    const int64_t width = parts > 0 ? problem_.channels / parts : 0;
-    for (int64_t part = 0; part < parts; ++part) {
+    const int64_t width = sections > 0 ? problem_.channels / sections : 0;
+    for (int64_t section = 0; section < sections; ++section) {
       Scalar sum{};
-      for (int64_t c = 0; c < width; ++c) sum += rows_.of_channel(phases_, part * width + c);
-      out[part * stride + t] = sum * inverse_count;
+      for (int64_t c = 0; c < width; ++c) sum += rows_.of_channel(phases_, section * width + c);
+      out[section * stride + t] = sum * inverse_count;
     }
   }
 
@@ -175,7 +175,7 @@ class ChannelsLastAnyPasses {
         const Scalar* correlation = correlation_columns_ + v * problem_.channels + group * width;
         Scalar sum{};
         for (int64_t c = 0; c < width; ++c) sum += correlation[c];
-        sample.joints.scores[group * sample.joints.axis.stride + v] = sum * sample.scale;
+        sample.joints.grad_attention[group * sample.joints.axis.stride + v] = sum * sample.scale;
       }
     }
   }
@@ -214,7 +214,7 @@ class ChannelsLastAnyPasses {
                                         joint_grad_means_, problem_.residual, out);
   }
 
-  // The attention of one frame, group by group, along the period.
+  // Broadcasts the attention of one frame along the period, by group.
   void repeat_attention(const Scalar* attention, int64_t stride) {
     const int64_t width = problem_.channels / problem_.groups;
     for (int64_t group = 0; group < problem_.groups; ++group) {

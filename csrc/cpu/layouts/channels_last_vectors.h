@@ -1,5 +1,5 @@
-// Passes over frames of one sample in channels-last memory (T, V, C) where C, and every group's
-// share of it, is a whole number of vectors: no vector holds channels of two positions.
+// Passes over frames of one sample in channels-last memory (T, V, C) where the channels of every
+// group are whole vectors: no vector spans two positions.
 #pragma once
 
 #include "../simd/vector_math.h"
@@ -9,11 +9,11 @@ namespace csta::CSTA_ISA {
 
 constexpr int kFramesAtOnce = 2;
 constexpr int kVectorsAtOnce = 4;
-// Sums over many joints are taken in blocks of so many, and what rounding takes off is carried on.
+// Joints per block of a compensated sum.
 constexpr int64_t kBlockJoints = 64;
 
-// Sums kRows frames over joints, of kVectors vectors of channels from `channel` on: sums[r], and
-// the frames' total into columns [V, C]. Only the joints listed are valid.
+// Pools kRows frames for kVectors vectors of channels from `channel` on: means over joints into
+// means[r], sums over frames into columns [V, C]. `joints` lists the valid joints.
 template <int kRows, int kVectors, class Element, class Scalar = Arithmetic<Element>>
 CSTA_INLINE void pool_channels(const Element* const* frames, int64_t channels, int64_t channel,
                                const int64_t* joints, int64_t joint_count, Scalar inverse_count,
@@ -21,7 +21,7 @@ CSTA_INLINE void pool_channels(const Element* const* frames, int64_t channels, i
   constexpr int lanes = kLanes<Scalar>;
   Vector<Scalar> sums[kRows][kVectors] = {}, lost[kRows][kVectors] = {};
   for (int64_t block = 0; block < joint_count; block += kBlockJoints) {
-    Vector<Scalar> part[kRows][kVectors] = {};
+    Vector<Scalar> partial[kRows][kVectors] = {};
     for (int64_t i = block; i < min(joint_count, block + kBlockJoints); ++i) {
       const int64_t at = joints[i] * channels + channel;
       CSTA_UNROLL
@@ -30,7 +30,7 @@ CSTA_INLINE void pool_channels(const Element* const* frames, int64_t channels, i
         CSTA_UNROLL
         for (int row = 0; row < kRows; ++row) {
           const Vector<Scalar> value = load(frames[row] + at + k * lanes);
-          part[row][k] += value;
+          partial[row][k] += value;
           total += value;
         }
         store(columns + at + k * lanes, total);
@@ -38,7 +38,7 @@ CSTA_INLINE void pool_channels(const Element* const* frames, int64_t channels, i
     }
     for (int row = 0; row < kRows; ++row) {
       for (int k = 0; k < kVectors; ++k) {
-        add_chunk<Scalar>(block == 0, part[row][k], sums[row][k], lost[row][k]);
+        add_partial<Scalar>(block == 0, partial[row][k], sums[row][k], lost[row][k]);
       }
     }
   }
@@ -64,8 +64,8 @@ void pool_frames(const Element* const* frames, int64_t channels, const int64_t* 
   }
 }
 
-// products[v] = the sum of x grad_y over the channels of one group, for every joint of a frame.
-// Writes up to a vector beyond V.
+// correlation[v] = sum of x * grad_y over the channels of one group, for every joint of a frame.
+// May overrun V by a vector.
 template <class Element, class Scalar = Arithmetic<Element>>
 void correlate_frame(const Element* x, const Element* grad_y, int64_t channels, int64_t width,
                      int64_t joints, Scalar* correlation) {
@@ -82,17 +82,17 @@ void correlate_frame(const Element* x, const Element* grad_y, int64_t channels, 
   }
 }
 
-// What one frame is multiplied by and has added.
+// Gain and mean gradients of one frame.
 template <class Scalar>
 struct FrameGain {
-  const Scalar* attention;      // of the frame, [G] apart by attention_stride
+  const Scalar* attention;      // [G], attention_stride apart
   const Scalar* scaled_joints;  // [G][joint_stride]
   int64_t attention_stride, joint_stride, groups;
-  const Scalar* frame_gradients;  // through the means: [C] of the frame
+  const Scalar* frame_gradients;  // gradients through the means: [C] of the frame
   const Scalar* joint_gradients;  // and [V, C]
 };
 
-// One valid position: out = in * gain (kWithGain) + the gradients through the means (kWithMeans).
+// One valid position: out = in * gain if kWithGain, + gradients through the means if kWithMeans.
 template <bool kNontemporal, bool kWithGain, bool kWithMeans, class Element,
           class Scalar = Arithmetic<Element>>
 CSTA_INLINE void reweight_position(const Element* in, const FrameGain<Scalar>& gain,
@@ -116,7 +116,7 @@ CSTA_INLINE void reweight_position(const Element* in, const FrameGain<Scalar>& g
   }
 }
 
-// In place: element j of vector i becomes element i of vector j.
+// Transposes a kLanes × kLanes tile in place.
 template <class Scalar, int kHalf = kLanes<Scalar> / 2>
 CSTA_INLINE void transpose_tile(Vector<Scalar>* tile) {
   constexpr auto lanes = std::make_integer_sequence<int, kLanes<Scalar>>{};
@@ -130,8 +130,8 @@ CSTA_INLINE void transpose_tile(Vector<Scalar>* tile) {
   if constexpr (kHalf > 1) transpose_tile<Scalar, kHalf / 2>(tile);
 }
 
-// to [columns][padded rows] from [rows][columns], with zeros for the rows that are missing; columns
-// and padded_rows are whole vectors.
+// Transposes [rows][columns] to [columns][padded_rows], zero-padded. columns and padded_rows are
+// whole vectors.
 template <class Scalar>
 void transpose(const Scalar* from, int64_t rows, int64_t padded_rows, int64_t columns, Scalar* to) {
   constexpr int lanes = kLanes<Scalar>;

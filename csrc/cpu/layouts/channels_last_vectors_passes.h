@@ -1,5 +1,5 @@
-// The passes over a sample in channels-last memory of whole vectors of channels, with the scratch
-// they need.
+// Passes over one sample in channels-last memory where groups are whole vectors of channels: x in,
+// means, correlations and y (or grad_x) out, frame by frame.
 #pragma once
 
 #include "../sample.h"
@@ -16,13 +16,13 @@ class ChannelsLastVectorsPasses {
   using Scalar = Arithmetic<Element>;
   static constexpr int lanes = kLanes<Scalar>;
   static constexpr bool kSplits = false;
-  static constexpr bool kJoins = false;
+  static constexpr bool kOverlaps = false;
 
   static bool fit(const Problem& problem) {
     return problem.channels > 0 && problem.channels / problem.groups % lanes == 0;
   }
 
-  // A sample's parts are its frames.
+  // The unit of the pipeline is a frame.
   static int64_t units(const Problem& problem) { return problem.frames; }
   static int64_t units_per_step(const Problem& problem) {
     const int64_t bytes = problem.channels * problem.joints * static_cast<int64_t>(sizeof(Element));
@@ -62,7 +62,7 @@ class ChannelsLastVectorsPasses {
     }
   }
 
-  // Means of x, from its frames [begin, end), which are taken in order.
+  // Means of x: adds frames [begin, end), which come in order.
   void pool(const Element* x, Sample<Scalar>& sample, int64_t begin, int64_t end) {
     if (begin == 0) {
       clear(columns_);
@@ -85,8 +85,8 @@ class ChannelsLastVectorsPasses {
     if (end == problem_.frames) finish_means(sample);
   }
 
-  // Gradients of the attention, from frames [begin, end) in order; with `pool_too`, the means as
-  // well, while the frames are in cache.
+  // Gradients of the attention: adds frames [begin, end), in order; with `pool_too` also the means,
+  // while the frames are in cache.
   void correlate(const Element* x, const Element* grad_y, Sample<Scalar>& sample, bool pool_too,
                  int64_t begin, int64_t end) {
     if (pool_too) pool(x, sample, begin, end);
@@ -118,7 +118,7 @@ class ChannelsLastVectorsPasses {
     }
   }
 
-  // out = the gradients through the means alone, of frames [begin, end).
+  // out = gradients through the means only, for frames [begin, end).
   void pool_backward(const Sample<Scalar>& sample, int64_t begin, int64_t end, Element* out) {
     if (begin == 0) transpose_gradients(sample);
     write_frames<false, false, true>(nullptr, sample, nullptr, begin, end, {}, out);
@@ -157,10 +157,11 @@ class ChannelsLastVectorsPasses {
     const int64_t frame_row = group * sample.frames.axis.stride;
     const int64_t joint_row = group * sample.joints.axis.stride;
     with_vectors(plane_rows_, [&](auto vectors) {
-      contract_plane<vectors.value>(
-          plane_rows_, sample.frames.axis, correlation_ + group * plane_,
-          sample.frames.attention + frame_row, sample.scaled_joints + joint_row, sample.scale,
-          contracted_columns_, sample.frames.scores + frame_row, sample.joints.scores + joint_row);
+      contract_plane<vectors.value>(plane_rows_, sample.frames.axis, correlation_ + group * plane_,
+                                    sample.frames.attention + frame_row,
+                                    sample.scaled_joints + joint_row, sample.scale,
+                                    contracted_columns_, sample.frames.grad_attention + frame_row,
+                                    sample.joints.grad_attention + joint_row);
     });
   }
 
@@ -214,14 +215,14 @@ class ChannelsLastVectorsPasses {
   bool nontemporal_;
   int64_t row_, plane_;
   int64_t frame_rows_, joint_rows_;       // T and V, padded
-  ContiguousRows<Element> plane_rows_{};  // of the planes of products
+  ContiguousRows<Element> plane_rows_{};  // rows of the correlation planes
   Mask<Scalar>* valid_lanes_;
   Vector<Scalar>* contracted_columns_;
   int64_t* valid_joints_;
   int64_t valid_count_ = 0;
   Scalar* correlation_;               // [G] planes
   Scalar *columns_, *block_columns_;  // [V, C]: sums over frames, and over a block of them
-  Scalar* lost_columns_;              // [V, C]: what rounding took off the former
+  Scalar* lost_columns_;              // [V, C]: rounding errors of columns_
   Scalar *by_frame_, *by_joint_;      // [T, C], [V, C]: means or their gradients
 };
 

@@ -1,9 +1,9 @@
-// Passes over one sample in contiguous memory (C, T, V): rows of V joints, planes of T rows.
+// Passes over planes of one sample in contiguous memory (C, T, V): planes of T rows of V joints.
 //
-// V is rarely a multiple of the vector width. Loads run past a row's end into the next one and the
-// surplus lanes are masked; stores run past it too, into a buffer, where the next row overwrites
-// them. Only where a load would pass the end of the tensor is the last vector loaded in part.
-// kVectors is the number of vectors in a row, or 0 where it is only known at run time.
+// V is rarely a multiple of the vector width. Loads overrun a row into the next one, and the
+// surplus lanes are masked; stores overrun into a buffer, where the next row overwrites them. A
+// load is partial only where it would pass the end of the tensor. kVectors is the number of vectors
+// in a row, or 0 if known at run time only.
 #pragma once
 
 #include <type_traits>
@@ -13,16 +13,16 @@
 
 namespace csta::CSTA_ISA {
 
-// Sums over many frames are taken in blocks of rows, which bounds their rounding error.
+// Rows per block: sums over frames in blocks bound the rounding error.
 constexpr int64_t kBlockRows = 64;
 constexpr int64_t kCorrelatedChannels = 4;
 
-// Rows of a plane, whatever the type of its elements.
+// Shape of a row of a plane.
 template <class Scalar>
 struct RowShape {
   int64_t joints;
   int64_t vectors;                  // of a row
-  const Mask<Scalar>* valid_lanes;  // [vectors]: valid joints; beyond V never
+  const Mask<Scalar>* valid_lanes;  // [vectors]: valid joints; false beyond V
   bool joints_masked;
 
   static constexpr int lanes = kLanes<Scalar>;
@@ -45,8 +45,8 @@ struct ContiguousRows : RowShape<Arithmetic<Element>> {
   }
 };
 
-// Calls function with the number of vectors as a constant for the skeletons in use: up to 20 joints
-// (MSR-Action3D, NW-UCLA, COCO) and up to 25 (Kinect v2, NTU), in single precision; else with 0.
+// Calls function with the number of vectors as a constant for common skeletons in float32: up to 20
+// joints (MSR-Action3D, NW-UCLA, COCO) or up to 25 (Kinect v2, NTU). Else with 0.
 template <class Scalar, class Function>
 CSTA_INLINE void with_vectors(const RowShape<Scalar>& rows, const Function& function) {
   constexpr int few = ceil_div(20, rows.lanes);
@@ -62,11 +62,11 @@ CSTA_INLINE void with_vectors(const RowShape<Scalar>& rows, const Function& func
   return function(std::integral_constant<int, 0>{});
 }
 
-// products[f] (+)= the sum over kChannels planes of x[f] grad_y[f], for f in [begin, end) of the
-// plane. begin is a multiple of the vector width.
+// correlation[f] (+)= sum over kChannels planes of x[f] * grad_y[f], for f in [begin, end) of the
+// plane; begin is a multiple of the vector width.
 template <int kChannels, class Element, class Scalar = Arithmetic<Element>>
 void correlate_planes(const Element* x, const Element* grad_y, int64_t plane, int64_t begin,
-                      int64_t end, Scalar* correlation, bool first) {
+                      int64_t end, Scalar* correlation, bool overwrite) {
   constexpr int lanes = kLanes<Scalar>;
   int64_t f = begin;
   for (; f + lanes <= end; f += lanes) {
@@ -74,7 +74,7 @@ void correlate_planes(const Element* x, const Element* grad_y, int64_t plane, in
     CSTA_UNROLL
     for (int i = 1; i < kChannels; ++i)
       sum += load(x + i * plane + f) * load(grad_y + i * plane + f);
-    store(correlation + f, first ? sum : load(correlation + f) + sum);
+    store(correlation + f, overwrite ? sum : load(correlation + f) + sum);
   }
   if (f == end) return;
   const int64_t some = end - f;
@@ -82,22 +82,22 @@ void correlate_planes(const Element* x, const Element* grad_y, int64_t plane, in
   for (int i = 1; i < kChannels; ++i) {
     sum += load_some(x + i * plane + f, some) * load_some(grad_y + i * plane + f, some);
   }
-  store(correlation + f, first ? sum : load(correlation + f) + sum);
+  store(correlation + f, overwrite ? sum : load(correlation + f) + sum);
 }
 
 template <class Element, class Scalar = Arithmetic<Element>>
 void correlate_planes(const Element* x, const Element* grad_y, int64_t plane, int64_t channels,
-                      int64_t begin, int64_t end, Scalar* correlation, bool first) {
+                      int64_t begin, int64_t end, Scalar* correlation, bool overwrite) {
   switch (channels) {
-    case 1: return correlate_planes<1>(x, grad_y, plane, begin, end, correlation, first);
-    case 2: return correlate_planes<2>(x, grad_y, plane, begin, end, correlation, first);
-    case 3: return correlate_planes<3>(x, grad_y, plane, begin, end, correlation, first);
-    default: return correlate_planes<4>(x, grad_y, plane, begin, end, correlation, first);
+    case 1: return correlate_planes<1>(x, grad_y, plane, begin, end, correlation, overwrite);
+    case 2: return correlate_planes<2>(x, grad_y, plane, begin, end, correlation, overwrite);
+    case 3: return correlate_planes<3>(x, grad_y, plane, begin, end, correlation, overwrite);
+    default: return correlate_planes<4>(x, grad_y, plane, begin, end, correlation, overwrite);
   }
 }
 
-// grad_frames[t] = sum_v products[t, v] scaled_joints[v] and
-// grad_joints[v] = scale sum_t products[t, v] attention_frames[t], over valid positions.
+// grad_frames[t] = sum_v correlation[t, v] scaled_joints[v] and grad_joints[v] = scale sum_t
+// correlation[t, v] attention_frames[t], over valid positions.
 template <int kVectors, class Scalar>
 void contract_plane(const RowShape<Scalar>& rows, const Axis& frames, const Scalar* correlation,
                     const Scalar* attention_frames, const Scalar* scaled_joints, Scalar scale,
@@ -134,8 +134,9 @@ void contract_plane(const RowShape<Scalar>& rows, const Axis& frames, const Scal
   }
 }
 
-// gain[t, v] = residual + attention_frames[t] scaled_joints[v] for the first frames.end rows, then
-// a line's worth of the plane again, so that a walk over many planes may read across their seam.
+// gain[t, v] = residual + attention_frames[t] scaled_joints[v] for the first frames.end rows,
+// followed by one cache line of the plane's start, so that a flat walk may read across the seam of
+// two planes.
 template <class Element, class Scalar = Arithmetic<Element>>
 void build_gain(const ContiguousRows<Element>& rows, const Axis& frames,
                 const Scalar* attention_frames, const Scalar* scaled_joints, Scalar residual,
@@ -147,21 +148,21 @@ void build_gain(const ContiguousRows<Element>& rows, const Axis& frames,
       store(gain + t * rows.joints + k * lanes, frame * load(scaled_joints + k * lanes) + residual);
     }
   }
-  // In order: where the plane is less than a line, what is repeated has been repeated itself.
+  // In order: in a plane of less than a line, the repeated elements repeat in turn.
   constexpr int64_t per_line = kCacheLine / static_cast<int64_t>(sizeof(Element));
   const int64_t plane = frames.end * rows.joints;
   for (int64_t i = 0; i < per_line && plane > 0; ++i) gain[plane + i] = gain[i];
 }
 
-// What reweight_rows adds to the product in backward: gradients through the means of one channel.
+// Gradients through the means of one channel.
 template <class Scalar>
 struct GradMeans {
   const Scalar* frames;  // [T], already divided by V_n
   const Scalar* joints;  // [V padded], already divided by T_n
 };
 
-// Rows [begin, end) of one plane: out = in * gain (kWithGain) + frames[t] + joints[v] (kWithMeans)
-// at valid positions, residual * in elsewhere. `out` has room for a vector more.
+// Rows [begin, end) of one plane: out = in * gain if kWithGain, + frames[t] + joints[v] if
+// kWithMeans, at valid positions; residual * in elsewhere. `out` may be overrun by a vector.
 template <bool kWithGain, bool kWithMeans, class Element, class Scalar = Arithmetic<Element>>
 void reweight_rows(const ContiguousRows<Element>& rows, const Axis& frames, const Element* in,
                    const Scalar* gain, GradMeans<Scalar> means, bool residual, int64_t begin,

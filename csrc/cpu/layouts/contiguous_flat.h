@@ -1,6 +1,6 @@
-// Step 4 over whole planes of one sample in contiguous memory, where every position is valid, or
-// over the first frames of each where the others are padding: a walk over the flat run of elements,
-// line by line, with no regard to rows and no lane thrown away.
+// Last pass over planes of contiguous memory whose first frames are all valid: in (x or grad_y) to
+// out (y or grad_x) as one flat run, cache line by cache line, without regard to rows and without
+// masked lanes.
 #pragma once
 
 #include <type_traits>
@@ -10,7 +10,7 @@
 
 namespace csta::CSTA_ISA {
 
-// Elements from `to` up to the next line's start, at most `count`.
+// Elements from `to` to the next cache line, at most `count`.
 template <class Element>
 CSTA_INLINE int64_t until_line(const Element* to, int64_t count) {
   const int64_t past = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % kCacheLine);
@@ -27,8 +27,8 @@ CSTA_INLINE void store_vector(Element* to, Vector<Arithmetic<Element>> value) {
   }
 }
 
-// y[f] = x[f] gain[f mod plane] for f in [0, count), in as many steps as the caller likes. gain
-// repeats for a line beyond the plane.
+// y[f] = x[f] * gain[f mod plane] for f in [0, count), in steps of the caller's choice. gain
+// repeats for one line beyond the plane.
 template <bool kNontemporal, class Element>
 class FlatReweight {
   using Scalar = Arithmetic<Element>;
@@ -46,7 +46,7 @@ class FlatReweight {
 
   int64_t written() const { return f_; }
 
-  // The lines that end at `end` or before.
+  // Writes the lines that end at or before `end`.
   CSTA_INLINE void write_lines(int64_t end) {
     int64_t f = f_, j = j_;
     while (f + per_line <= end) {
@@ -84,7 +84,7 @@ class FlatReweight {
   int64_t plane_, count_;
   PrefetchTarget<Element> ahead_;
   Element* y_;
-  int64_t f_, j_;  // how much is written, and where in the plane that is
+  int64_t f_, j_;  // elements written, and that modulo plane
 };
 
 // Padding: to[f] = from[f], or 0 without `from`, for f in [0, count).
@@ -113,7 +113,7 @@ void write_padding(const Element* from, int64_t count, PrefetchTarget<Element> p
   edge(f, count);
 }
 
-// The gradient of x over planes: grad_x = grad_y gain + frames[c][t] + joints[c][v].
+// grad_x = grad_y * gain + frames[c][t] + joints[c][v], over planes.
 template <class Element>
 class FlatGradient {
   using Scalar = Arithmetic<Element>;
@@ -121,7 +121,7 @@ class FlatGradient {
   static constexpr int64_t per_line = kCacheLine / static_cast<int64_t>(sizeof(Element));
 
  public:
-  // A vector must not span more than two rows.
+  // A vector spans at most two rows.
   static bool fits(int64_t joints) { return joints >= lanes; }
 
   FlatGradient(Arena& arena, int64_t joints)
@@ -133,8 +133,8 @@ class FlatGradient {
     for (int64_t v = 0; v < joints_ + lanes; ++v) row_lanes_[v] = v >= lanes ? -1 : 0;
   }
 
-  // Of `channels` planes from grad_y on, all of one group. Rows of the means' gradients are
-  // `strides` apart; a row of frames may be read one scalar beyond its end.
+  // `channels` planes from grad_y on, all of one group. frames and joints are the gradients through
+  // the means, with rows `strides` apart; a row of frames may be overrun by one scalar.
   template <bool kNontemporal>
   void run(const Element* grad_y, const Scalar* gain, int64_t plane, const Scalar* frames,
            int64_t frame_stride, const Scalar* joints, int64_t joint_stride, int64_t channels,
@@ -144,7 +144,7 @@ class FlatGradient {
     int64_t f = until_line(out, total);
     int64_t filled = 0;  // elements of `line`, which starts at f
     Element* target = out;
-    int64_t wanted = f;  // elements until target is complete: first those before a line's start
+    int64_t wanted = f;  // elements until target is complete: first those in front of a cache line
     f = 0;
     if (wanted == 0) wanted = per_line;
     for (int64_t channel = 0; channel < channels; ++channel) {
@@ -179,7 +179,7 @@ class FlatGradient {
     for (int64_t i = 0; i < lanes; ++i) repeated_joints_[joints_ + i] = repeated_joints_[i];
   }
 
-  // The lines of one channel from f on; returns where they end.
+  // Whole lines of one channel, from f on; returns where they end.
   template <bool kNontemporal>
   CSTA_INLINE int64_t whole_lines(const Element* grad_y, const Scalar* gain, const Scalar* frame,
                                   int64_t channel_start, int64_t f, int64_t end,
@@ -211,7 +211,7 @@ class FlatGradient {
     return f;
   }
 
-  // Fewer than a line of elements at place j of a channel.
+  // Less than a line, from element j of a channel on.
   void some(const Element* grad_y, const Scalar* gain, const Scalar* frame, int64_t j,
             int64_t count, Element* to) const {
     for (int64_t done = 0; done < count; done += lanes) {

@@ -1,4 +1,5 @@
-// The passes over a sample in contiguous memory, with the scratch they need.
+// Passes over one sample in contiguous memory: x in, means, correlations and y (or grad_x) out,
+// plane by plane.
 #pragma once
 
 #include "../sample.h"
@@ -14,10 +15,10 @@ class ContiguousPasses {
   using Element = ElementType;
   using Scalar = Arithmetic<Element>;
   static constexpr int lanes = kLanes<Scalar>;
-  static constexpr bool kSplits = true;  // channels of a sample can be given to several threads
-  static constexpr bool kJoins = true;   // one sample can be written while the next is pooled
+  static constexpr bool kSplits = true;    // threads can share a sample's channels
+  static constexpr bool kOverlaps = true;  // one loop can write a sample and pool the next
 
-  // A sample's parts are its channels, taken in whole blocks of correlated ones.
+  // The unit of the pipeline is a channel; a step is whole blocks of correlated channels.
   static int64_t units(const Problem& problem) { return problem.channels; }
   static int64_t units_per_step(const Problem& problem) {
     const int64_t bytes = problem.frames * problem.joints * static_cast<int64_t>(sizeof(Element));
@@ -56,7 +57,6 @@ class ContiguousPasses {
     flat_gradient_.begin();
   }
 
-  // Means of channels [begin, end) of x.
   void pool(const Element* x, Sample<Scalar>& sample, int64_t begin, int64_t end) {
     with_vectors(rows_, [&](auto vectors) {
       for (int64_t channel = begin; channel < end; ++channel) {
@@ -65,8 +65,8 @@ class ContiguousPasses {
     });
   }
 
-  // Gradients of the attention into the scores of sample, from the blocks of channels that begin in
-  // [begin, end); with `pool_too`, the means as well, while the channels are in cache.
+  // Gradients of the attention, from blocks of channels that begin in [begin, end); the means, too,
+  // if `pool_too`, while the channels are in cache.
   void correlate(const Element* x, const Element* grad_y, Sample<Scalar>& sample, bool pool_too,
                  int64_t begin, int64_t end) {
     const int64_t width = problem_.channels / problem_.groups;
@@ -88,7 +88,7 @@ class ContiguousPasses {
     }
   }
 
-  // Elements [begin, end) of the plane of products of a sample that is one group.
+  // Elements [begin, end) of the correlation plane of a sample of one group.
   void correlate_tile(const Element* x, const Element* grad_y, int64_t begin, int64_t end,
                       Scalar* correlation) {
     for (int64_t c = 0; c < problem_.channels; c += kCorrelatedChannels) {
@@ -104,11 +104,11 @@ class ContiguousPasses {
       contract_plane<vectors.value, Scalar>(
           rows_, sample.frames.axis, correlation, sample.frames.attention + frame_row,
           sample.scaled_joints + joint_row, sample.scale, columns_,
-          sample.frames.scores + frame_row, sample.joints.scores + joint_row);
+          sample.frames.grad_attention + frame_row, sample.joints.grad_attention + joint_row);
     });
   }
 
-  // out = in * gain, and in backward the gradients through the means, of channels [begin, end).
+  // out = in * gain, + gradients through the means if `with_means`, for channels [begin, end).
   void reweight(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
                 bool with_means, int64_t begin, int64_t end, PrefetchTarget<Element> prefetch,
                 Element* out) {
@@ -131,14 +131,12 @@ class ContiguousPasses {
     }
   }
 
-  // Whether a sample can be written a few rows at a time while the next one is pooled: results go
-  // past the caches, and nothing is padding or left out.
-  bool can_join(const Sample<Scalar>& sample, const Sample<Scalar>& next) const {
+  // Whether write_and_pool serves: nontemporal stores, and both samples fully valid.
+  bool can_overlap(const Sample<Scalar>& sample, const Sample<Scalar>& next) const {
     return nontemporal_ && is_whole(sample) && is_whole(next);
   }
 
-  // Both reweight(in, sample, ..., out) and pool(next_x, next), where can_join: a few rows of the
-  // one after a few of the other, so that memory is read and written at the same time.
+  // reweight and pool(next_x, next) in one loop, a few rows of each in turn, where can_overlap.
   void reweight_and_pool(const Element* in, const Sample<Scalar>& sample,
                          const Scalar* frame_attention, int64_t begin, int64_t end, Element* out,
                          const Element* next_x, Sample<Scalar>& next) {
@@ -153,7 +151,7 @@ class ContiguousPasses {
     }
   }
 
-  // out = the gradients through the means alone, of channels [begin, end).
+  // out = gradients through the means only, for channels [begin, end).
   void pool_backward(const Sample<Scalar>& sample, int64_t begin, int64_t end, Element* out) {
     LineWriter<Element> writer(buffer_, out + begin * plane_, nontemporal_);
     for (int64_t channel = begin; channel < end; ++channel) {
@@ -163,8 +161,7 @@ class ContiguousPasses {
   }
 
  private:
-  // What is read and then written in turn, and how far ahead of that memory is asked for. Measured
-  // on a Zen 4: with twice or half as much of both, forward takes up to a tenth longer.
+  // Per turn of loads and stores. Twice or half of both slows forward by up to a tenth on a Zen 4.
   static constexpr int64_t kElementsAtOnce = 1536 / static_cast<int64_t>(sizeof(Element));
   static constexpr int64_t kPrefetchDistance = 2048 / static_cast<int64_t>(sizeof(Element));
 
@@ -181,7 +178,7 @@ class ContiguousPasses {
                          sample.joints.means + channel * sample.joints.axis.stride, between);
   }
 
-  // The same of channels of one group. On its own: among others GCC made it up to 4 % slower.
+  // The same for channels of one group. Inlined, GCC made it up to 4 % slower.
   template <int kVectors>
   CSTA_NOINLINE void write_and_pool(const Element* in, int64_t begin, int64_t end, Element* out,
                                     const Element* next_x, Sample<Scalar>& next) {
@@ -225,31 +222,30 @@ class ContiguousPasses {
   void reweight_flat_planes(const Element* in, const Sample<Scalar>& sample, bool with_means,
                             int64_t begin, int64_t end, PrefetchTarget<Element> prefetch,
                             Element* out) {
-    const bool next_is_whole = prefetch.first == nullptr || prefetch.frames == problem_.frames;
+    const bool next_is_whole = prefetch.x == nullptr || prefetch.frames == problem_.frames;
     if (sample.frames.axis.end == problem_.frames && next_is_whole) {
       const int64_t at = begin * plane_;
       return reweight_flat_run<kNontemporal>(in + at, sample, with_means, begin, end - begin,
-                                             plane_, prefetch.from(at), out + at);
+                                             plane_, prefetch.advanced(at), out + at);
     }
-    // Valid frames first, then padding. Of the next sample only what is valid is asked for.
+    // Valid frames, then padding. Only valid frames of the next sample are prefetched.
     const int64_t valid = sample.frames.axis.end * problem_.joints;
     for (int64_t channel = begin; channel < end; ++channel) {
       const int64_t at = channel * plane_;
-      PrefetchTarget<Element> next = prefetch.from(at);
+      PrefetchTarget<Element> next = prefetch.advanced(at);
       next.limit = prefetch.frames * problem_.joints;
       if (valid > 0) {
         reweight_flat_run<kNontemporal>(in + at, sample, with_means, channel, 1, valid, next,
                                         out + at);
       }
-      next = next.from(valid);
+      next = next.advanced(valid);
       next.limit -= valid;
       write_padding<kNontemporal>(problem_.residual ? in + at + valid : nullptr, plane_ - valid,
                                   next, out + at + valid);
     }
   }
 
-  // The first `plane` elements of `channels` planes from `in` on, the first of them that of channel
-  // `begin`; they lie one behind the other.
+  // The first `plane` elements of `channels` planes, from channel `begin` on.
   template <bool kNontemporal>
   void reweight_flat_run(const Element* in, const Sample<Scalar>& sample, bool with_means,
                          int64_t begin, int64_t channels, int64_t plane,
@@ -291,10 +287,10 @@ class ContiguousPasses {
   bool nontemporal_;
   FlatGradient<Element> flat_gradient_;
   ContiguousRows<Element> rows_{};
-  bool plain_lanes_ = false;  // valid_lanes_ stand for a sample whose joints are all valid
+  bool plain_lanes_ = false;  // valid_lanes_ are those of a sample with all joints valid
   Mask<Scalar>* valid_lanes_;
   Vector<Scalar>* columns_;
-  int64_t gain_group_ = -1;  // whose gain it is
+  int64_t gain_group_ = -1;  // group of gain_
   Scalar* gain_;
   Scalar* correlation_;
   char* buffer_;

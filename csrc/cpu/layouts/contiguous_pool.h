@@ -1,47 +1,47 @@
-// Step 1 over planes of one sample in contiguous memory: rows summed over joints, columns over
-// frames, a tile of as many rows as a vector has lanes at a time.
+// First pass of forward over planes of contiguous memory: x to means over joints and over frames,
+// in tiles of as many rows as a vector has lanes.
 #pragma once
 
 #include "contiguous.h"
 
 namespace csta::CSTA_ISA {
 
-// Vectors of a row whose sums are taken at a time: at least those that with_vectors tells.
+// Most vectors of a row that one tile sums: at least those that with_vectors passes as a constant.
 template <class Scalar>
 constexpr int kMostVectors = kLanes<Scalar> < 8 && sizeof(Scalar) == 4 ? 7 : 4;
 
-struct Chunk {
+struct RowSegment {
   int64_t begin, end;  // vectors
 
-  // The chunk of a row of `vectors` vectors that begins at `begin`.
+  // The segment that begins at `begin`, of a row of `vectors` vectors.
   template <class Scalar>
-  static CSTA_INLINE Chunk of(int64_t vectors, int64_t begin) {
+  static CSTA_INLINE RowSegment at(int64_t vectors, int64_t begin) {
     return {begin, min(vectors, begin + kMostVectors<Scalar>)};
   }
 };
 
-// Adds rows i and j of a chunk, each where it is there, to the columns' sums and returns their
-// vectors of partial sums. Two rows at a time halve the chain of sums that each column is. Half the
-// sums are written as products with `one`: the units that multiply and add share the work with
-// those that only add. Settled vectors are loaded once, which GCC would not do by itself. kVectors
-// is the chunk's size, or 0; the last of them may be valid in part if kEnds.
+// Adds rows i and j of a segment, where present, to the columns' sums, and returns the partial sums
+// of both rows. Two rows at a time halve the dependency chain of a column. Half of the additions
+// are multiplications by `one`, so that FMA and add units share the work. keep_in_register makes
+// GCC load each vector once. kVectors is the segment's size, or 0; if kEnds, its last vector may be
+// partly invalid.
 template <int kVectors, bool kEnds, bool kWhole, class Element, class Scalar = Arithmetic<Element>>
-CSTA_INLINE VectorPair<Scalar> add_rows(const ContiguousRows<Element>& rows, Chunk chunk,
+CSTA_INLINE VectorPair<Scalar> add_rows(const ContiguousRows<Element>& rows, RowSegment segment,
                                         const Element* row_i, bool has_i, const Element* row_j,
                                         bool has_j, Vector<Scalar> one, Vector<Scalar>* columns) {
-  const int64_t vectors = kVectors > 0 ? kVectors : chunk.end - chunk.begin;
+  const int64_t vectors = kVectors > 0 ? kVectors : segment.end - segment.begin;
   const bool whole_i = kWhole || rows.may_overrun(row_i, 1);
   const bool whole_j = kWhole || rows.may_overrun(row_j, 1);
   VectorPair<Scalar> sums{};
   for_count<kVectors>(vectors, [&](int64_t k) CSTA_LAMBDA_INLINE {
     Vector<Scalar> i{}, j{};
-    if (has_i) i = rows.load_vector(row_i, chunk.begin + k, whole_i);
-    if (has_j) j = rows.load_vector(row_j, chunk.begin + k, whole_j);
+    if (has_i) i = rows.load_vector(row_i, segment.begin + k, whole_i);
+    if (has_j) j = rows.load_vector(row_j, segment.begin + k, whole_j);
     if (kWhole) keep_in_register(i);
     if (kWhole) keep_in_register(j);
     if (kEnds && (kVectors == 0 || k + 1 == vectors)) {
-      i = zero_unless<Scalar>(rows.valid_lanes[chunk.begin + k], i);
-      j = zero_unless<Scalar>(rows.valid_lanes[chunk.begin + k], j);
+      i = zero_unless<Scalar>(rows.valid_lanes[segment.begin + k], i);
+      j = zero_unless<Scalar>(rows.valid_lanes[segment.begin + k], j);
     }
     columns[k] = (i + j) * one + columns[k];
     if (kWhole) keep_in_register(columns[k]);
@@ -51,30 +51,31 @@ CSTA_INLINE VectorPair<Scalar> add_rows(const ContiguousRows<Element>& rows, Chu
   return sums;
 }
 
-// Sums over a chunk of the first `count` of kLanes rows, which are all valid and may be overrun;
-// adds those of their columns to `columns`. kFull: count is kLanes.
+// Sums over joints of a segment, for the first `count` of kLanes rows, all valid and safe to
+// overrun; adds the columns' sums to `columns`. kFull: count is kLanes.
 template <int kVectors, bool kEnds, bool kFull, class Element, class Scalar = Arithmetic<Element>>
-CSTA_INLINE Vector<Scalar> pool_tile(const ContiguousRows<Element>& rows, Chunk chunk,
+CSTA_INLINE Vector<Scalar> pool_tile(const ContiguousRows<Element>& rows, RowSegment segment,
                                      const Element* first, int64_t count, Vector<Scalar> one,
                                      Vector<Scalar>* columns) {
   Vector<Scalar> tile[kVectors] = {};
   const Vector<Scalar> sums = sum_each_pair<Scalar>([&](int i, int j) CSTA_LAMBDA_INLINE {
-    return add_rows<kVectors, kEnds, true>(rows, chunk, first + i * rows.joints, kFull || i < count,
-                                           first + j * rows.joints, kFull || j < count, one, tile);
+    return add_rows<kVectors, kEnds, true>(rows, segment, first + i * rows.joints,
+                                           kFull || i < count, first + j * rows.joints,
+                                           kFull || j < count, one, tile);
   });
   CSTA_UNROLL
   for (int k = 0; k < kVectors; ++k) columns[k] += tile[k];
   return sums;
 }
 
-// Means over joints of frames [t, end), which are all valid, as long as they may be overrun:
-// returns up to where. Sets `columns` to the sums of their columns. Rows are one chunk.
+// Means over joints of frames [t, end), all valid, as long as they may be overrun; returns where it
+// stopped. Sets `columns` to the columns' sums. Rows are one segment.
 template <int kVectors, class Element, class Between, class Scalar = Arithmetic<Element>>
 CSTA_INLINE int64_t pool_tiles(const ContiguousRows<Element>& rows, const Element* plane, int64_t t,
                                int64_t end, Scalar inverse_joints, Vector<Scalar>* columns,
                                Scalar* frame_means, const Between& between) {
   constexpr int lanes = kLanes<Scalar>;
-  constexpr Chunk row{0, kVectors};
+  constexpr RowSegment row{0, kVectors};
   Vector<Scalar> sums[kVectors] = {}, one = splat(Scalar{1});
   keep_in_register(one);
   for (; t + lanes <= end && rows.may_overrun(plane + t * rows.joints, lanes); t += lanes) {
@@ -95,20 +96,20 @@ CSTA_INLINE int64_t pool_tiles(const ContiguousRows<Element>& rows, const Elemen
   return t;
 }
 
-// Sums over a chunk that is the last of its row, of at most kVectors vectors.
+// pool_tile for the last segment of a row, of at most kVectors vectors.
 template <int kVectors, class Element, class Scalar = Arithmetic<Element>>
-CSTA_INLINE Vector<Scalar> pool_last_tile(const ContiguousRows<Element>& rows, Chunk chunk,
+CSTA_INLINE Vector<Scalar> pool_last_tile(const ContiguousRows<Element>& rows, RowSegment segment,
                                           const Element* first, int64_t count, Vector<Scalar> one,
                                           Vector<Scalar>* columns) {
   if constexpr (kVectors > 1) {
-    if (chunk.end - chunk.begin < kVectors) {
-      return pool_last_tile<kVectors - 1>(rows, chunk, first, count, one, columns);
+    if (segment.end - segment.begin < kVectors) {
+      return pool_last_tile<kVectors - 1>(rows, segment, first, count, one, columns);
     }
   }
-  return pool_tile<kVectors, true, false>(rows, chunk, first, count, one, columns);
+  return pool_tile<kVectors, true, false>(rows, segment, first, count, one, columns);
 }
 
-// Sums over joints of rows of any number of chunks; otherwise as pool_tile.
+// pool_tile for rows of any number of segments.
 template <class Element, class Scalar = Arithmetic<Element>>
 CSTA_NOINLINE Vector<Scalar> pool_wide_tile(const ContiguousRows<Element>& rows,
                                             const Element* first, int64_t count,
@@ -117,18 +118,18 @@ CSTA_NOINLINE Vector<Scalar> pool_wide_tile(const ContiguousRows<Element>& rows,
   const Vector<Scalar> one = splat(Scalar{1});
   Vector<Scalar> sums{}, lost{};
   for (int64_t k = 0; k < rows.vectors; k += most) {
-    const Chunk chunk = Chunk::of<Scalar>(rows.vectors, k);
-    const Vector<Scalar> part =
-        chunk.end < rows.vectors
-            ? pool_tile<most, false, false>(rows, chunk, first, count, one, columns + k)
-            : pool_last_tile<most>(rows, chunk, first, count, one, columns + k);
-    add_chunk<Scalar>(k == 0, part, sums, lost);
+    const RowSegment segment = RowSegment::at<Scalar>(rows.vectors, k);
+    const Vector<Scalar> partial =
+        segment.end < rows.vectors
+            ? pool_tile<most, false, false>(rows, segment, first, count, one, columns + k)
+            : pool_last_tile<most>(rows, segment, first, count, one, columns + k);
+    add_partial<Scalar>(k == 0, partial, sums, lost);
   }
   return sums;
 }
 
-// The sums of a tile of rows that need not be valid or there; adds those of its columns to
-// `columns`. `tile` is scratch of rows.vectors vectors. Rounds as the others do.
+// pool_tile for rows that may be invalid or absent, with the same rounding. `tile` is scratch of
+// rows.vectors vectors.
 template <class Element, class Scalar = Arithmetic<Element>>
 Vector<Scalar> pool_any_tile(const ContiguousRows<Element>& rows, const Axis& frames, int64_t t,
                              int64_t end, const Element* first, Vector<Scalar>* tile,
@@ -136,20 +137,20 @@ Vector<Scalar> pool_any_tile(const ContiguousRows<Element>& rows, const Axis& fr
   const auto is_there = [&](int i) { return t + i < end && frames.is_valid(t + i); };
   Vector<Scalar> sums{}, lost{};
   for (int64_t k = 0; k < rows.vectors; k += kMostVectors<Scalar>) {
-    const Chunk chunk = Chunk::of<Scalar>(rows.vectors, k);
-    for (int64_t i = chunk.begin; i < chunk.end; ++i) tile[i] = Vector<Scalar>{};
-    const Vector<Scalar> part = sum_each_pair<Scalar>([&](int i, int j) {
-      return add_rows<0, true, false>(rows, chunk, first + i * rows.joints, is_there(i),
+    const RowSegment segment = RowSegment::at<Scalar>(rows.vectors, k);
+    for (int64_t i = segment.begin; i < segment.end; ++i) tile[i] = Vector<Scalar>{};
+    const Vector<Scalar> partial = sum_each_pair<Scalar>([&](int i, int j) {
+      return add_rows<0, true, false>(rows, segment, first + i * rows.joints, is_there(i),
                                       first + j * rows.joints, is_there(j), splat(Scalar{1}),
                                       tile + k);
     });
-    add_chunk<Scalar>(k == 0, part, sums, lost);
+    add_partial<Scalar>(k == 0, partial, sums, lost);
   }
   for (int64_t k = 0; k < rows.vectors; ++k) columns[k] += tile[k];
   return sums;
 }
 
-// Means of a plane of one joint, which is a single row of frames: they are their own means.
+// A plane of one joint: every frame is its own mean.
 template <class Element, class Scalar = Arithmetic<Element>>
 void pool_one_joint(const Axis& frames, const Axis& joints, const Element* plane,
                     Scalar* frame_means, Scalar* joint_means) {
@@ -175,8 +176,8 @@ void pool_one_joint(const Axis& frames, const Axis& joints, const Element* plane
 }
 
 // Means of one plane: frame_means [T padded] over joints, joint_means [V padded] over frames.
-// `columns` is scratch of 3 * rows.vectors vectors. After every few frames between(frames done) is
-// called, but not where they have one joint.
+// `columns` is scratch of 3 * rows.vectors vectors. Calls between(frames done) every few frames,
+// except for planes of one joint.
 template <int kVectors, class Element, class Between, class Scalar = Arithmetic<Element>>
 CSTA_INLINE void pool_plane(const ContiguousRows<Element>& rows, const Axis& frames,
                             const Axis& joints, const Element* plane, Vector<Scalar>* columns,
@@ -216,7 +217,7 @@ CSTA_INLINE void pool_plane(const ContiguousRows<Element>& rows, const Axis& fra
     }
     for (int64_t k = 0; k < vectors; ++k) {
       if (one_block) {
-        store(joint_means + k * lanes, columns[k]);  // no sum of blocks, whose steps take long
+        store(joint_means + k * lanes, columns[k]);  // a single block needs no compensated sum
       } else {
         add_compensated<Scalar>(columns[k], joint_means + k * lanes, lost + k * lanes);
       }

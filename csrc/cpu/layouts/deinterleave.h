@@ -1,5 +1,5 @@
-// Few channels, apart and together: from channels-last memory (positions, C) to planes of positions
-// and back, a vector of positions at a time.
+// Deinterleaving of few channels: channels-last memory (positions, C) to planes of positions and
+// back, a vector of positions at a time.
 #pragma once
 
 #include <utility>
@@ -12,20 +12,20 @@ constexpr int kFewChannels = 8;
 
 // Lane i of channel kChannel's vector is element i * kChannels + kChannel of kChannels vectors.
 template <int kChannels, int kChannel, int kLanes>
-struct Apart {
+struct Deinterleave {
   static constexpr int source(int i) { return (i * kChannels + kChannel) / kLanes; }
   static constexpr int lane(int i) { return (i * kChannels + kChannel) % kLanes; }
 };
 
-// And the way back: lane i of vector kVector.
+// The inverse: lane i of vector kVector.
 template <int kChannels, int kVector, int kLanes>
-struct Together {
+struct Interleave {
   static constexpr int source(int i) { return (kVector * kLanes + i) % kChannels; }
   static constexpr int lane(int i) { return (kVector * kLanes + i) / kChannels; }
 };
 
-// `chosen`, with the lanes that Pick takes from source kSource put in; of the first two sources at
-// once.
+// Replaces the lanes of `chosen` that Pick takes from source kSource; for kSource 1 also those of
+// source 0.
 template <class Pick, int kSource, class V, int... kLane>
 CSTA_INLINE V pick(V chosen, V from, std::integer_sequence<int, kLane...>) {
   constexpr int lanes = sizeof...(kLane);
@@ -55,7 +55,7 @@ CSTA_INLINE Vector<Scalar> pick_all(const Vector<Scalar>* sources, Vector<Scalar
   }
 }
 
-// All picks of one way, kWay being Apart or Together.
+// All picks in one direction: kWay is Deinterleave or Interleave.
 template <template <int, int, int> class kWay, class Scalar, int... kIndex>
 CSTA_INLINE void pick_each(Vector<Scalar>* vectors, std::integer_sequence<int, kIndex...>) {
   constexpr int channels = sizeof...(kIndex), lanes = kLanes<Scalar>;
@@ -64,23 +64,23 @@ CSTA_INLINE void pick_each(Vector<Scalar>* vectors, std::integer_sequence<int, k
   ((vectors[kIndex] = results[kIndex]), ...);
 }
 
-// In place: kChannels vectors of elements become a vector of positions for each channel. Even and
-// odd channels are parted first: that takes fewer shuffles than picking lanes from all vectors.
+// Deinterleaves kChannels vectors in place: one vector of positions per channel. Even and odd
+// channels are separated first, which takes fewer shuffles.
 template <int kChannels, class Scalar>
-CSTA_INLINE void part_channels(Vector<Scalar>* vectors) {
+CSTA_INLINE void deinterleave_channels(Vector<Scalar>* vectors) {
   if constexpr (kChannels % 2 != 0 || kChannels == 2) {
-    pick_each<Apart, Scalar>(vectors, std::make_integer_sequence<int, kChannels>{});
+    pick_each<Deinterleave, Scalar>(vectors, std::make_integer_sequence<int, kChannels>{});
   } else {
     constexpr int half = kChannels / 2;
     Vector<Scalar> even[half], odd[half];
     CSTA_UNROLL
     for (int i = 0; i < half; ++i) {
-      part_channels<2, Scalar>(vectors + 2 * i);
+      deinterleave_channels<2, Scalar>(vectors + 2 * i);
       even[i] = vectors[2 * i];
       odd[i] = vectors[2 * i + 1];
     }
-    part_channels<half, Scalar>(even);
-    part_channels<half, Scalar>(odd);
+    deinterleave_channels<half, Scalar>(even);
+    deinterleave_channels<half, Scalar>(odd);
     CSTA_UNROLL
     for (int i = 0; i < half; ++i) {
       vectors[2 * i] = even[i];
@@ -89,11 +89,11 @@ CSTA_INLINE void part_channels(Vector<Scalar>* vectors) {
   }
 }
 
-// The way back.
+// The inverse of deinterleave_channels.
 template <int kChannels, class Scalar>
-CSTA_INLINE void join_channels(Vector<Scalar>* vectors) {
+CSTA_INLINE void interleave_channels(Vector<Scalar>* vectors) {
   if constexpr (kChannels % 2 != 0 || kChannels == 2) {
-    pick_each<Together, Scalar>(vectors, std::make_integer_sequence<int, kChannels>{});
+    pick_each<Interleave, Scalar>(vectors, std::make_integer_sequence<int, kChannels>{});
   } else {
     constexpr int half = kChannels / 2;
     Vector<Scalar> even[half], odd[half];
@@ -102,33 +102,33 @@ CSTA_INLINE void join_channels(Vector<Scalar>* vectors) {
       even[i] = vectors[2 * i];
       odd[i] = vectors[2 * i + 1];
     }
-    join_channels<half, Scalar>(even);
-    join_channels<half, Scalar>(odd);
+    interleave_channels<half, Scalar>(even);
+    interleave_channels<half, Scalar>(odd);
     CSTA_UNROLL
     for (int i = 0; i < half; ++i) {
       vectors[2 * i] = even[i];
       vectors[2 * i + 1] = odd[i];
-      join_channels<2, Scalar>(vectors + 2 * i);
+      interleave_channels<2, Scalar>(vectors + 2 * i);
     }
   }
 }
 
 // kLanes positions of all channels to planes `plane` apart, and back.
 template <int kChannels, class Element, class Scalar = Arithmetic<Element>>
-CSTA_INLINE void part_block(const Element* from, Scalar* planes, int64_t plane) {
+CSTA_INLINE void deinterleave_block(const Element* from, Scalar* planes, int64_t plane) {
   Vector<Scalar> vectors[kChannels];
   CSTA_UNROLL
   for (int i = 0; i < kChannels; ++i) vectors[i] = load(from + i * kLanes<Scalar>);
-  part_channels<kChannels, Scalar>(vectors);
+  deinterleave_channels<kChannels, Scalar>(vectors);
   CSTA_UNROLL
   for (int i = 0; i < kChannels; ++i) store(planes + i * plane, vectors[i]);
 }
 template <int kChannels, class Element, class Scalar = Arithmetic<Element>>
-CSTA_INLINE void join_block(const Scalar* planes, int64_t plane, Element* to) {
+CSTA_INLINE void interleave_block(const Scalar* planes, int64_t plane, Element* to) {
   Vector<Scalar> vectors[kChannels];
   CSTA_UNROLL
   for (int i = 0; i < kChannels; ++i) vectors[i] = load(planes + i * plane);
-  join_channels<kChannels, Scalar>(vectors);
+  interleave_channels<kChannels, Scalar>(vectors);
   CSTA_UNROLL
   for (int i = 0; i < kChannels; ++i) store(to + i * kLanes<Scalar>, vectors[i]);
 }

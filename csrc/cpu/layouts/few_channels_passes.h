@@ -1,5 +1,5 @@
-// The passes over a sample in channels-last memory of few channels: they are taken apart into
-// planes, which stay in the caches, and computed as contiguous memory is.
+// Passes over one sample in channels-last memory of few channels: x is deinterleaved into planes
+// that stay in the caches, and computed as contiguous memory; y (or grad_x) is interleaved again.
 #pragma once
 
 #include "../pipeline.h"
@@ -8,8 +8,8 @@
 
 namespace csta::CSTA_ISA {
 
-// Of one sample. A thread has four of them, two samples with x and grad_y each, and keeps them from
-// call to call (scratch.cpp).
+// Most bytes of a sample's planes. A thread has four sets, x and grad_y of two samples, and keeps
+// them between calls (scratch.cpp).
 constexpr int64_t kMostPlanesBytes = int64_t{3} << 19;
 
 template <class ElementType>
@@ -19,15 +19,16 @@ class FewChannelsPasses {
   using Scalar = Arithmetic<Element>;
   static constexpr int lanes = kLanes<Scalar>;
   static constexpr bool kSplits = false;
-  static constexpr bool kJoins = false;
+  static constexpr bool kOverlaps = false;
 
-  // Samples whose planes would leave the caches, and grow the scratch, are walked where they lie.
+  // Larger samples would leave the caches and grow the scratch: channels_last_any_passes.h serves
+  // them.
   static bool fit(const Problem& problem) {
     const int64_t bytes = sample_elements(problem) * static_cast<int64_t>(sizeof(Scalar));
     return problem.channels > 0 && problem.channels <= kFewChannels && bytes <= kMostPlanesBytes;
   }
 
-  // A sample is one part.
+  // The unit of the pipeline is a sample.
   static int64_t units(const Problem&) { return 1; }
   static int64_t units_per_step(const Problem&) { return 1; }
 
@@ -37,7 +38,7 @@ class FewChannelsPasses {
         plane_(problem.frames * problem.joints),
         nontemporal_(nontemporal),
         contiguous_(arena, problem, false) {
-    const int64_t vectors = round_up(problem.joints, lanes) + lanes;  // may be read beyond a row
+    const int64_t vectors = round_up(problem.joints, lanes) + lanes;  // loads overrun rows
     x_.values = arena.take<Scalar>(problem.channels * plane_ + vectors);
     grad_y_.values = arena.take<Scalar>(problem.channels * plane_ + vectors);
     limit_ = grad_y_.values + problem.channels * plane_ + vectors;
@@ -47,13 +48,13 @@ class FewChannelsPasses {
   void begin(const Sample<Scalar>& sample, const Element*) { contiguous_.begin(sample, limit_); }
 
   void pool(const Element* x, Sample<Scalar>& sample, int64_t, int64_t) {
-    contiguous_.pool(take_apart(x, sample, x_), sample, 0, problem_.channels);
+    contiguous_.pool(deinterleave(x, sample, x_), sample, 0, problem_.channels);
   }
 
   void correlate(const Element* x, const Element* grad_y, Sample<Scalar>& sample, bool pool_too,
                  int64_t, int64_t) {
-    const Scalar* x_planes = take_apart(x, sample, x_);
-    const Scalar* grad_y_planes = take_apart(grad_y, sample, grad_y_);
+    const Scalar* x_planes = deinterleave(x, sample, x_);
+    const Scalar* grad_y_planes = deinterleave(grad_y, sample, grad_y_);
     contiguous_.correlate(x_planes, grad_y_planes, sample, pool_too, 0, problem_.channels);
   }
 
@@ -61,26 +62,26 @@ class FewChannelsPasses {
   void reweight(const Element* in, const Sample<Scalar>& sample, const Scalar* frame_attention,
                 bool with_means, int64_t, int64_t, PrefetchTarget<Element> prefetch, Element* out) {
     Planes& planes = grad_y_.of == in ? grad_y_ : x_;
-    take_apart(in, sample, planes);
+    deinterleave(in, sample, planes);
     planes.of = nullptr;
     contiguous_.reweight(planes.values, sample, frame_attention, with_means, 0, problem_.channels,
                          {}, planes.values);
-    put_together(planes.values, prefetch, out);
+    interleave(planes.values, prefetch, out);
   }
 
   void pool_backward(const Sample<Scalar>& sample, int64_t, int64_t, Element* out) {
     contiguous_.pool_backward(sample, 0, problem_.channels, x_.values);
-    put_together(x_.values, {}, out);
+    interleave(x_.values, {}, out);
   }
 
  private:
   struct Planes {
     Scalar* values = nullptr;     // [C, T, V]
-    const Element* of = nullptr;  // the sample that they hold
+    const Element* of = nullptr;  // the sample in them
   };
 
-  // The planes of a sample. Padding is not looked at unless it reaches the result.
-  const Scalar* take_apart(const Element* from, const Sample<Scalar>& sample, Planes& planes) {
+  // Planes of a sample. Padding is read only if it reaches the result.
+  const Scalar* deinterleave(const Element* from, const Sample<Scalar>& sample, Planes& planes) {
     if (planes.of == from) return planes.values;
     planes.of = from;
     const int64_t frames = problem_.residual ? problem_.frames : sample.frames.axis.end;
@@ -89,15 +90,15 @@ class FewChannelsPasses {
       constexpr int count = channels.value;
       int64_t p = 0;
       for (; p + lanes <= positions; p += lanes) {
-        part_block<count>(from + p * count, planes.values + p, plane_);
+        deinterleave_block<count>(from + p * count, planes.values + p, plane_);
       }
       if (p == positions) return;
-      // A block for itself, which would run into the next plane and beyond the tensor.
+      // The last block in a buffer: it would overrun into the next plane and beyond the tensor.
       const size_t rest = static_cast<size_t>(positions - p);
       Element block[count * lanes] = {};
       Scalar parted[count * lanes];
       std::memcpy(block, from + p * count, rest * count * sizeof(Element));
-      part_block<count>(block, parted, lanes);
+      deinterleave_block<count>(block, parted, lanes);
       for (int channel = 0; channel < count; ++channel) {
         std::memcpy(planes.values + channel * plane_ + p, parted + channel * lanes,
                     rest * sizeof(Scalar));
@@ -106,7 +107,7 @@ class FewChannelsPasses {
     return planes.values;
   }
 
-  void put_together(const Scalar* planes, PrefetchTarget<Element> prefetch, Element* out) {
+  void interleave(const Scalar* planes, PrefetchTarget<Element> prefetch, Element* out) {
     if (!nontemporal_) prefetch = {};
     prefetch.limit = prefetch.frames * row_;
     LineWriter<Element> writer(buffer_, out, nontemporal_);
@@ -118,7 +119,7 @@ class FewChannelsPasses {
         prefetch.fetch(p * count, (end - p) * count);
         Element* to = writer.position();
         for (int64_t q = p; q < end; q += lanes, to += count * lanes) {
-          join_block<count>(planes + q, plane_, to);
+          interleave_block<count>(planes + q, plane_, to);
         }
         writer.advance((end - p) * count);
       }

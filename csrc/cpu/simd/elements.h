@@ -1,4 +1,5 @@
-// From memory to vectors and back, for each type of elements.
+// Loads and stores of vectors for each element type: x in memory to the compute dtype in registers,
+// and back.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +19,7 @@ struct BFloat16 {
   uint16_t bits;
 };
 
-// The type an element is computed in.
+// Compute dtype of an element.
 template <class Element>
 struct ArithmeticOf {
   using type = float;
@@ -51,7 +52,7 @@ CSTA_INLINE Vector<float> load(const Half* from) {
   return widen_half(value);
 }
 
-// The vector as it lies in memory for each element type.
+// Converts a vector to its format in memory.
 template <class Element>
 CSTA_INLINE auto packed(Vector<Arithmetic<Element>> value) {
   if constexpr (sizeof(Element) == sizeof(Arithmetic<Element>)) {
@@ -69,7 +70,7 @@ CSTA_INLINE void store(Element* to, Vector<Arithmetic<Element>> value) {
   std::memcpy(to, &bits, sizeof bits);
 }
 
-// Part of a vector: the first `count` elements, zeros in the other lanes.
+// Partial load and store: the first `count` elements; the other lanes load zeros.
 template <class Element>
 CSTA_INLINE Vector<Arithmetic<Element>> load_some(const Element* from, int64_t count) {
   Element buffer[kLanes<Arithmetic<Element>>] = {};
@@ -83,7 +84,7 @@ CSTA_INLINE void store_some(Element* to, Vector<Arithmetic<Element>> value, int6
   std::memcpy(to, buffer, static_cast<size_t>(count) * sizeof(Element));
 }
 
-// Stores a vector past the caches; `to` is aligned to the vector's size in memory.
+// Nontemporal store, past the caches; `to` is aligned to the vector's size in memory.
 template <class Element>
 CSTA_INLINE void store_nontemporal(Element* to, Vector<Arithmetic<Element>> value) {
   const auto bits = packed<Element>(value);
@@ -105,7 +106,7 @@ CSTA_INLINE void store_nontemporal(Element* to, Vector<Arithmetic<Element>> valu
   std::memcpy(to, &bits, sizeof bits);
 }
 
-// Streaming stores are weakly ordered: nobody may read their lines before this.
+// Nontemporal stores are weakly ordered: this fence comes before any other thread reads them.
 CSTA_INLINE void fence_nontemporal_stores() {
 #if defined(__x86_64__)
   _mm_sfence();

@@ -1,4 +1,4 @@
-// Numbers of 16 bits, float16 and bfloat16, to float32 and back.
+// Conversion of float16 and bfloat16 to float32 and back.
 #pragma once
 
 #include "vectors.h"
@@ -9,8 +9,8 @@ using Float = Vector<float>;
 using Halves = VectorOf<float>::half;
 using Bits = VectorOf<float>::bits;
 
-// 16-bit lanes to 32 and back. GCC converts vectors half by half, at twice to three times the cost
-// of the instructions that there are.
+// Widening and narrowing of 16-bit lanes by intrinsics: GCC converts such vectors in halves, at two
+// to three times the cost.
 CSTA_INLINE Bits widen_bits(Halves value) {
 #if CSTA_VECTOR_BYTES == 64 && defined(__AVX512F__)
   return (Bits)_mm512_cvtepu16_epi32((__m256i)value);
@@ -36,7 +36,7 @@ CSTA_INLINE Float widen_bfloat16(Halves value) { return (Float)(widen_bits(value
 CSTA_INLINE Halves narrow_bfloat16(Float value) {
   const Bits bits = (Bits)value;
   const Bits rounded = bits + 0x7fff + ((bits >> 16) & 1);       // to nearest, ties to even
-  const Bits kept = value == value ? rounded : bits | 0x400000;  // NaN stays, and quiet
+  const Bits kept = value == value ? rounded : bits | 0x400000;  // NaN stays NaN, made quiet
   return upper_halves(kept);
 }
 
@@ -66,8 +66,7 @@ CSTA_INLINE Halves narrow_half(Float value) {
 #endif
 }
 #else
-// Without conversion instructions: the exponent is rebiased by a multiplication, which also
-// normalises subnormal numbers.
+// No F16C: a multiplication rebiases the exponent and normalises subnormal numbers.
 CSTA_INLINE Float widen_half(Halves value) {
   const Bits bits = __builtin_convertvector(value, Bits);
   const Bits magnitude = (bits & 0x7fff) << 13;
@@ -84,7 +83,7 @@ CSTA_INLINE Halves narrow_half(Float value) {
   const Bits is_nan = (Bits)(magnitude > 0x7f800000u);
   const Bits overflows = (Bits)(magnitude >= 0x477ff000u);  // rounds to 65536 or more
   const Bits is_small = (Bits)(magnitude < 0x38800000u);    // below the smallest normal half
-  // Adding 0.5 leaves the subnormal's bits, rounded to nearest even, at the bottom.
+  // Adding 0.5 leaves the subnormal's bits, rounded to nearest even, in the low bits.
   const Bits small = (Bits)((Float)magnitude + 0.5f) - 0x3f000000u;
   const Bits normal = (magnitude - 0x38000000u + 0xfff + ((magnitude >> 13) & 1)) >> 13;
   Bits half = (small & is_small) | (normal & ~is_small);

@@ -1,17 +1,18 @@
-// Writes a run of results to memory line by line, through a small buffer in the L1 cache.
+// Write-combining buffer: results are collected in L1 and written to memory one cache line at a
+// time.
 #pragma once
 
 #include "elements.h"
 
 namespace csta::CSTA_ISA {
 
-// Elements are appended at position() and handed over by advance(); whole cache lines go out,
-// past the caches if wanted. Bytes of the first and last line that belong to others stay as they
-// are. Whoever appends may write some vectors beyond what it hands over.
+// Append elements at position(), then commit them with advance(): whole cache lines are written,
+// past the caches if wanted. Bytes outside the range in the first and last line are preserved. The
+// appender may overrun by some vectors.
 template <class Element>
 class LineWriter {
  public:
-  static constexpr int64_t kCapacity = 4096;  // bytes handed over at once, at the most
+  static constexpr int64_t kCapacity = 4096;  // most bytes per advance()
   static constexpr int64_t kSlack = 8 * kCacheLine;
 
   LineWriter(char* buffer, Element* to, bool nontemporal)
@@ -62,8 +63,8 @@ class LineWriter {
 
   char* buffer_;
   char* to_;
-  int64_t filled_;  // bytes in the buffer, the foreign ones before the first element included
-  int64_t skip_;    // foreign bytes at the start of the line that is being filled
+  int64_t filled_;  // bytes in the buffer, including those before the first element
+  int64_t skip_;    // bytes at the start of the current line that are not ours
   bool nontemporal_;
 };
 

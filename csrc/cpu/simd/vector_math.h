@@ -1,4 +1,4 @@
-// Sums across lanes and the exponential.
+// Horizontal sums, compensated sums, and the exponential.
 #pragma once
 
 #include <cmath>
@@ -8,8 +8,8 @@
 
 namespace csta::CSTA_ISA {
 
-// Interleaves segments of `half` lanes: from each segment of 2 * half lanes of a and b, the lower
-// (Upper = 0) or upper halves, a's before b's.
+// Merges a and b: of each segment of 2 * kHalf lanes the lower (kUpper = 0) or upper half, first of
+// a, then of b.
 template <int kHalf, int kUpper, class V, int... kLane>
 CSTA_INLINE V halves_of(V a, V b, std::integer_sequence<int, kLane...>) {
   constexpr int lanes = sizeof...(kLane);
@@ -27,20 +27,21 @@ CSTA_INLINE V halves_of(V a, V b, std::integer_sequence<int, kLane...>) {
 #endif
 }
 
-// Adds `part` to `total`; what rounding takes off is in `lost` and goes into the next sum (Kahan).
-// A sum that is infinite or NaN loses nothing.
+// Compensated (Kahan) sum: `lost` keeps the rounding error for the next addition. An infinite or
+// NaN sum loses nothing.
 template <class Scalar>
-CSTA_INLINE void add_compensated(Vector<Scalar> part, Vector<Scalar>& total, Vector<Scalar>& lost) {
-  const Vector<Scalar> wanted = part - lost, sum = total + wanted;
+CSTA_INLINE void add_compensated(Vector<Scalar> partial, Vector<Scalar>& total,
+                                 Vector<Scalar>& lost) {
+  const Vector<Scalar> wanted = partial - lost, sum = total + wanted;
   const Vector<Scalar> excess = (sum - total) - wanted;
   lost = zero_unless<Scalar>(excess - excess == Vector<Scalar>{}, excess);
   total = sum;
 }
-// The same of vectors in memory.
+// The same for vectors in memory.
 template <class Scalar>
-CSTA_INLINE void add_compensated(Vector<Scalar> part, Scalar* total, Scalar* lost) {
+CSTA_INLINE void add_compensated(Vector<Scalar> partial, Scalar* total, Scalar* lost) {
   Vector<Scalar> sum = load(total), rest = load(lost);
-  add_compensated<Scalar>(part, sum, rest);
+  add_compensated<Scalar>(partial, sum, rest);
   store(total, sum);
   store(lost, rest);
 }
@@ -50,9 +51,8 @@ struct VectorPair {
   Vector<Scalar> first, second;
 };
 
-// A vector whose lane i is the sum over the lanes of row i, where pair(i, j) gives rows i and j:
-// for the kLanes rows kFirst, kFirst + kStep, ... The tree is walked depth first, which keeps few
-// vectors alive.
+// Horizontal sums of kLanes rows at once: lane i is the sum over the lanes of row i. pair(i, j)
+// returns rows i and j. Depth-first, which keeps few vectors alive.
 template <class Scalar, int kFirst = 0, int kStep = 1, class Pair>
 CSTA_INLINE Vector<Scalar> sum_each_pair(const Pair& pair) {
   constexpr auto lanes = std::make_integer_sequence<int, kLanes<Scalar>>{};
@@ -67,7 +67,7 @@ CSTA_INLINE Vector<Scalar> sum_each_pair(const Pair& pair) {
          halves_of<kStep, 1>(rows.first, rows.second, lanes);
 }
 
-// The same of rows that are had one by one.
+// The same with row(i) for single rows.
 template <class Scalar, class Row>
 CSTA_INLINE Vector<Scalar> sum_each(const Row& row) {
   return sum_each_pair<Scalar>([&](int i, int j) CSTA_LAMBDA_INLINE {
@@ -124,14 +124,14 @@ CSTA_INLINE Vector<double> exponential(Vector<double> x) {
   return x;
 }
 
-// Of a sum that is taken in chunks, few or many: what rounding takes off is carried on.
+// Adds one partial sum to a compensated total; the first one initialises it.
 template <class Scalar>
-CSTA_INLINE void add_chunk(bool is_first, Vector<Scalar> part, Vector<Scalar>& sums,
-                           Vector<Scalar>& lost) {
+CSTA_INLINE void add_partial(bool is_first, Vector<Scalar> partial, Vector<Scalar>& sums,
+                             Vector<Scalar>& lost) {
   if (is_first) {
-    sums = part;
+    sums = partial;
   } else {
-    add_compensated<Scalar>(part, sums, lost);
+    add_compensated<Scalar>(partial, sums, lost);
   }
 }
 

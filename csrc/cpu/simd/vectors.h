@@ -1,6 +1,6 @@
-// Vectors of one width per instruction set, by the compiler's vector extension: the same source
-// serves AVX-512, AVX2 and any other processor. Included only by kernels_*.cpp, which define
-// CSTA_ISA (the namespace that keeps the instruction sets apart) and CSTA_VECTOR_BYTES.
+// SIMD vectors of one width per instruction set, by the compiler's vector extension: one source for
+// AVX-512, AVX2 and other processors. Included by isa/kernels_*.cpp only, which define CSTA_ISA (a
+// namespace per instruction set) and CSTA_VECTOR_BYTES.
 #pragma once
 
 #include <cstdint>
@@ -47,8 +47,7 @@ constexpr int kLanes = CSTA_VECTOR_BYTES / static_cast<int>(sizeof(Scalar));
 CSTA_INLINE int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
 CSTA_INLINE int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 
-// Calls function(k) for k in [0, count): one after the other if kCount says how many there are, in
-// a loop if it is 0.
+// Calls function(k) for k in [0, count): unrolled if kCount gives the number, a loop if it is 0.
 template <int kCount, class Function>
 CSTA_INLINE void for_count(int64_t count, const Function& function) {
   if constexpr (kCount > 0) {
@@ -59,8 +58,8 @@ CSTA_INLINE void for_count(int64_t count, const Function& function) {
   }
 }
 
-// Has the value computed here and kept in a register: left alone, GCC puts off long chains of sums
-// and spills all that they wait for.
+// Keeps the value in a register from here on. Without it GCC delays long chains of additions and
+// spills their inputs.
 template <class V>
 CSTA_INLINE void keep_in_register([[maybe_unused]] V& value) {
 #if (CSTA_VECTOR_BYTES == 64 && defined(__AVX512F__)) || \
@@ -70,7 +69,7 @@ CSTA_INLINE void keep_in_register([[maybe_unused]] V& value) {
 #endif
 }
 
-// By a difference, which the compiler sees through: 0 + value is not value where that is -0.
+// Broadcast as a difference, which the compiler recognises; 0 + value would turn -0 into 0.
 template <class Scalar>
 CSTA_INLINE Vector<Scalar> splat(Scalar value) {
   return value - Vector<Scalar>{};

@@ -1,4 +1,4 @@
-// Division without dividing, on the host and on the device.
+// Fast integer division by a launch constant, on the host and on the device.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +7,8 @@
 
 namespace csta::cuda {
 
-// Division by a number that is known when a kernel is launched, of anything below 2^31: a
-// multiplication and a shift (Granlund and Montgomery, 1994).
+// Division of numbers below 2^31 by a constant of the launch: a multiplication and a shift
+// (Granlund and Montgomery, 1994).
 struct Divisor {
   uint32_t divisor = 1, magic = 1, shift = 0;
 

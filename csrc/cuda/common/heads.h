@@ -1,13 +1,13 @@
-// Step 2 and its gradient, at a block's own positions of an axis. Every function is for all threads
-// and begins and ends without a barrier.
+// Step 2 and its gradient at a block's own positions of an axis: means in, logits or the means'
+// gradients out. Every function is called by all threads and has no barrier at its start or end.
 #pragma once
 
 #include "table.h"
 
 namespace csta::cuda {
 
-// Which item of a invocation a thread begins with. Jobs between two barriers begin at different
-// threads: most are too small for all of them.
+// Rotates the first thread between small loops that have no barrier between them, so that idle
+// threads take the next loop.
 class ThreadRotation {
  public:
   CSTA_DEVICE explicit ThreadRotation(int next = 0) : next_(next % threads()) {}
@@ -21,7 +21,7 @@ class ThreadRotation {
   int next_;
 };
 
-// A weight tensor's numbers have x's type or that of the arithmetic.
+// Calls function with a weight's numbers as their dtype: x's or the compute dtype.
 template <class Element, class Function>
 CSTA_DEVICE void with_numbers(const Weight& weight, const Function& function) {
   using Scalar = Arithmetic<Element>;
@@ -39,20 +39,21 @@ CSTA_DEVICE Arithmetic<Element> number(const Weight& weight, int i) {
   return found;
 }
 
-// One of `split` parts of a sum of products: every so manyth four of terms, of which four are on
-// their way together, because few threads have a sum and all wait for it.
+// Partial dot product: thread `part` takes every split-th group of 4 terms; kAtOnce loads are in
+// flight, to hide their latency from the few threads.
 template <class Scalar, class Number>
 CSTA_DEVICE Scalar dot(const Number* weights, bool aligned, const Scalar* values, int terms,
                        int part, int split) {
   constexpr int kAtOnce = 16 / static_cast<int>(sizeof(Scalar));
   Scalar total = 0;
-  int at = 4 * part;  // the next four
+  int at = 4 * part;  // next group of 4
   const auto add = [&](Scalar(&sums)[4]) {
-    const Four<Number> a = Four<Number>::at(weights + at, aligned);
-    const Four<Scalar> b = Four<Scalar>::at(values + at, true);
+    const Vec<Number, 4> a =
+        aligned ? Vec<Number, 4>::load(weights + at) : Vec<Number, 4>::load_unaligned(weights + at);
+    const Vec<Scalar, 4> b = Vec<Scalar, 4>::load(values + at);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      sums[k] += static_cast<Scalar>(widen(a.numbers[k])) * b.numbers[k];
+      sums[k] += static_cast<Scalar>(widen(a.values[k])) * b.values[k];
     }
     at += 4 * split;
   };
@@ -77,15 +78,16 @@ CSTA_DEVICE Scalar dot(const Number* weights, bool aligned, const Scalar* values
   return total;
 }
 
-// finish(row, l, sum over terms of weights[row, term] in[term, l]) for own positions l, whose terms
-// lie together. Long sums are shared by neighbouring threads.
+// Rows of a weight times columns: calls finish(row, l, sum over terms of weights[row, term]
+// in[term, l]) for own positions l, whose terms are contiguous. Neighbouring threads share long
+// sums.
 template <class Number, class Scalar, class Finish>
 CSTA_DEVICE void rows_times(const PositionRange& range, int rows, int terms, const Number* weights,
                             const Table<Scalar>& in, ThreadRotation& rotation,
                             const Finish& finish) {
   const int split = threads_per_sum(terms), count = range.count();
-  const bool aligned = terms % 4 == 0 && Four<Number>::is_aligned(weights);
-  const int items = round_up(rows * count * split, 32);  // whole warps, for their shuffles
+  const bool aligned = terms % 4 == 0 && Vec<Number, 4>::is_aligned(weights);
+  const int items = round_up(rows * count * split, 32);  // whole warps, for the shuffles
   for (int i = rotation.first(items); i < items; i += threads()) {
     const int output = i / split, part = i % split;
     const int row = output / count, l = range.begin + output - row * count;
@@ -96,8 +98,8 @@ CSTA_DEVICE void rows_times(const PositionRange& range, int rows, int terms, con
   }
 }
 
-// finish(row, l, sum over terms of weights[term, row] in(term, l)) for own positions l: four of
-// them, which in(term, l, Scalar[4]) gives, at a time.
+// Columns of a weight times rows: calls finish(row, l, sum over terms of weights[term, row]
+// in(term, l)) for own positions l, 4 at a time; in(term, l, Scalar[4]) loads them.
 template <class Number, class Scalar, class In, class Finish>
 CSTA_DEVICE void columns_times(const PositionRange& range, int rows, int terms,
                                const Number* weights, const In& in, ThreadRotation& rotation,
@@ -108,7 +110,7 @@ CSTA_DEVICE void columns_times(const PositionRange& range, int rows, int terms,
     Scalar sums[4] = {0, 0, 0, 0};
 #pragma unroll 1
     for (int term = 0; term < terms; term += 8) {
-      Scalar parts[4] = {0, 0, 0, 0};
+      Scalar partial[4] = {0, 0, 0, 0};
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
         if (term + i >= terms) continue;
@@ -116,10 +118,10 @@ CSTA_DEVICE void columns_times(const PositionRange& range, int rows, int terms,
         Scalar values[4];
         in(term + i, first, values);
 #pragma unroll
-        for (int k = 0; k < 4; ++k) parts[k] += weight * values[k];
+        for (int k = 0; k < 4; ++k) partial[k] += weight * values[k];
       }
 #pragma unroll
-      for (int k = 0; k < 4; ++k) sums[k] += parts[k];
+      for (int k = 0; k < 4; ++k) sums[k] += partial[k];
     }
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -128,7 +130,7 @@ CSTA_DEVICE void columns_times(const PositionRange& range, int rows, int terms,
   }
 }
 
-// Hands on h = relu(W1 p + b1), which lets NaN through.
+// store(h, l, relu(W1 p + b1)); NaN passes through.
 template <class Element, class Store>
 CSTA_DEVICE void hidden_forward(const AxisParams& head, const Weight& w1,
                                 const PositionRange& range, int channels,
@@ -143,7 +145,7 @@ CSTA_DEVICE void hidden_forward(const AxisParams& head, const Weight& w1,
   });
 }
 
-// Hands on s = W2 h + b2.
+// store(g, l, W2 h + b2).
 template <class Element, class Store>
 CSTA_DEVICE void logits_forward(const AxisParams& head, const PositionRange& range, int groups,
                                 const Table<Arithmetic<Element>>& hidden, ThreadRotation& rotation,
@@ -155,7 +157,7 @@ CSTA_DEVICE void logits_forward(const AxisParams& head, const PositionRange& ran
   });
 }
 
-// Hands on dz = W2' ds where h > 0, else 0.
+// store(h, l, dz): dz = W2' ds where h > 0, else 0.
 template <class Element, class Store>
 CSTA_DEVICE void hidden_backward(const AxisParams& head, const PositionRange& range, int groups,
                                  const Table<Arithmetic<Element>>& grad_logits,
@@ -177,7 +179,7 @@ CSTA_DEVICE void hidden_backward(const AxisParams& head, const PositionRange& ra
   });
 }
 
-// What a position of x gets for its mean: dp = W1' dz, over the number of positions of the mean.
+// Gradient of x through a mean: dp = W1' dz, divided by the number of positions of the mean.
 template <class Element>
 CSTA_DEVICE void means_backward(const AxisParams& head, const Weight& w1,
                                 const PositionRange& range, int channels, int count,
@@ -190,9 +192,9 @@ CSTA_DEVICE void means_backward(const AxisParams& head, const Weight& w1,
     columns_times<Number, Scalar>(
         range, channels, head.hidden, w1,
         [&](int h, int l, Scalar(&values)[4]) {
-          const auto four = Four<Scalar>::at(&grad_hidden.at(h, l), true);
+          const auto four = Vec<Scalar, 4>::load(&grad_hidden.at(h, l));
 #pragma unroll
-          for (int k = 0; k < 4; ++k) values[k] = four.numbers[k];
+          for (int k = 0; k < 4; ++k) values[k] = four.values[k];
         },
         rotation,
         [&](int c, int l, Scalar sum) {

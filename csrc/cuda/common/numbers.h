@@ -1,4 +1,4 @@
-// Types of elements and the arithmetic they are computed in; sums and divisions.
+// Element types, their compute dtype, vectors of N numbers, and sums with small rounding error.
 #pragma once
 
 #include <cstdint>
@@ -43,72 +43,46 @@ CSTA_DEVICE Element narrow(Arithmetic<Element> value) {
 CSTA_DEVICE int min(int a, int b) { return a < b ? a : b; }
 CSTA_DEVICE int max(int a, int b) { return a > b ? a : b; }
 
-// What lies in 16 bytes.
-template <class Element>
-struct alignas(16) Pack {
-  static constexpr int kCount = 16 / static_cast<int>(sizeof(Element));
+// Vector of N contiguous numbers, loaded and stored as one where aligned: to its size, at most 16
+// bytes.
+template <class T, int N>
+struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Vec {
+  static constexpr int kCount = N;
 
-  Element elements[kCount];
+  T values[N];
 
-  static CSTA_DEVICE Pack at(const Element* address) {
-    return *reinterpret_cast<const Pack*>(address);
+  static CSTA_DEVICE bool is_aligned(const T* address) {
+    return reinterpret_cast<uintptr_t>(address) % alignof(Vec) == 0;
   }
-  // Elements from an address to the next pack.
-  static CSTA_DEVICE int before(const Element* address) {
-    const int misplaced = static_cast<int>(reinterpret_cast<uintptr_t>(address) % 16);
-    return (16 - misplaced) % 16 / static_cast<int>(sizeof(Element));
+  static CSTA_DEVICE Vec load(const T* address) { return *reinterpret_cast<const Vec*>(address); }
+  static CSTA_DEVICE Vec load_unaligned(const T* address) {
+    Vec vec;
+#pragma unroll
+    for (int k = 0; k < N; ++k) vec.values[k] = address[k];
+    return vec;
+  }
+  CSTA_DEVICE void store(T* address) const { *reinterpret_cast<Vec*>(address) = *this; }
+  // Number of elements in front of the first aligned one.
+  static CSTA_DEVICE int prefix(const T* address) {
+    const int misplaced = static_cast<int>(reinterpret_cast<uintptr_t>(address) % alignof(Vec));
+    return (static_cast<int>(alignof(Vec)) - misplaced) % static_cast<int>(alignof(Vec)) /
+           static_cast<int>(sizeof(T));
   }
 };
 
-// Numbers that are read or written at once.
-template <class Number, int kCount>
-struct alignas(kCount * sizeof(Number) < 16 ? kCount * sizeof(Number) : 16) Several {
-  Number of[kCount];
-};
+// 16 bytes: the widest load and store.
+template <class T>
+using Vec16 = Vec<T, 16 / static_cast<int>(sizeof(T))>;
 
-// Four numbers that follow each other; a rest of fewer than four is not read by them.
-template <class Number>
-struct Four {
-  Number numbers[4];
-
-  static CSTA_DEVICE bool is_aligned(const Number* address) {
-    return reinterpret_cast<uintptr_t>(address) % sizeof(Aligned) == 0;
-  }
-  static CSTA_DEVICE Four at(const Number* address, bool aligned) {
-    Four four;
-    if (aligned) {
-      constexpr int kParts = sizeof(Four) / sizeof(Aligned);
-#pragma unroll
-      for (int part = 0; part < kParts; ++part) {
-        const Aligned some = reinterpret_cast<const Aligned*>(address)[part];
-#pragma unroll
-        for (int k = 0; k < 4 / kParts; ++k)
-          four.numbers[part * (4 / kParts) + k] = some.numbers[k];
-      }
-    } else {
-#pragma unroll
-      for (int k = 0; k < 4; ++k) four.numbers[k] = address[k];
-    }
-    return four;
-  }
-
- private:
-  static constexpr int kBytes = sizeof(Number) < 4 ? 8 : 16;  // of one load
-  struct alignas(kBytes) Aligned {
-    Number numbers[kBytes / sizeof(Number)];
-  };
-};
-
-// A sum of term(0) to term(count - 1), which keeps its rounding error small: pairs, pairs of pairs
-// and so on in pieces of 8 terms, then eight pieces, then those. No term of a piece waits for
-// another one.
+// Sum of term(0) to term(count - 1) with small rounding error: a pairwise tree over 8 terms, then
+// up to 8 such blocks, then those. The terms of a block are independent.
 template <class Scalar, class Term>
 CSTA_DEVICE Scalar sum_of(int count, const Term& term) {
   Scalar total = 0;
   int i = 0;
 #pragma unroll 1
   while (i + 8 <= count) {
-    Scalar part = 0;
+    Scalar partial = 0;
     const int end = min(count, i + 64);
 #pragma unroll 1
     for (; i + 8 <= end; i += 8) {
@@ -120,17 +94,17 @@ CSTA_DEVICE Scalar sum_of(int count, const Term& term) {
 #pragma unroll
         for (int k = 0; k < 8; k += 2 * apart) terms[k] += terms[k + apart];
       }
-      part += terms[0];
+      partial += terms[0];
     }
-    total += part;
+    total += partial;
   }
-  Scalar rest = 0;
+  Scalar tail = 0;
 #pragma unroll 1
-  for (; i < count; ++i) rest += term(i);
-  return total + rest;
+  for (; i < count; ++i) tail += term(i);
+  return total + tail;
 }
 
-// The same, from term `first` round to the one before it.
+// The same, starting at term `first` and wrapping around.
 template <class Scalar, class Term>
 CSTA_DEVICE Scalar sum_from(int first, int count, const Term& term) {
   const Scalar sum = sum_of<Scalar>(count - first, [&](int i) { return term(first + i); });

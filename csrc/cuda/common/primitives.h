@@ -1,6 +1,6 @@
-// What a kernel may ask of the hardware, and nothing else does: threads, barriers, a peer's shared
-// memory, copies that land by themselves. Under nvcc the words below; under any other compiler
-// those of tests/cuda/emulated_primitives.h, so that the same kernels run on a CPU.
+// Hardware primitives of the kernels: threads, barriers, a peer's shared memory, asynchronous
+// copies. nvcc compiles those below; other compilers take tests/cuda/emulated_primitives.h instead,
+// so that the same kernels run on a CPU.
 #pragma once
 
 #if !defined(__CUDACC__)
@@ -19,14 +19,14 @@
 #define CSTA_KERNEL static __global__ void
 #define CSTA_DEVICE __device__ __forceinline__
 #define CSTA_LAUNCH_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
-// Since CUDA 12.4; before, what the largest blocks may have.
+// __maxnreg__ needs CUDA 12.4; the fallback bounds registers for the largest block.
 #if __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1204
 #define CSTA_MAX_REGISTERS(most) __maxnreg__(most)
 #else
 #define CSTA_MAX_REGISTERS(most) __launch_bounds__(512, 1)
 #endif
 #define CSTA_GRID_CONSTANT const __grid_constant__
-// Clusters, bulk copies and what belongs to them. The host's half of a compilation has no number.
+// Clusters, bulk copies and their barriers. __CUDA_ARCH__ is undefined in the host pass.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 #define CSTA_HOPPER 1
 #else
@@ -35,7 +35,7 @@
 
 namespace csta::cuda {
 
-// An mbarrier: counts arrivals, and the bytes of copies that have landed.
+// An mbarrier: counts arrivals and the bytes of copies that have landed.
 struct CopyBarrier {
   uint64_t state;
 };
@@ -74,14 +74,14 @@ CSTA_DEVICE uint32_t shared_address(const void* shared) {
 
 CSTA_DEVICE void block_barrier() { __syncthreads(); }
 
-// The barrier of a cluster in two halves, at which no warp need be together. It orders all memory;
-// without clusters, a block's does.
+// Split barrier of a cluster, which orders all memory; warps need not converge. Without clusters,
+// the block's barrier.
 CSTA_DEVICE void cluster_arrive() {
 #if CSTA_HOPPER
   asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 #endif
 }
-// The same arrival, which orders nothing: what peers had has been read.
+// Arrival without memory ordering, for use after the last read from peers.
 CSTA_DEVICE void cluster_arrive_relaxed() {
 #if CSTA_HOPPER
   asm volatile("barrier.cluster.arrive.relaxed;" ::: "memory");
@@ -95,7 +95,7 @@ CSTA_DEVICE void cluster_wait() {
 #endif
 }
 
-// Where a peer has what lies at `mine` in this block's shared memory.
+// Address of `mine` in a peer's shared memory.
 template <class T>
 CSTA_DEVICE T* peer(T* mine, int rank) {
 #if CSTA_HOPPER
@@ -107,7 +107,7 @@ CSTA_DEVICE T* peer(T* mine, int rank) {
 #endif
 }
 
-// What a peer has there.
+// Loads *mine from a peer's shared memory.
 CSTA_DEVICE float from_peer(const float* mine, int rank) {
 #if CSTA_HOPPER
   float value;
@@ -133,13 +133,13 @@ CSTA_DEVICE void init(CopyBarrier* barrier, int arrivals) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals)
                : "memory");
 }
-// What init wrote is seen by copies and by peers.
+// Makes initialised barriers visible to copies and peers.
 CSTA_DEVICE void fence_barriers() {
 #if CSTA_HOPPER
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 #endif
 }
-// What threads did to shared memory comes before what bulk copies do to it.
+// Orders the threads' accesses to shared memory before later bulk copies.
 CSTA_DEVICE void fence_before_bulk_copies() {
 #if CSTA_HOPPER
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -150,7 +150,7 @@ CSTA_DEVICE void arrive(CopyBarrier* barrier) {
                    shared_address(barrier))
                : "memory");
 }
-// So many bytes more must land before the phase is complete.
+// The current phase completes after `bytes` more have landed.
 CSTA_DEVICE void expect(CopyBarrier* barrier, int bytes) {
 #if CSTA_HOPPER
   asm volatile(
@@ -159,7 +159,7 @@ CSTA_DEVICE void expect(CopyBarrier* barrier, int bytes) {
       : "memory");
 #endif
 }
-// Returns when the phase of this parity, 0 for the first, is complete.
+// Waits until the phase of this parity (0 for the first) is complete.
 CSTA_DEVICE void wait(CopyBarrier* barrier, int parity) {
   uint32_t complete;
   do {
@@ -181,7 +181,7 @@ CSTA_DEVICE void wait(CopyBarrier* barrier, int parity) {
   } while (complete == 0);
 }
 
-// Addresses and bytes are multiples of 16. The barrier expects the bytes, and they are counted in.
+// Addresses and bytes are multiples of 16. The barrier, which expects the bytes, counts them.
 CSTA_DEVICE void copy_in_bulk(void* to, const void* from, int bytes, CopyBarrier* barrier) {
 #if CSTA_HOPPER
   asm volatile(
@@ -195,7 +195,7 @@ CSTA_DEVICE void copy_16_bytes(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from)
                : "memory");
 }
-// One arrival, when all copies of 16 bytes that this thread began have landed.
+// Arrives when all 16-byte copies that this thread began have landed.
 CSTA_DEVICE void arrive_after_copies(CopyBarrier* barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(barrier))
                : "memory");

@@ -1,5 +1,5 @@
-// Views of a sample's numbers in shared or global memory, and a block's range of positions: what
-// the heads of both kinds of kernels read and write.
+// Views of a sample's numbers in shared or global memory, and a block's range of positions, for the
+// heads of both kinds of kernels.
 #pragma once
 
 #include "../params.h"
@@ -7,19 +7,25 @@
 
 namespace csta::cuda {
 
-// Numbers of one sample by channel, or group, and position. The plan refuses a call with 2^30 of
+// 2D view of one sample's numbers: rows are channels or groups. The plan refuses calls with 2^30 of
 // them.
 template <class Scalar>
 struct Table {
-  Scalar* first;
+  Scalar* origin;  // address of (0, 0), which may lie in front of the storage
   int row_stride, position_stride;
 
+  // View of a part of the sample that `storage` holds, from (row, position) on; indices stay those
+  // of the whole sample.
+  static CSTA_DEVICE Table part(Scalar* storage, int64_t row, int64_t position, int row_stride,
+                                int position_stride) {
+    return {storage - row * row_stride - position * position_stride, row_stride, position_stride};
+  }
   CSTA_DEVICE Scalar& at(int row, int position) const {
-    return first[row * row_stride + position * position_stride];
+    return origin[row * row_stride + position * position_stride];
   }
 };
 
-// Positions of an axis whose heads a block computes.
+// The positions of an axis whose head a block computes.
 struct PositionRange {
   int begin, end;
 

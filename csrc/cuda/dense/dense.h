@@ -1,22 +1,22 @@
-// The common sample: contiguous planes of one group, all of them valid, that a cluster holds whole.
-// What its kernels share. Elements need no coordinates of their own here: rows and columns of
-// planes follow each other in memory as their sums do.
+// Common part of the dense kernels: samples of contiguous planes, one group, all positions valid,
+// that a cluster holds whole in shared memory. Elements need no coordinates: sums follow each other
+// as rows and columns of planes do.
 #pragma once
 
 #include "../common/heads.h"
 
 namespace csta::cuda {
 
-constexpr int kColumnThreads = 4;  // neighbours that share a sum over frames
+constexpr int kColumnThreads = 4;  // threads that share a sum over frames; neighbours
 
 template <class Element>
 class DenseBlock {
  public:
-  static constexpr int kCount = Pack<Element>::kCount;
+  static constexpr int kCount = Vec16<Element>::kCount;
 
   const CallParams& call;
-  const int rank;      // of this block
-  const int channels;  // that it holds
+  const int rank;      // of this block in its cluster
+  const int channels;  // of this block
   const int frames, joints, plane;
 
   CSTA_DEVICE explicit DenseBlock(const CallParams& call)
@@ -29,7 +29,7 @@ class DenseBlock {
         plane(frames * joints) {}
 
   CSTA_DEVICE int64_t sample() const { return block() / cluster_size(); }
-  // Elements of a tensor of x's shape before those of this block.
+  // Offset of this block's elements in a tensor of x's shape.
   CSTA_DEVICE int64_t offset() const {
     return (sample() * call.channels + rank * call.plan.slice_extent) * plane;
   }
@@ -39,12 +39,12 @@ class DenseBlock {
   CSTA_DEVICE float* at(int64_t offset) const {
     return reinterpret_cast<float*>(shared_memory() + kPrefixBytes) + offset;
   }
-  // Where the block's part of x, or of grad_y in backward, is.
+  // The block's elements of x (backward: grad_y) in shared memory.
   CSTA_DEVICE Element* resident() const {
     return reinterpret_cast<Element*>(at(call.plan.layout.scalars));
   }
 
-  // Barriers: of what is held, of the weights, and of what passes.
+  // Initialises the barriers: of the resident tensor, of the weights, of the slots.
   CSTA_DEVICE void begin(int barriers) const {
     if (thread() == 0) {
       for (int which = 0; which < barriers; ++which) init(barrier(which), 1);
@@ -52,7 +52,7 @@ class DenseBlock {
     }
     block_barrier();
   }
-  // Asks for some of the block's channels of a tensor. For one thread.
+  // Starts a bulk copy of some of the block's channels. Called by one thread.
   CSTA_DEVICE void load(int which, const void* tensor, Element* to, int first, int count) const {
     const int bytes = count * plane * static_cast<int>(sizeof(Element));
     fence_before_bulk_copies();
@@ -63,8 +63,8 @@ class DenseBlock {
     }
     arrive(barrier(which));
   }
-  // The same for the heads' first weights, if the plan has room for them: the cluster's barriers
-  // empty the L1 cache.
+  // Starts a bulk copy of each head's w1, if planned: the cluster's barriers invalidate L1, where
+  // it would be cached otherwise.
   CSTA_DEVICE void load_weights(int which) const {
     fence_before_bulk_copies();
     for (int axis = kFrames; axis <= kJoints; ++axis) {
@@ -82,31 +82,30 @@ class DenseBlock {
     return {at(call.plan.layout.weights[axis]), given.dtype};
   }
 
-  // Sums over joints, by channel and frame, and over frames, by channel and joint, of some of the
-  // block's channels.
+  // Sums over joints and over frames of some of the block's channels.
   CSTA_DEVICE void pool(const Element* x, int first, int count) const {
     float* of_frames = at(call.plan.layout.sums[kFrames]) + first * frames;
     float* of_joints = at(call.plan.layout.sums[kJoints]) + first * joints;
     for (int i = thread(); i < count * frames; i += threads()) of_frames[i] = sum_of_row(x, i);
-    // Where there are threads enough, neighbours share a column, and others than those with rows.
+    // With enough threads, neighbours share a column, and rows go to other threads than columns.
     const int columns = count * joints,
               split = columns * kColumnThreads <= threads() ? kColumnThreads : 1;
-    const int items = round_up(columns * split, 32);  // whole warps, for their shuffles
+    const int items = round_up(columns * split, 32);  // whole warps, for the shuffles
     ThreadRotation rotation(round_up(count * frames, 32));
     for (int i = rotation.first(items); i < items; i += threads()) {
-      const int j = i / split, piece = i % split;
+      const int j = i / split, lane = i % split;
       float sum = 0;
       if (j < columns) {
         const Element* column = x + j + call.by_joints.quotient(j) * (plane - joints);
-        sum = sum_of<float>(ceil_div(frames - piece, split),
-                            [&](int k) { return widen(column[(piece + k * split) * joints]); });
+        sum = sum_of<float>(ceil_div(frames - lane, split),
+                            [&](int k) { return widen(column[(lane + k * split) * joints]); });
       }
       for (int step = 1; step < split; step *= 2) sum += shuffle_xor(sum, step);
-      if (j < columns && piece == 0) of_joints[j] = sum;
+      if (j < columns && lane == 0) of_joints[j] = sum;
     }
   }
 
-  // Hands on the means that the cluster has the sums of, at this block's own positions.
+  // store(c, l, mean) for the block's own positions l, from the sums of all blocks.
   template <class Store>
   CSTA_DEVICE void gather_means(int axis, const Store& store) const {
     const int per_block = call.plan.positions_per_block[axis], length = call.axes[axis].length;
@@ -123,7 +122,7 @@ class DenseBlock {
   }
 
   CSTA_DEVICE PositionRange positions(int axis) const { return PositionRange(call, axis, rank); }
-  // Means and hidden values at own positions, those of a position together.
+  // Columns at own positions: the numbers of a position are contiguous.
   CSTA_DEVICE Table<float> columns(int axis, int64_t offset, int rows) const {
     const int stride = column_stride(rows);
     return {at(offset) - rank * call.plan.positions_per_block[axis] * stride, 1, stride};
@@ -135,8 +134,8 @@ class DenseBlock {
     return columns(axis, call.plan.layout.hidden[axis], call.axes[axis].hidden);
   }
 
-  // scale times the attention of joint v. The row goes on with its first numbers, for those who
-  // read several at once.
+  // Stores scale * attention of joint v. The row's first joints are repeated behind it, so that
+  // vectors may wrap.
   CSTA_DEVICE void scale_joint(int v, float attention) const {
     for (; v < joints + kWrap; v += joints) at(call.plan.layout.scaled)[v] = scale() * attention;
   }
@@ -145,8 +144,9 @@ class DenseBlock {
     return call.gate == Gate::softmax ? static_cast<float>(plane) : 1.0f;
   }
 
-  // y or dx = of (residual + scale A), plus what the means give back where there are shares: of
-  // frames by channel, and of joints by channel, each row going on as the attention does.
+  // y or grad_x = of * (residual + scale A), + gradients through the means if kWithMeans:
+  // frame_grad_means by channel and frame, joint_grad_means by channel and joint with the first
+  // joints repeated.
   template <bool kWithMeans>
   CSTA_DEVICE void reweight(const Element* of, void* tensor, const float* frame_grad_means,
                             const float* joint_grad_means) const {
@@ -165,7 +165,7 @@ class DenseBlock {
     return (call.residual ? 1.0f : 0.0f) + attention * scaled;
   }
 
-  // The gains from joint v of frame t on; what lies beyond its frame is the next one's.
+  // Gains of consecutive joints from (t, v) on, which may wrap into the next frame.
   CSTA_DEVICE void gains_from(int t, int v, float (&gains)[kCount]) const {
     const int left = joints - v;
     const float* attention = at(call.plan.layout.attention[kFrames]) + t;
@@ -175,57 +175,57 @@ class DenseBlock {
     for (int k = 0; k < kCount; ++k) gains[k] = gain_at(k < left ? here : next, scaled[k]);
   }
 
-  // A pack times its gains, plus the shares of its joints and of its frame, or of the next frame
-  // for all but `left` of its elements.
+  // A vector times its gains, plus the mean gradients of its joints and of its frame; all but the
+  // first `left` elements belong to the next frame.
   template <bool kWithMeans>
-  CSTA_DEVICE Pack<Element> reweighted(const Pack<Element>& pack, const float (&gains)[kCount],
-                                       int left, const float* of_frame,
-                                       const float* of_joints) const {
+  CSTA_DEVICE Vec16<Element> reweighted(const Vec16<Element>& vec, const float (&gains)[kCount],
+                                        int left, const float* of_frame,
+                                        const float* of_joints) const {
     const float this_frame = kWithMeans ? of_frame[0] : 0;
     const float next_frame = kWithMeans && left < kCount ? of_frame[1] : this_frame;
-    Pack<Element> result;
+    Vec16<Element> result;
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      float value = widen(pack.elements[k]) * gains[k];
+      float value = widen(vec.values[k]) * gains[k];
       if (kWithMeans) value += (k < left ? this_frame : next_frame) + of_joints[k];
-      result.elements[k] = narrow<Element>(value);
+      result.values[k] = narrow<Element>(value);
     }
     return result;
   }
 
-  // A thread has the gains of some positions and takes all channels' elements there.
+  // Aligned planes: a thread takes the same positions of all channels, which share gains.
   template <bool kWithMeans>
   CSTA_DEVICE void reweight_aligned(const Element* of, Element* result,
                                     const float* frame_grad_means,
                                     const float* joint_grad_means) const {
-    const int packs = plane / kCount, ways = max(1, threads() / packs);
-    for (int i = thread(); i < packs * ways; i += threads()) {
-      const int way = i / packs, p = (i - way * packs) * kCount;
+    const int vectors = plane / kCount, ways = max(1, threads() / vectors);
+    for (int i = thread(); i < vectors * ways; i += threads()) {
+      const int way = i / vectors, p = (i - way * vectors) * kCount;
       const int t = call.by_joints.quotient(p), v = p - t * joints;
       float gains[kCount];
       gains_from(t, v, gains);
       for (int first = way; first < channels; first += kAtOnce * ways) {
-        // Read before the first is written: the compiler must take that for one of them.
-        Pack<Element> packs_of[kAtOnce];
+        // All loads come first: the compiler cannot tell that the stores do not alias them.
+        Vec16<Element> vecs[kAtOnce];
 #pragma unroll
         for (int k = 0; k < kAtOnce; ++k) {
           const int c = first + k * ways;
-          if (c < channels) packs_of[k] = Pack<Element>::at(of + c * plane + p);
+          if (c < channels) vecs[k] = Vec16<Element>::load(of + c * plane + p);
         }
 #pragma unroll
         for (int k = 0; k < kAtOnce; ++k) {
           const int c = first + k * ways;
           if (c >= channels) break;
-          *reinterpret_cast<Pack<Element>*>(result + c * plane + p) = reweighted<kWithMeans>(
-              packs_of[k], gains, joints - v,
-              kWithMeans ? frame_grad_means + c * frames + t : nullptr,
-              kWithMeans ? joint_grad_means + c * (joints + kWrap) + v : nullptr);
+          reweighted<kWithMeans>(vecs[k], gains, joints - v,
+                                 kWithMeans ? frame_grad_means + c * frames + t : nullptr,
+                                 kWithMeans ? joint_grad_means + c * (joints + kWrap) + v : nullptr)
+              .store(result + c * plane + p);
         }
       }
     }
   }
 
-  // DenseBlock that begin within a pack: the packs of all of them as they lie.
+  // Unaligned planes: all of them as one run of vectors, some of which span two planes.
   template <bool kWithMeans>
   CSTA_DEVICE void reweight_unaligned(const Element* of, Element* result,
                                       const float* frame_grad_means,
@@ -242,12 +242,12 @@ class DenseBlock {
       }
       float gains[kCount];
       gains_from(t, v, gains);
-      *reinterpret_cast<Pack<Element>*>(result + i) =
-          reweighted<kWithMeans>(Pack<Element>::at(of + i), gains, joints - v, of_frame, of_joints);
+      reweighted<kWithMeans>(Vec16<Element>::load(of + i), gains, joints - v, of_frame, of_joints)
+          .store(result + i);
     }
   }
 
-  // The last `left` elements of a plane and the first of the next one's, which make a pack.
+  // A vector that spans two planes: the last `left` elements of one, and the first of the next.
   template <bool kWithMeans>
   CSTA_DEVICE void reweight_seam(const Element* of, Element* result, int left,
                                  const float* of_frame, const float* of_joints) const {
@@ -263,7 +263,7 @@ class DenseBlock {
     }
   }
 
-  // Rows of an even number of joints begin at different places: neighbours would lie in one bank.
+  // With an even number of joints rows start at different ones, to avoid bank conflicts.
   CSTA_DEVICE float sum_of_row(const Element* x, int i) const {
     const Element* row = x + i * joints;
     if (joints % 2 != 0) return sum_of<float>(joints, [&](int v) { return widen(row[v]); });

@@ -1,5 +1,6 @@
-// Backward of a common sample; see planes.h. The gradients of the heads' weights are sums over
-// samples, and left to weights.cu.
+// Backward of a dense sample, see dense.h: grad_y stays in shared memory, x passes through slots,
+// grad_x is written from shared memory. The gradients of the heads' weights are sums over samples:
+// weights.cu.
 #include "../common/warp.h"
 #include "../dispatch.h"
 #include "dense.h"
@@ -33,11 +34,10 @@ class DenseBackward {
       if (thread() == 0) load_x(j + slots);
     }
     block_barrier();
-    if (thread() == 0) dense_.load_weights(1);  // to where x was
+    if (thread() == 0) dense_.load_weights(1);  // overwrites x
     correlate();
     cluster_arrive();
     cluster_wait();
-
     gather_grad_attention();
     means_and_hidden_values();
     hidden_backward();
@@ -47,7 +47,7 @@ class DenseBackward {
       cluster_wait();
       fetch_grad_means();
     }
-    cluster_arrive_relaxed();  // a peer may still need what this block has
+    cluster_arrive_relaxed();  // peers may still read this block's memory
     block_barrier();
     if (call_.out != nullptr) {
       dense_.template reweight<true>(grad_y, call_.out, sums(kFrames), sums(kJoints));
@@ -56,16 +56,16 @@ class DenseBackward {
   }
 
  private:
-  static constexpr int kFirstSlot = 2;  // its barrier
+  static constexpr int kFirstSlot = 2;  // index of its barrier
 
-  // x passes in chunks of channels, or lies there whole as one.
+  // Channels per chunk of x; all of them if x is resident, too.
   CSTA_DEVICE int step() const { return call_.plan.channels_per_chunk; }
-  // At least one: a block without channels has sums, too, which are 0.
+  // At least one: a block without channels still clears its sums.
   CSTA_DEVICE int chunks() const { return max(1, ceil_div(dense_.channels, step())); }
   CSTA_DEVICE Element* slot(int chunk) const {
-    const int elements = call_.plan.slot_bytes / static_cast<int>(sizeof(Element));
-    return dense_.resident() + call_.plan.resident_bytes / static_cast<int>(sizeof(Element)) +
-           chunk % call_.plan.slots[1] * elements;
+    const int bytes =
+        call_.plan.resident_bytes + chunk % call_.plan.slots[1] * call_.plan.slot_bytes;
+    return dense_.resident() + bytes / static_cast<int>(sizeof(Element));
   }
   CSTA_DEVICE void load_x(int chunk) const {
     const int first = chunk * step();
@@ -76,17 +76,18 @@ class DenseBackward {
   CSTA_DEVICE float* sums(int axis) const { return dense_.at(layout_.sums[axis]); }
   CSTA_DEVICE float* attention() const { return dense_.at(layout_.attention[kFrames]); }
   CSTA_DEVICE float* scaled() const { return dense_.at(layout_.scaled); }
-  // The gradient of the attention: this block's part, then of the cluster, then of the logits.
-  CSTA_DEVICE float* part(int axis) const { return dense_.at(layout_.gradients[axis]); }
-  CSTA_DEVICE float* gradient(int axis) const { return dense_.at(layout_.logits[axis]); }
+  // Gradient of the attention: this block's partial sum; then the cluster's; then the logits'.
+  CSTA_DEVICE float* grad_attention(int axis) const {
+    return dense_.at(layout_.grad_attention[axis]);
+  }
+  CSTA_DEVICE float* grad_logits(int axis) const { return dense_.at(layout_.grad_logits[axis]); }
   CSTA_DEVICE float* correlation() const { return dense_.at(layout_.correlation); }
-  // A sample's row of a tensor.
+  // This sample's rows of a tensor.
   CSTA_DEVICE float* row(const void* tensor, int axis, int rows) const {
     return static_cast<float*>(const_cast<void*>(tensor)) +
            dense_.sample() * rows * call_.axes[axis].length;
   }
 
-  // The kept attention.
   CSTA_DEVICE void load_attention() const {
     const float *frames = row(call_.axes[kFrames].attention, kFrames, 1),
                 *joints = row(call_.axes[kJoints].attention, kJoints, 1);
@@ -94,7 +95,7 @@ class DenseBackward {
     for (int v = thread(); v < dense_.joints; v += threads()) dense_.scale_joint(v, joints[v]);
   }
 
-  // S = sum of grad_y x over the block's channels. Where x lies there whole, S takes its place.
+  // S = sum of grad_y * x over the block's channels, in place of x where that is resident.
   CSTA_DEVICE void multiply(const Element* x, const Element* grad_y, int channels,
                             bool adds) const {
     if (call_.plan.unaligned_planes) {
@@ -103,58 +104,58 @@ class DenseBackward {
       multiply_by<DenseBlock<Element>::kCount>(x, grad_y, channels, adds);
     }
   }
-  // That many positions at a time; every plane is a multiple of it.
+  // kCount positions at a time, which divide a plane.
   template <int kCount>
   CSTA_DEVICE void multiply_by(const Element* x, const Element* grad_y, int channels,
                                bool adds) const {
-    const auto at_once = [](const Element* from) {
-      return *reinterpret_cast<const Several<Element, kCount>*>(from);
-    };
-    using Sums = Several<float, kCount>;
+    using Elements = Vec<Element, kCount>;
+    using Sums = Vec<float, kCount>;
     auto* out = reinterpret_cast<Sums*>(correlation());
-    // Sums lie where the elements of x's first channel do, and others pool those.
+    // S overwrites x's first channel, which other threads may still pool.
     if (call_.plan.correlation_in_x) block_barrier();
     for (int i = thread(); i < dense_.plane / kCount; i += threads()) {
       Sums sums{};
       if (adds) sums = out[i];
       for (int left = channels, at = i * kCount; left > 0; left -= 8) {
-        Sums parts{};
+        Sums partial{};
 #pragma unroll(kCount == 1 ? 8 : 2)
         for (int c = 0; c < min(left, 8); ++c, at += dense_.plane) {
-          const auto a = at_once(x + at), b = at_once(grad_y + at);
+          const Elements a = Elements::load(x + at), b = Elements::load(grad_y + at);
 #pragma unroll
-          for (int k = 0; k < kCount; ++k) parts.of[k] += widen(a.of[k]) * widen(b.of[k]);
+          for (int k = 0; k < kCount; ++k)
+            partial.values[k] += widen(a.values[k]) * widen(b.values[k]);
         }
 #pragma unroll
-        for (int k = 0; k < kCount; ++k) sums.of[k] += parts.of[k];
+        for (int k = 0; k < kCount; ++k) sums.values[k] += partial.values[k];
       }
       out[i] = sums;
     }
   }
 
-  // S against the attention of the other axis; several neighbouring threads for a column.
+  // S times the attention of the other axis; neighbouring threads share a column.
   CSTA_DEVICE void correlate() const {
     const int frames = dense_.frames, joints = dense_.joints;
     for (int t = thread(); t < frames; t += threads()) {
       const float* row = correlation() + t * joints;
-      part(kFrames)[t] = sum_of<float>(joints, [&](int v) { return row[v] * scaled()[v]; });
+      grad_attention(kFrames)[t] =
+          sum_of<float>(joints, [&](int v) { return row[v] * scaled()[v]; });
     }
     for (int i = thread(); i < round_up(joints * kColumnThreads, 32); i += threads()) {
-      const int v = i / kColumnThreads, piece = i % kColumnThreads;
+      const int v = i / kColumnThreads, lane = i % kColumnThreads;
       float sum = 0;
       if (v < joints) {
-        const int count = ceil_div(frames - piece, kColumnThreads);
+        const int count = ceil_div(frames - lane, kColumnThreads);
         sum = sum_of<float>(count, [&](int k) {
-          const int t = piece + k * kColumnThreads;
+          const int t = lane + k * kColumnThreads;
           return correlation()[t * joints + v] * attention()[t];
         });
       }
       for (int step = 1; step < kColumnThreads; step *= 2) sum += shuffle_xor(sum, step);
-      if (v < joints && piece == 0) part(kJoints)[v] = sum * dense_.scale();
+      if (v < joints && lane == 0) grad_attention(kJoints)[v] = sum * dense_.scale();
     }
   }
 
-  // The attention's gradient of the whole cluster, in every block, and from there to the logits'.
+  // Sums the attention's gradient over the cluster, in every block.
   CSTA_DEVICE void gather_grad_attention() const {
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
@@ -164,10 +165,10 @@ class DenseBackward {
         float sum = 0;
 #pragma unroll 8
         for (int other = 0; other < cluster_size(); ++other) {
-          sum += from_peer(part(axis) + l, other);
+          sum += from_peer(grad_attention(axis) + l, other);
         }
         if (upstream != nullptr) sum += upstream[dense_.sample() * params.length + l];
-        gradient(axis)[l] = sum;
+        grad_logits(axis)[l] = sum;
       }
     }
   }
@@ -177,18 +178,18 @@ class DenseBackward {
     const float* kept = row(params.attention, axis, 1);
     float* out = row(params.grad_logits, axis, 1);
     float dot = 0;
-    for (int l = lane; l < params.length; l += 32) dot += kept[l] * gradient(axis)[l];
+    for (int l = lane; l < params.length; l += 32) dot += kept[l] * grad_logits(axis)[l];
     dot = sum_over_warp(dot);
     for (int l = lane; l < params.length; l += 32) {
-      const float a = kept[l], da = gradient(axis)[l];
+      const float a = kept[l], da = grad_logits(axis)[l];
       const float ds = call_.gate == Gate::softmax ? a * (da - dot) : a * (1 - a) * da;
-      gradient(axis)[l] = ds;
+      grad_logits(axis)[l] = ds;
       if (dense_.rank == 0) out[l] = ds;
     }
   }
 
-  // Both at own positions, here and in memory, where the gradients of the weights want them. The
-  // first two warps have the gates to see to meanwhile.
+  // Both at own positions, also to global memory for the weights' gradients. Two warps compute the
+  // gates meanwhile.
   CSTA_DEVICE void means_and_hidden_values() const {
 #pragma unroll 1
     for (int axis = kFrames; axis <= kJoints; ++axis) {
@@ -219,9 +220,8 @@ class DenseBackward {
   }
 
   CSTA_DEVICE Table<float> grad_hidden(int axis) const {
-    const int per_block = call_.plan.positions_per_block[axis];
-    return {dense_.at(layout_.grad_hidden[axis]) - dense_.rank * per_block, round_up(per_block, 4),
-            1};
+    const int per_block = call_.plan.positions_per_block[axis], pitch = round_up(per_block, 4);
+    return {dense_.at(layout_.grad_hidden[axis]) - dense_.rank * per_block, pitch, 1};
   }
   // dz = w2 ds where h > 0, else 0.
   CSTA_DEVICE void hidden_backward() const {
@@ -230,15 +230,15 @@ class DenseBackward {
     for (int axis = kFrames; axis <= kJoints; ++axis) {
       const AxisParams& params = call_.axes[axis];
       const PositionRange range = dense_.positions(axis);
+      const Divisor& per_range = call_.by_position_range[axis];
       const Table<float> hidden = dense_.hidden(axis), here = grad_hidden(axis);
       float* kept = row(params.grad_hidden, axis, params.hidden);
       const int per_block = call_.plan.positions_per_block[axis], items = params.hidden * per_block;
       for (int i = rotation.first(items); i < items; i += threads()) {
-        const int h = call_.by_position_range[axis].quotient(i),
-                  l = range.begin + i - h * per_block;
+        const int h = per_range.quotient(i), l = range.begin + i - h * per_block;
         if (l >= range.end) continue;
         const float grad =
-            hidden.at(h, l) <= 0 ? 0 : number<Element>(params.w2, h) * gradient(axis)[l];
+            hidden.at(h, l) <= 0 ? 0 : number<Element>(params.w2, h) * grad_logits(axis)[l];
         here.at(h, l) = grad;
         kept[h * params.length + l] = grad;
       }
@@ -259,7 +259,7 @@ class DenseBackward {
     }
   }
 
-  // The gradients of the block's means, which the cluster has, to where its sums were.
+  // Copies the gradients of the block's means from all blocks to its sums.
   CSTA_DEVICE void fetch_grad_means() const {
     const int begin = dense_.rank * call_.plan.slice_extent;
 #pragma unroll 1

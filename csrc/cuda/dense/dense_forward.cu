@@ -1,4 +1,5 @@
-// Forward of a common sample; see planes.h.
+// Forward of a dense sample, see dense.h: one bulk copy brings x to shared memory, where the means
+// and y are computed from it.
 #include "../common/warp.h"
 #include "../dispatch.h"
 #include "dense.h"
@@ -6,7 +7,7 @@
 namespace csta::cuda {
 namespace {
 
-// Step 3: from the logits that the cluster's blocks have. For one warp.
+// Step 3, from the logits of all blocks; one warp per axis.
 template <class Element>
 CSTA_DEVICE void attention_forward(const DenseBlock<Element>& dense, int axis) {
   const CallParams& call = dense.call;
@@ -83,7 +84,7 @@ CSTA_KERNEL CSTA_MAX_REGISTERS(80) dense_forward_kernel(CSTA_GRID_CONSTANT CallP
   cluster_wait();
 
   for (int axis = thread() / 32; axis < 2; axis += threads() / 32) attention_forward(dense, axis);
-  // A peer may still need this block's logits: it may leave when all have theirs.
+  // Peers may still read this block's logits: it must not exit before.
   cluster_arrive_relaxed();
   block_barrier();
   dense.template reweight<false>(x, call.out, nullptr, nullptr);

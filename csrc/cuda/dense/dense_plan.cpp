@@ -1,5 +1,5 @@
-// Whether the kernels of planes.h serve a call, and how: from its shape and the device's limits
-// alone, as plan.cpp does.
+// Plan of the dense kernels, and whether they serve a call: from its shape and the device's limits
+// alone.
 #include <algorithm>
 #include <numeric>
 
@@ -14,7 +14,7 @@ int64_t plane_of(const CallParams& call) {
 }
 int64_t bytes_of(Dtype dtype) { return dtype == Dtype::float32 ? 4 : 2; }
 
-// The fewest channels that are whole pieces of 16 bytes.
+// Fewest channels that are a multiple of 16 bytes.
 int64_t whole_channels(const CallParams& call, Dtype dtype) {
   const int64_t bytes = plane_of(call) * bytes_of(dtype);
   return kCopyBytes / std::gcd(bytes, int64_t{kCopyBytes});
@@ -30,11 +30,14 @@ class DensePlanner {
         whole_channels_(whole_channels(call, dtype)),
         limit_(std::min(device.shared_of_block, tuning().most_shared)) {}
 
-  // The fewest blocks that leave room for others on their multiprocessors; else the fewest that
-  // hold a sample. In backward x may pass in chunks.
+  // How many blocks a cluster has: 1, 2, 4 and so on.
+  // 1. The fewest whose blocks fit in their fair share of a multiprocessor;
+  // 2. else the fewest that hold a sample.
+  // For each number: in backward x resident rather than in slots, and w1 in shared memory rather
+  // than in global memory.
   bool choose(Plan& best) const {
-    const int parts = backward_ ? tuning().blocks_of_backward : tuning().blocks_of_forward;
-    const int64_t part = std::min(limit_, device_.shared_of_processor / parts - 1024);
+    const int sharing = backward_ ? tuning().blocks_of_backward : tuning().blocks_of_forward;
+    const int64_t fair_share = std::min(limit_, device_.shared_of_processor / sharing - 1024);
     bool found = false;
     const int most = std::min(device_.most_cluster, tuning().most_blocks_of_dense);
     const int64_t units = call_.channels / whole_channels_;
@@ -43,12 +46,12 @@ class DensePlanner {
         for (const bool with_weights : {true, false}) {
           Plan plan;
           if (passes && !backward_) continue;
-          if (resident_bytes(blocks) > limit_) continue;  // or else sizes would not be of 32 bits
+          if (resident_bytes(blocks) > limit_) continue;  // sizes are 32 bits wide
           lay_out(plan, blocks, passes, with_weights);
-          if (plan.shared_bytes > (found ? part : limit_)) continue;
+          if (plan.shared_bytes > (found ? fair_share : limit_)) continue;
           best = plan;
           found = true;
-          if (plan.shared_bytes <= part) return complete(best);
+          if (plan.shared_bytes <= fair_share) return complete(best);
         }
       }
     }
@@ -92,8 +95,7 @@ class DensePlanner {
     }
     plan.slot_bytes =
         static_cast<int>(round_up(plan.channels_per_chunk * plane * element_bytes_, 128));
-    // Where x lies there whole, sums of float32 may take its place when they are known; those of
-    // 16-bit elements are wider.
+    // S may replace a resident x in float32; for 16-bit elements it would be larger than x.
     plan.correlation_in_x = backward_ && !passes && element_bytes_ == 4;
 
     SharedLayout& layout = plan.layout;
@@ -109,13 +111,17 @@ class DensePlanner {
     layout.scaled = take(joints + kWrap);
     for (int axis : {kFrames, kJoints}) {
       const int length = call_.axes[axis].length;
-      layout.logits[axis] = take(backward_ ? length : plan.positions_per_block[axis]);
-      layout.gradients[axis] = take(backward_ ? length : 0);
+      if (backward_) {
+        layout.grad_logits[axis] = take(length);
+      } else {
+        layout.logits[axis] = take(plan.positions_per_block[axis]);
+      }
+      layout.grad_attention[axis] = take(backward_ ? length : 0);
     }
     if (backward_ && !plan.correlation_in_x) layout.correlation = take(plane);
     if (!backward_) take_heads(plan, with_weights, take);
     layout.scalars = end = round_up(end, 32);
-    // Nobody reads x any more when these are wanted.
+    // These replace x, which is not read any more.
     end += plan.resident_bytes / 4;
     if (plan.correlation_in_x) layout.correlation = take(plane);
     if (backward_) take_heads(plan, with_weights, take);
@@ -137,14 +143,14 @@ class DensePlanner {
     }
   }
 
-  // Nothing where it cannot come by one bulk copy.
+  // 0 if one bulk copy cannot bring it.
   int weight_bytes(int axis) const {
     const Weight& w1 = call_.axes[axis].w1;
     const int64_t bytes =
         int64_t{call_.axes[axis].hidden} * call_.channels * (w1.dtype == Dtype::float32 ? 4 : 2);
-    const bool in_pieces =
+    const bool in_copies =
         bytes % kCopyBytes == 0 && reinterpret_cast<uintptr_t>(w1.data) % kCopyBytes == 0;
-    return in_pieces && bytes <= limit_ ? static_cast<int>(bytes) : 0;
+    return in_copies && bytes <= limit_ ? static_cast<int>(bytes) : 0;
   }
 
   const CallParams& call_;
@@ -155,23 +161,22 @@ class DensePlanner {
 
 }  // namespace
 
-bool plan_dense(CallParams& call, Dtype dtype, Op op, const Device& device) {
+std::optional<Plan> plan_dense(const CallParams& call, Dtype dtype, Op op, const Device& device) {
   const int64_t plane = plane_of(call);
   const bool everything_is_valid =
       call.lengths == nullptr && call.frame_mask == nullptr && call.joint_mask == nullptr;
-  // Samples of whole pieces of 16 bytes, each of at most two frames; positions and sizes in 32
-  // bits.
-  const bool in_packs =
+  // Samples are multiples of 16 bytes, a vector spans at most two frames, positions and sizes fit
+  // in 32 bits.
+  const bool in_vectors =
       call.channels > 0 && plane > 0 && call.channels % whole_channels(call, dtype) == 0 &&
       call.axes[kJoints].length >= kCopyBytes / bytes_of(dtype) && plane < 1 << 18;
   const bool serves = tuning().dense && device.most_cluster > 1 && dtype != Dtype::float64 &&
                       (op == Op::forward || op == Op::backward) && call.has_heads &&
-                      call.groups == 1 && !call.channels_last && everything_is_valid && in_packs &&
-                      call.samples < 1 << 26;
+                      call.groups == 1 && !call.channels_last && everything_is_valid &&
+                      in_vectors && call.samples < 1 << 26;
   Plan plan;
-  if (!serves || !DensePlanner(call, dtype, op, device).choose(plan)) return false;
-  call.plan = plan;
-  return true;
+  if (!serves || !DensePlanner(call, dtype, op, device).choose(plan)) return std::nullopt;
+  return plan;
 }
 
 }  // namespace csta::cuda

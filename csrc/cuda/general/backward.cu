@@ -1,5 +1,6 @@
-// Backward: one cluster takes a sample through all steps. The gradients of the heads' weights are
-// sums over samples, and left to weights.cu.
+// Backward of any sample, by one cluster: x and grad_y come through rings of chunks in shared
+// memory, a second pass over grad_y writes grad_x. The gradients of the heads' weights are sums
+// over samples: weights.cu.
 #include "../dispatch.h"
 #include "correlation.h"
 #include "gates.h"
@@ -43,9 +44,9 @@ class Backward {
     cluster_wait();
     gates_backward(block_, n, valid);
     if (call_.has_heads) heads(n, valid);
-    cluster_arrive();  // a peer may still need what this block has
+    cluster_arrive();  // peers may still read this block's memory
     if (grad_y_ == nullptr && grad_x != nullptr) {
-      spread(valid, grad_x);
+      write_grad_means(valid, grad_x);
     } else if (call_.has_heads && grad_x != nullptr) {
       last_pass(valid, grad_x);
     }
@@ -69,7 +70,8 @@ class Backward {
     const SharedLayout& layout = call_.plan.layout;
     if (call_.has_heads)
       block_.clear(layout.sums[kFrames], layout.staged[kFrames] - layout.sums[kFrames]);
-    block_.clear(layout.gradients[kFrames], layout.correlation - layout.gradients[kFrames]);
+    block_.clear(layout.grad_attention[kFrames],
+                 layout.correlation - layout.grad_attention[kFrames]);
     block_barrier();
     ThreadRotation rotation;
 #pragma unroll 1
@@ -79,17 +81,17 @@ class Backward {
     block_barrier();
   }
 
-  // Where logits were given, no gradient comes back through means: dx is known at once, and grad_y
-  // need not stay. Else grad_x is null.
+  // With given logits (grad_x not null) no gradient comes through the means: this pass writes
+  // grad_x too, and grad_y need not stay.
   CSTA_DEVICE void first_pass(const Valid& valid, Scalar scale, Element* grad_x) {
     const SharedLayout& layout = call_.plan.layout;
     const Coupling<Scalar> coupling = this->coupling();
     const Table<Scalar> none{};
     const Reweight<Element> reweight(call_, valid, coupling, false, none, none);
-    Correlation<Element> correlation(call_, valid, coupling, block_.memory + layout.correlation,
-                                     scale,
-                                     block_.own_group_rows(kFrames, layout.gradients[kFrames]),
-                                     block_.own_group_rows(kJoints, layout.gradients[kJoints]));
+    Correlation<Element> correlation(
+        call_, valid, coupling, block_.memory + layout.correlation, scale,
+        block_.own_group_rows(kFrames, layout.grad_attention[kFrames]),
+        block_.own_group_rows(kJoints, layout.grad_attention[kJoints]));
     const int chunks = block_.slice.chunks;
     for (int j = 0; j < chunks; ++j) {
       const Chunk chunk = block_.slice.chunk(call_, j);
@@ -108,7 +110,7 @@ class Backward {
     correlation.finish();
   }
 
-  // The first pass and the last one where there is no grad_y: dx is what the means give back.
+  // Both passes without grad_y: x is pooled, and grad_x is the gradient through the means alone.
   CSTA_DEVICE void pool_alone(const Valid& valid) {
     const int chunks = block_.slice.chunks;
     for (int j = 0; j < chunks; ++j) {
@@ -122,7 +124,7 @@ class Backward {
       if (j + x_ring_.slots() < chunks) load_x(j + x_ring_.slots());
     }
   }
-  CSTA_DEVICE void spread(const Valid& valid, Element* grad_x) const {
+  CSTA_DEVICE void write_grad_means(const Valid& valid, Element* grad_x) const {
     const Table<Scalar> frames = block_.own_sums(kFrames), joints = block_.own_sums(kJoints);
     for (int j = 0; j < block_.slice.chunks; ++j) {
       const Chunk chunk = block_.slice.chunk(call_, j);
@@ -136,7 +138,8 @@ class Backward {
     }
   }
 
-  // Steps 2 and 1, at this block's own positions. The peers' gradients of the logits are in memory.
+  // Backward of steps 2 and 1 at this block's own positions. The logits' gradients are in global
+  // memory.
   CSTA_DEVICE void heads(int64_t n, const Valid& valid) {
     const SharedLayout& layout = call_.plan.layout;
     ThreadRotation for_means, for_hidden, for_grad_hidden, for_grad_means, for_fetching;
@@ -186,7 +189,7 @@ class Backward {
     block_barrier();
   }
 
-  // At the block's own positions, in shared memory.
+  // Own positions, in the block's memory.
   CSTA_DEVICE Table<Scalar> means(int axis) const {
     return block_.own_columns(axis, call_.plan.layout.staged[axis], call_.channels);
   }
@@ -194,9 +197,9 @@ class Backward {
     return block_.own_columns(axis, call_.plan.layout.hidden[axis], call_.axes[axis].hidden);
   }
   CSTA_DEVICE Table<Scalar> grad_hidden(int axis) const {
-    return block_.own_fours(axis, call_.plan.layout.grad_hidden[axis]);
+    return block_.own_padded_rows(axis, call_.plan.layout.grad_hidden[axis]);
   }
-  // In memory, for the gradients of the weights.
+  // Whole sample, in global memory, for the weights' gradients.
   CSTA_DEVICE Table<Scalar> means(int64_t n, int axis) const {
     return block_.tensor(call_.axes[axis].means, n, call_.channels, axis);
   }
@@ -209,7 +212,8 @@ class Backward {
     return block_.tensor(params.grad_hidden, n, params.hidden, axis);
   }
 
-  // From the last chunk of grad_y, which is there, to the first, which may have to be read again.
+  // From the last chunk of grad_y, which is still in its slot, to the first, which may be read
+  // again.
   CSTA_DEVICE void last_pass(const Valid& valid, Element* grad_x) {
     const Coupling<Scalar> coupling = this->coupling();
     const Table<Scalar> frames = block_.own_sums(kFrames), joints = block_.own_sums(kJoints);

@@ -1,5 +1,5 @@
-// The attention's gradients: S = sum of grad_y x over the channels of a group, then S against the
-// attention of the other axis.
+// Gradients of the attention: S = sum of grad_y * x over the channels of a group, then S times the
+// attention of the other axis. x and grad_y are chunks in shared memory.
 #pragma once
 
 #include "passes.h"
@@ -23,30 +23,30 @@ class Correlation {
         frame_gradients_(frame_gradients),
         joint_gradients_(joint_gradients) {}
 
-  // Adds a chunk's part. For all threads, as is finish, and none of the two may be at work on
-  // another chunk's.
+  // Adds a chunk. Called by all threads, like finish(); no thread may still be in either for
+  // another chunk.
   CSTA_DEVICE void add(const Chunk& chunk, const Element* x, const Element* grad_y) {
     const Span span(call_, chunk, real_);
     if (span.frame_end <= span.frame_begin) return;
-    const int first = call_.by_width.quotient(chunk.channel_begin);
-    const int last = call_.by_width.quotient(chunk.channel_end - 1);
-    if (first == last && lies_in_packs(x, grad_y)) {
-      if (first != group_) finish();
-      multiply_packs(chunk, x, grad_y, span.end - span.begin, group_ == first);
-      group_ = first;
+    const int first_group = call_.by_width.quotient(chunk.channel_begin);
+    const int last_group = call_.by_width.quotient(chunk.channel_end - 1);
+    if (first_group == last_group && lies_in_vectors(x, grad_y)) {
+      if (first_group != group_) finish();
+      multiply_vectors(chunk, x, grad_y, span.end - span.begin, group_ == first_group);
+      group_ = first_group;
       span_ = span;
       return;
     }
     finish();
     const int at_once = max(1, call_.plan.correlation_scalars / (span.end - span.begin));
-    for (int g = first; g <= last; g += at_once) {
-      const int groups = min(at_once, last + 1 - g);
+    for (int g = first_group; g <= last_group; g += at_once) {
+      const int groups = min(at_once, last_group + 1 - g);
       multiply(chunk, span, x, grad_y, g, groups);
       reduce(span, g, groups);
     }
   }
 
-  // Takes what is left of whole planes' sums to the gradients. There may be more after it.
+  // Adds the pending sums of whole planes to the gradients; more chunks may follow.
   CSTA_DEVICE void finish() {
     if (group_ < 0) return;
     reduce(span_, group_, 1);
@@ -54,52 +54,50 @@ class Correlation {
   }
 
  private:
-  // Whether chunks are whole planes, whose packs are the same positions in every chunk.
-  CSTA_DEVICE bool lies_in_packs(const Element* x, const Element* grad_y) const {
+  // Whether chunks are whole planes whose vectors hold the same positions in every chunk.
+  CSTA_DEVICE bool lies_in_vectors(const Element* x, const Element* grad_y) const {
     const int plane = call_.axes[kFrames].length * call_.axes[kJoints].length;
     return real_.all() && !call_.channels_last && call_.plan.chunks_per_plane == 1 &&
-           plane % Pack<Element>::kCount == 0 &&
-           Pack<Element>::before(x) == Pack<Element>::before(grad_y);
+           plane % Vec16<Element>::kCount == 0 &&
+           Vec16<Element>::prefix(x) == Vec16<Element>::prefix(grad_y);
   }
 
-  // Sums of grad_y x over a chunk's channels, or their sum with what was there.
-  CSTA_DEVICE void multiply_packs(const Chunk& chunk, const Element* x, const Element* grad_y,
-                                  int positions, bool adds) {
-    struct alignas(16) Products {
-      Scalar of[Pack<Element>::kCount];
-    };
-    constexpr int kCount = Pack<Element>::kCount;
+  // S of a chunk's channels by vectors; `adds` to the S in memory.
+  CSTA_DEVICE void multiply_vectors(const Chunk& chunk, const Element* x, const Element* grad_y,
+                                    int positions, bool adds) {
+    using Sums = Vec<Scalar, Vec16<Element>::kCount>;
+    constexpr int kCount = Sums::kCount;
     const int channels = chunk.channels(), stride = chunk.channel_stride;
-    const int head = min(Pack<Element>::before(x), positions);
-    const int packs = (positions - head) / kCount, rest = positions - packs * kCount;
-    shift_ = (kCount - head) % kCount;
+    const int prefix = min(Vec16<Element>::prefix(x), positions);
+    const int vectors = (positions - prefix) / kCount, edges = positions - vectors * kCount;
+    shift_ = (kCount - prefix) % kCount;
     Scalar* correlation = correlation_ + shift_;
-    for (int i = thread(); i < packs; i += threads()) {
-      const int p = head + i * kCount;
+    for (int i = thread(); i < vectors; i += threads()) {
+      const int p = prefix + i * kCount;
       const Element *from_x = x + p, *from_grad_y = grad_y + p;
-      auto* there = reinterpret_cast<Products*>(correlation + p);
-      Products sums{};
-      if (adds) sums = *there;
+      Sums sums{};
+      if (adds) sums = Sums::load(correlation + p);
       for (int left = channels; left > 0; left -= 8) {
-        Scalar parts[kCount] = {};
+        Scalar partial[kCount] = {};
 #pragma unroll 1
         for (int c = 0; c < min(left, 8); ++c) {
-          const Pack<Element> a = Pack<Element>::at(from_x), b = Pack<Element>::at(from_grad_y);
+          const Vec16<Element> a = Vec16<Element>::load(from_x),
+                               b = Vec16<Element>::load(from_grad_y);
 #pragma unroll
           for (int k = 0; k < kCount; ++k) {
-            parts[k] += static_cast<Scalar>(widen(a.elements[k])) *
-                        static_cast<Scalar>(widen(b.elements[k]));
+            partial[k] +=
+                static_cast<Scalar>(widen(a.values[k])) * static_cast<Scalar>(widen(b.values[k]));
           }
           from_x += stride;
           from_grad_y += stride;
         }
 #pragma unroll
-        for (int k = 0; k < kCount; ++k) sums.of[k] += parts[k];
+        for (int k = 0; k < kCount; ++k) sums.values[k] += partial[k];
       }
-      *there = sums;
+      sums.store(correlation + p);
     }
-    for (int i = thread(); i < rest; i += threads()) {
-      const int p = i < head ? i : i + packs * kCount;
+    for (int i = thread(); i < edges; i += threads()) {
+      const int p = i < prefix ? i : i + vectors * kCount;
       const Scalar sum = sum_of<Scalar>(channels, [&](int c) {
         return static_cast<Scalar>(widen(x[p + c * stride])) *
                static_cast<Scalar>(widen(grad_y[p + c * stride]));
@@ -108,24 +106,24 @@ class Correlation {
     }
   }
 
-  // The same element by element: of some groups, 0 where not valid.
+  // S of some groups element by element, 0 at invalid positions.
   CSTA_DEVICE void multiply(const Chunk& chunk, const Span& span, const Element* x,
-                            const Element* grad_y, int first, int groups) {
+                            const Element* grad_y, int first_group, int groups) {
     shift_ = 0;
     const int joints = call_.axes[kJoints].length, width = call_.channels / call_.groups;
     const int positions = span.end - span.begin;
     const bool channels_last = call_.channels_last, everything = real_.all();
     for (int i = thread(); i < groups * positions; i += threads()) {
       const int g = groups == 1 ? 0 : i / positions, p = i - g * positions;
-      const int begin = max((first + g) * width, chunk.channel_begin);
-      const int count = min((first + g + 1) * width, chunk.channel_end) - begin;
+      const int begin = max((first_group + g) * width, chunk.channel_begin);
+      const int count = min((first_group + g + 1) * width, chunk.channel_end) - begin;
       const int t = call_.by_joints.quotient(span.begin + p);
       Scalar sum = 0;
       if (everything || (real_.frame(t) && real_.joint(span.begin + p - t * joints))) {
         const int stride = channels_last ? 1 : chunk.channel_stride;
         const int at =
             p * chunk.position_stride + (begin - chunk.channel_begin) * chunk.channel_stride;
-        // In channels-last memory neighbours start in banks of their own.
+        // Channels-last: neighbouring threads start at different channels to avoid bank conflicts.
         sum = sum_from<Scalar>(channels_last ? p % count : 0, count, [&](int c) {
           return static_cast<Scalar>(widen(x[at + c * stride])) *
                  static_cast<Scalar>(widen(grad_y[at + c * stride]));
@@ -135,8 +133,8 @@ class Correlation {
     }
   }
 
-  // Adds what the products of some groups are against the attention of the other axis.
-  CSTA_DEVICE void reduce(const Span& span, int first, int groups) const {
+  // Adds S of some groups times the attention of the other axis to the gradients.
+  CSTA_DEVICE void reduce(const Span& span, int first_group, int groups) const {
     const int joints = call_.axes[kJoints].length, positions = span.end - span.begin;
     const int frames = span.frame_end - span.frame_begin, rows = groups * frames;
     block_barrier();
@@ -146,18 +144,18 @@ class Correlation {
         const Run run = Run::of_frame(span, t, joints);
         const Scalar* row =
             correlation_ + shift_ + g * positions + t * joints + run.first - span.begin;
-        const Scalar* scaled = &coupling_.scaled_joints.at(first + g, run.first);
-        frame_gradients_.at(first + g, t) += sum_from<Scalar>(
+        const Scalar* scaled = &coupling_.scaled_joints.at(first_group + g, run.first);
+        frame_gradients_.at(first_group + g, t) += sum_from<Scalar>(
             run.stagger(t, joints % 2 == 0), run.count, [&](int k) { return row[k] * scaled[k]; });
       } else {
         const int g = call_.by_joints.quotient(i - rows), v = i - rows - g * joints;
         const Run run = Run::of_joint(call_, span, v, joints);
         const Scalar* column =
             correlation_ + shift_ + g * positions + run.first * joints + v - span.begin;
-        const Scalar* attention = &coupling_.frames.at(first + g, run.first);
-        joint_gradients_.at(first + g, v) += scale_ * sum_of<Scalar>(run.count, [&](int k) {
-                                               return column[k * joints] * attention[k];
-                                             });
+        const Scalar* attention = &coupling_.frames.at(first_group + g, run.first);
+        joint_gradients_.at(first_group + g, v) += scale_ * sum_of<Scalar>(run.count, [&](int k) {
+                                                     return column[k * joints] * attention[k];
+                                                   });
       }
     }
     block_barrier();
@@ -169,8 +167,8 @@ class Correlation {
   Scalar* correlation_;
   Scalar scale_;
   Table<Scalar> frame_gradients_, joint_gradients_;
-  int shift_ = 0;   // products begin there, so that packs of them are aligned
-  int group_ = -1;  // whose products are not in the gradients yet
+  int shift_ = 0;   // offset of S, which aligns its vectors
+  int group_ = -1;  // group of the pending S, or -1
   Span span_;
 };
 

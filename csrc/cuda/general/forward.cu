@@ -1,4 +1,5 @@
-// Forward: one cluster takes a sample through all steps.
+// Forward of any sample, by one cluster: x comes through a ring of chunks in shared memory for the
+// means, and from there (or read again) for the last pass, which writes y.
 #include "../dispatch.h"
 #include "gates.h"
 #include "reweight.h"
@@ -24,10 +25,9 @@ class Forward {
     const int first = call_.has_heads ? 0 : max(chunks - slots, 0);
     for (int j = first; j < min(chunks, first + slots); ++j) load(j);
     const Valid valid = find_valid(call_, n, block_.flags(), block_.scratch());
-    if (call_.has_heads) heads(n, valid);
+    if (call_.has_heads) heads(valid);
     gates(n, valid);
-    // A peer may still need this block's logits: it may leave, or begin another sample, when all
-    // have theirs.
+    // Peers may still read this block's logits: it must not exit or start another sample before.
     if (call_.has_heads) cluster_arrive();
     reweight(valid, static_cast<Element*>(call_.out) + n * sample_size());
     if (call_.has_heads) cluster_wait();
@@ -42,7 +42,7 @@ class Forward {
     ring_.load(x_, block_.slice.chunk(call_, number), number, read_end_);
   }
 
-  CSTA_DEVICE void heads(int64_t n, const Valid& valid) {
+  CSTA_DEVICE void heads(const Valid& valid) {
     const SharedLayout& layout = call_.plan.layout;
     block_.clear(layout.sums[kFrames], layout.staged[kFrames] - layout.sums[kFrames]);
     block_barrier();
@@ -101,7 +101,7 @@ class Forward {
     block_barrier();
   }
 
-  // From the last chunk, which is there, to the first, which may have to be read again.
+  // From the last chunk, which is still in its slot, to the first, which may be read again.
   CSTA_DEVICE void reweight(const Valid& valid, Element* y) {
     const SharedLayout& layout = call_.plan.layout;
     const Coupling<Scalar> coupling{block_.own_group_rows(kFrames, layout.attention[kFrames]),

@@ -1,4 +1,4 @@
-// Step 3 and its gradient: one warp for a row of logits.
+// Step 3 and its gradient: one warp per row of logits.
 #pragma once
 
 #include "../common/warp.h"
@@ -6,7 +6,8 @@
 
 namespace csta::cuda {
 
-// The logits that the cluster's blocks, or a tensor, have for the slice's groups. For all threads.
+// Gathers the logits of the slice's groups from the cluster's blocks or a tensor. Called by all
+// threads.
 template <class Element>
 CSTA_DEVICE void gather_logits(const Block<Element>& block, int axis, int64_t n,
                                ThreadRotation& rotation) {
@@ -28,7 +29,7 @@ CSTA_DEVICE void gather_logits(const Block<Element>& block, int axis, int64_t n,
   }
 }
 
-// Whether this block, of all that have it, writes a group's row.
+// Whether this block writes the group's row to global memory; one of the blocks that have it does.
 template <class Element>
 CSTA_DEVICE bool writes(const Block<Element>& block, int g) {
   const CallParams& call = block.call;
@@ -36,8 +37,8 @@ CSTA_DEVICE bool writes(const Block<Element>& block, int g) {
   return call.by_slice.quotient(g * (call.channels / call.groups)) == block.rank;
 }
 
-// scale times a joint's attention, where the last pass reads it. A row goes on with its first
-// numbers, for those who read several at once.
+// Stores scale * attention of a joint for the last pass. The row's first joints are repeated behind
+// it, so that vectors may wrap.
 template <class Element>
 CSTA_DEVICE void scale_joint(const Block<Element>& block, int g, int v,
                              Arithmetic<Element> scaled) {
@@ -45,8 +46,8 @@ CSTA_DEVICE void scale_joint(const Block<Element>& block, int g, int v,
   for (; v < joints + kWrap; v += joints) block.scaled_joints().at(g, v) = scaled;
 }
 
-// From the logits of the slice's groups to their attention, 0 where not valid: a warp for a row of
-// either axis. For all threads.
+// Attention of the slice's groups from their logits, 0 at invalid positions; one warp per row.
+// Called by all threads.
 template <class Element>
 CSTA_DEVICE void attention_forward(const Block<Element>& block, int64_t n, const Valid& valid,
                                    Arithmetic<Element> scale) {
@@ -91,7 +92,7 @@ CSTA_DEVICE void attention_forward(const Block<Element>& block, int64_t n, const
   }
 }
 
-// The kept attention of the slice's groups, 0 where not valid. For all threads.
+// Loads forward's attention of the slice's groups, 0 at invalid positions. Called by all threads.
 template <class Element>
 CSTA_DEVICE void load_attention(const Block<Element>& block, int axis, int64_t n,
                                 const Valid& valid, Arithmetic<Element> scale,
@@ -119,8 +120,8 @@ CSTA_DEVICE Arithmetic<Element> scale_of(const CallParams& call, const Valid& va
   return static_cast<Scalar>(int64_t{valid.count[kFrames]} * valid.count[kJoints]);
 }
 
-// From the gradient of the attention, whose parts the cluster's blocks have, to that of the logits.
-// Each block takes some groups, a warp of it a row of either axis. For all threads.
+// Gradient of the logits from the attention's, of which every block has a partial sum. Blocks share
+// the groups; one warp per row. Called by all threads.
 template <class Element>
 CSTA_DEVICE void gates_backward(const Block<Element>& block, int64_t n, const Valid& valid) {
   using Scalar = Arithmetic<Element>;
@@ -137,7 +138,7 @@ CSTA_DEVICE void gates_backward(const Block<Element>& block, int64_t n, const Va
       const int row = call.by_length[axis].quotient(i), l = i - row * params.length;
       const int g = block.rank + row * size;
       if (!valid.of_axis(axis, l)) continue;
-      // The blocks that have channels of the group, or frames.
+      // Blocks that have channels of the group, or frames.
       const int whole = call.channels_last ? call.axes[kFrames].length : (g + 1) * width;
       const int first = call.channels_last ? 0 : call.by_slice.quotient(g * width);
       const int end = whole > 0 && (call.channels_last || width > 0)
@@ -146,7 +147,7 @@ CSTA_DEVICE void gates_backward(const Block<Element>& block, int64_t n, const Va
       Scalar sum = 0;
 #pragma unroll 2
       for (int other = first; other < end; ++other) {
-        sum += block.group_rows(axis, call.plan.layout.gradients[axis], other).at(g, l);
+        sum += block.group_rows(axis, call.plan.layout.grad_attention[axis], other).at(g, l);
       }
       if (params.upstream != nullptr) {
         sum +=

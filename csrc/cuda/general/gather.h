@@ -1,5 +1,6 @@
-// Means and their gradients between the blocks of a cluster: before a head, every block gathers the
-// means at its own positions; after it, fetches the gradients of its slice's means.
+// Exchange of means and their gradients in a cluster: before the heads a block gathers the means at
+// its own positions from all blocks' sums, after them it fetches the gradients of its slice's
+// means.
 #pragma once
 
 #include "../common/heads.h"
@@ -7,8 +8,7 @@
 
 namespace csta::cuda {
 
-// Hands on the means that the cluster's blocks have the sums of, at this block's own positions: 0
-// where not valid.
+// store(c, l, mean) for the block's own positions l, from the sums of all blocks: 0 where invalid.
 template <class Element, class Store>
 CSTA_DEVICE void gather_means(const Block<Element>& block, int axis, const Valid& valid,
                               ThreadRotation& rotation, const Store& store) {
@@ -41,8 +41,7 @@ CSTA_DEVICE void gather_means(const Block<Element>& block, int axis, const Valid
   }
 }
 
-// Brings the gradients of the slice's means, which the cluster's blocks have, to where its sums
-// were.
+// Copies the gradients of the slice's means from all blocks to the slice's sums.
 template <class Element>
 CSTA_DEVICE void fetch_grad_means(const Block<Element>& block, int axis, ThreadRotation& rotation) {
   const CallParams& call = block.call;

@@ -1,11 +1,11 @@
-// What touches x and grad_y: one chunk at a time, in shared memory.
+// First pass over a chunk of x in shared memory: sums over joints and over frames.
 #pragma once
 
 #include "sample.h"
 
 namespace csta::cuda {
 
-// The frames that a chunk has positions of, and its last position + 1, up to where x is valid.
+// Valid frames and positions of a chunk.
 struct Span {
   int begin, end;  // positions
   int frame_begin, frame_end;
@@ -18,7 +18,7 @@ struct Span {
         frame_end(begin < end ? call.by_joints.quotient(end - 1) + 1 : frame_begin) {}
 };
 
-// The joints that a chunk has of frame t, and the frames that it has of joint v.
+// Contiguous run of a chunk: the joints of a frame t, or the frames of a joint v.
 struct Run {
   int first, count;
 
@@ -31,12 +31,12 @@ struct Run {
     const int left = span.end - 1 - (first * joints + v);
     return {first, left < 0 ? 0 : call.by_joints.quotient(left) + 1};
   }
-  // Where a frame's sum begins. Frames with an even number of joints each begin at another one:
-  // elements of neighbouring frames would lie in the same bank.
+  // First term of a frame's sum. With an even number of joints every frame starts at another one:
+  // otherwise neighbouring threads would conflict on shared-memory banks.
   CSTA_DEVICE int stagger(int t, bool staggered) const { return staggered ? t % count : 0; }
 };
 
-// Adds a chunk's part of the sums over joints and over frames. For all threads.
+// Adds a chunk to the sums over joints and over frames. Called by all threads.
 template <bool kMasked, class Element, class Scalar>
 CSTA_DEVICE void pool(const CallParams& call, const Chunk& chunk, const Element* x,
                       const Valid& valid, const Table<Scalar>& frame_sums,
@@ -92,11 +92,11 @@ CSTA_DEVICE void pool(const CallParams& call, const Chunk& chunk, const Element*
   }
 }
 
-// What the passes know of a sample's attention; tables by the slice's own groups.
+// Attention of the slice's groups, as the passes read it.
 template <class Scalar>
 struct Coupling {
   Table<Scalar> frames;         // attention
-  Table<Scalar> scaled_joints;  // scale times the attention
+  Table<Scalar> scaled_joints;  // scale * attention
 };
 
 }  // namespace csta::cuda

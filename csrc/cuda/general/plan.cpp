@@ -1,3 +1,5 @@
+// Plan of the general kernels, which serve every call: cluster size, chunks, the layout of a
+// block's memory, slots.
 #include "../plan.h"
 
 #include <algorithm>
@@ -27,47 +29,62 @@ class Planner {
         frames_(call.axes[kFrames].length),
         joints_(call.axes[kJoints].length),
         limit_(std::min(device.shared_of_block, tuning().most_shared)),
-        part_(std::min(limit_, device.shared_of_processor / parts() - 1024)) {}
+        fair_share_(std::min(limit_, device.shared_of_processor / blocks_per_processor() - 1024)) {}
 
-  // The smallest cluster that holds a sample so often that one can be read while another's heads
-  // are computed, or it is written; else the smallest that holds it once; else the largest there
-  // is. Where no sample is held, the largest whose blocks each fill their slots twice: few samples
-  // are then spread over the device, too.
+  // How many blocks a cluster has: 1, 2, 4 and so on, by these rules.
+  // Where a tensor is kept between the two passes over it:
+  //   1. the fewest that keep it in their fair share of a multiprocessor, so that other blocks read
+  //      or write there while the heads are computed;
+  //   2. else the fewest that keep it;
+  //   3. else the most, which read the least again.
+  // Where a tensor is read once:
+  //   4. the most whose blocks fill their slots twice, so that few samples use the whole device.
   bool choose(Plan& best) const {
-    const int64_t parts = call_.channels_last ? frames_ : channels_;
-    bool found = false, holds = false;
-    const int most = std::min(device_.most_cluster, tuning().most_blocks);
-    for (int blocks = 1; blocks <= most; blocks *= 2) {
-      if (blocks > 1 && blocks > parts) break;
+    return keeps_a_tensor() ? choose_for_keeping(best) : choose_for_streaming(best);
+  }
+
+ private:
+  bool choose_for_keeping(Plan& best) const {
+    bool found = false, kept = false;
+    for (int blocks = 1; blocks <= most_blocks(); blocks *= 2) {
       Plan plan;
       if (!fill(plan, blocks)) continue;
-      if (!keeps_a_tensor()) {
-        if (found && chunks(plan) < 2 * tuning().slots_of_stream) break;
-        best = plan;
-        found = true;
-        continue;
-      }
-      const int64_t whole = bytes_if_all_stays(plan);
-      if (holds && whole > part_) continue;
+      const int64_t bytes = bytes_if_kept(plan);
+      if (bytes > fair_share_ && kept) continue;
       best = plan;
       found = true;
-      if (whole <= part_) break;
-      holds = whole <= limit_;
+      if (bytes <= fair_share_) break;
+      kept = bytes <= limit_;
     }
     return found;
   }
 
- private:
-  // Blocks that share a multiprocessor.
-  int parts() const {
+  bool choose_for_streaming(Plan& best) const {
+    bool found = false;
+    for (int blocks = 1; blocks <= most_blocks(); blocks *= 2) {
+      Plan plan;
+      if (!fill(plan, blocks)) continue;
+      if (found && chunks(plan) < 2 * tuning().slots_of_stream) break;
+      best = plan;
+      found = true;
+    }
+    return found;
+  }
+
+  // Length of the axis that a cluster's blocks share.
+  int64_t extent() const { return call_.channels_last ? frames_ : channels_; }
+  int64_t most_blocks() const {
+    const int most = std::min(device_.most_cluster, tuning().most_blocks);
+    return std::min<int64_t>(most, std::max<int64_t>(1, extent()));
+  }
+  int blocks_per_processor() const {
     return op_ == Op::backward ? tuning().blocks_of_backward : tuning().blocks_of_forward;
   }
 
   bool fill(Plan& plan, int blocks) const {
     plan.cluster = blocks;
     plan.threads = tuning().threads;
-    const int64_t parts = call_.channels_last ? frames_ : channels_;
-    plan.slice_extent = static_cast<int>(std::max<int64_t>(1, ceil_div(parts, blocks)));
+    plan.slice_extent = static_cast<int>(std::max<int64_t>(1, ceil_div(extent(), blocks)));
     for (int axis : {kFrames, kJoints}) {
       plan.positions_per_block[axis] =
           static_cast<int>(std::max<int64_t>(1, ceil_div(call_.axes[axis].length, blocks)));
@@ -83,7 +100,7 @@ class Planner {
     return distribute(plan);
   }
 
-  // Chunks of about the wanted size: whole planes, or whole frames, where they are that small.
+  // Chunk size near tuning().chunk_bytes: whole planes, or whole frames, where they are smaller.
   void cut(Plan& plan) const {
     const int64_t plane = std::max<int64_t>(1, frames_ * joints_);
     const int64_t slice = plan.slice_extent * (call_.channels_last ? channels_ * joints_ : plane);
@@ -149,7 +166,7 @@ class Planner {
     }
     layout.scaled = take(gates, plan.groups * (joints_ + kWrap));
     for (int axis : {kFrames, kJoints}) {
-      layout.gradients[axis] = take(backward, int64_t{plan.groups} * call_.axes[axis].length);
+      layout.grad_attention[axis] = take(backward, int64_t{plan.groups} * call_.axes[axis].length);
     }
     layout.correlation = take(backward, plan.correlation_scalars);
     layout.valid = take(true, ceil_div(frames_ + joints_, scalar_bytes_));
@@ -159,25 +176,26 @@ class Planner {
   int64_t layout_bytes(const Plan& plan) const {
     return round_up(plan.layout.scalars * scalar_bytes_, 128);
   }
-  // Slots of what is read once: x in backward, everything where logits are given. Fewer where
-  // grad_y then stays and leaves room for another block.
+  // Slots of a tensor that is read once: x in backward, everything where logits are given. Fewer
+  // where grad_y then stays and another block still fits.
   int64_t slots_of_stream(const Plan& plan) const {
     int64_t slots = std::min<int64_t>(chunks(plan), tuning().slots_of_stream);
     if (op_ != Op::backward || !keeps_a_tensor()) return slots;
-    const int64_t rest = part_ - kPrefixBytes - layout_bytes(plan) - chunks(plan) * plan.slot_bytes;
+    const int64_t rest =
+        fair_share_ - kPrefixBytes - layout_bytes(plan) - chunks(plan) * plan.slot_bytes;
     if (rest >= 2 * plan.slot_bytes) slots = std::min(slots, rest / plan.slot_bytes);
     return slots;
   }
   bool keeps_a_tensor() const {
     return call_.has_heads && (op_ == Op::forward || op_ == Op::backward);
   }
-  int64_t bytes_if_all_stays(const Plan& plan) const {
+  int64_t bytes_if_kept(const Plan& plan) const {
     int64_t slots = chunks(plan);
     if (op_ == Op::backward) slots += slots_of_stream(plan);
     return kPrefixBytes + layout_bytes(plan) + slots * plan.slot_bytes;
   }
 
-  // The room in shared memory if that leaves as much for chunks, and chunks in all the rest.
+  // Puts the layout in shared memory if enough slots remain, and fills the rest with slots.
   bool distribute(Plan& plan) const {
     const int64_t streams = op_ == Op::backward ? 2 : 1;
     plan.slots[0] = plan.slots[1] = 0;
@@ -207,7 +225,7 @@ class Planner {
   Op op_;
   const Device& device_;
   int64_t element_bytes_, scalar_bytes_, channels_, frames_, joints_;
-  int64_t limit_, part_;  // bytes of shared memory: what a block may have, and should
+  int64_t limit_, fair_share_;  // bytes of shared memory: the maximum, and the aim, per block
 };
 
 }  // namespace

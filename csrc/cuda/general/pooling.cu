@@ -1,4 +1,5 @@
-// Step 1 alone, and its gradient.
+// Operator pool: x comes through a ring of chunks and leaves as means; its backward writes grad_x
+// from the means' gradients.
 #include "../dispatch.h"
 #include "gather.h"
 #include "passes.h"
@@ -48,7 +49,7 @@ class Pool {
         out[int64_t{c} * params.length + l] = narrow<Element>(mean);
       });
     }
-    cluster_arrive();  // a peer may still need this block's sums
+    cluster_arrive();  // peers may still read this block's sums
     cluster_wait();
   }
 
@@ -65,8 +66,8 @@ CSTA_KERNEL CSTA_LAUNCH_BOUNDS(kMostThreads, 2) pool_kernel(CSTA_GRID_CONSTANT C
   for (int64_t n = block() / cluster_size(); n < call.samples; n += step) pool.run(n);
 }
 
-// dx = dp_f / V_n + dp_j / T_n where valid. A block takes planes, or in channels-last memory
-// frames, of one sample after the other.
+// grad_x = dp_f / V_n + dp_j / T_n where valid. A block takes planes (channels-last: frames) of one
+// sample after the other.
 template <class Element>
 CSTA_KERNEL CSTA_LAUNCH_BOUNDS(kMostThreads, 2)
     pool_backward_kernel(CSTA_GRID_CONSTANT CallParams call) {

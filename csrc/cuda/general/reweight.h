@@ -1,13 +1,13 @@
-// The last pass over a sample: y = x (residual + scale A), or dx = grad_y (residual + scale A) +
-// what the means give back. A chunk is walked as one flat run of memory, 16 bytes at a time where
-// that is possible.
+// Last pass over a chunk in shared memory: y = x * (residual + scale A), or grad_x = grad_y *
+// (residual + scale A) + gradients through the means. A chunk is one flat run, taken 16 bytes at a
+// time where aligned.
 #pragma once
 
 #include "passes.h"
 
 namespace csta::cuda {
 
-// Where an element of a sample is.
+// Coordinates of an element of a chunk.
 struct Position {
   int c, t, v, g;
 
@@ -17,7 +17,7 @@ struct Position {
       p = call.by_channels.quotient(element);
       c = element - p * call.channels;
     } else {
-      c = call.by_plane.quotient(element);  // 0 in a piece of a plane
+      c = call.by_plane.quotient(element);  // 0 if the chunk is less than a plane
       p = element - c * chunk.channel_stride;
     }
     c += chunk.channel_begin;
@@ -42,64 +42,65 @@ class Reweight {
         frame_grad_means_(frames),
         joint_grad_means_(joints) {}
 
-  // From a chunk in shared memory to its place in a sample of the result. For all threads.
+  // Reads a chunk from shared memory and writes its place in a sample of the result. Called by all
+  // threads.
   CSTA_DEVICE void run(const Chunk& chunk, const Element* from, Element* sample) const {
     Element* to = sample + chunk.offset;
     const int positions = chunk.positions(), joints = call_.axes[kJoints].length;
-    const int head = Elements::before(to);
-    const bool aligned = head == Elements::before(from);
+    const int prefix = Elements::prefix(to);
+    const bool aligned = prefix == Elements::prefix(from);
     if (call_.channels_last) {
-      walk<true>(chunk, from, to, aligned ? head : INT32_MAX);
+      walk<true>(chunk, from, to, aligned ? prefix : INT32_MAX);
     } else if (aligned && chunk.channels() > 1 && positions % kCount == 0 && joints >= kCount &&
                of_one_group(chunk.channel_begin, chunk.channel_end - 1)) {
-      reweight_planes(chunk, from, to, head);
+      reweight_planes(chunk, from, to, prefix);
     } else {
-      walk<false>(chunk, from, to, aligned ? head : INT32_MAX);
+      walk<false>(chunk, from, to, aligned ? prefix : INT32_MAX);
     }
   }
 
  private:
-  using Elements = Pack<Element>;
+  using Elements = Vec16<Element>;
   static constexpr int kCount = Elements::kCount;
   static constexpr unsigned kAll = (1u << kCount) - 1;
 
   CSTA_DEVICE bool of_one_group(int first, int last) const {
     return call_.groups == 1 || call_.by_width.quotient(first) == call_.by_width.quotient(last);
   }
-  static CSTA_DEVICE Elements read(const Element* address) { return Elements::at(address); }
+  static CSTA_DEVICE Elements read(const Element* address) { return Elements::load(address); }
   static CSTA_DEVICE void write(Element* address, const Elements& elements) {
-    *reinterpret_cast<Elements*>(address) = elements;
+    elements.store(address);
   }
 
-  // A chunk as one flat run, whose packs begin at element `head`.
+  // Walks a chunk as one flat run, whose first aligned vector is at element `prefix`.
   template <bool kChannelsLast>
-  CSTA_DEVICE void walk(const Chunk& chunk, const Element* from, Element* to, int head) const {
+  CSTA_DEVICE void walk(const Chunk& chunk, const Element* from, Element* to, int prefix) const {
     const int count = chunk.channels() * chunk.positions();
-    head = min(head, count);
-    const int packs = (count - head) / kCount, rest = count - packs * kCount;
-    for (int i = thread(); i < packs; i += threads()) {
-      const int element = head + i * kCount;
+    prefix = min(prefix, count);
+    const int vectors = (count - prefix) / kCount, edges = count - vectors * kCount;
+    for (int i = thread(); i < vectors; i += threads()) {
+      const int element = prefix + i * kCount;
       const Position at(call_, chunk, element);
       if (kChannelsLast ? !one_position(at, from + element, to + element)
                         : !one_channel(at, from + element, to + element)) {
         one_by_one(chunk, from, to, element);
       }
     }
-    for (int i = thread(); i < rest; i += threads()) {
-      one(chunk, from, to, i < head ? i : i + packs * kCount);
+    for (int i = thread(); i < edges; i += threads()) {
+      one(chunk, from, to, i < prefix ? i : i + vectors * kCount);
     }
   }
 
-  // Whole planes of one group, which lie alike: a thread takes the same positions of several
-  // channels, where the gain is the same, and so is what is valid.
+  // Walks whole planes of one group and of equal alignment: a thread takes the same positions of
+  // several channels, which share gains and validity.
   CSTA_DEVICE void reweight_planes(const Chunk& chunk, const Element* from, Element* to,
-                                   int head) const {
+                                   int prefix) const {
     const int plane = chunk.positions(), channels = chunk.channels();
-    head = min(head, plane);
-    const int packs = (plane - head) / kCount, rest = plane - packs * kCount;
-    const int ways = max(1, threads() / max(packs, 1));
-    for (int i = thread(); i < packs * ways; i += threads()) {
-      const int way = ways == 1 ? 0 : i / packs, p = head + (i - way * packs) * kCount;
+    prefix = min(prefix, plane);
+    const int vectors = (plane - prefix) / kCount, edges = plane - vectors * kCount;
+    const int ways = max(1, threads() / max(vectors, 1));
+    for (int i = thread(); i < vectors * ways; i += threads()) {
+      const int way = ways == 1 ? 0 : i / vectors, p = prefix + (i - way * vectors) * kCount;
       const Position at(call_, chunk, p);
       const unsigned valid = valid_bits(at);
       Scalar gains[kCount];
@@ -116,16 +117,16 @@ class Reweight {
           if (with_means_) grad_means.joints += ways * joint_grad_means_.row_stride;
         }
       };
-      // Under masks nearly every warp has packs of both kinds: it goes one way with all of them.
+      // Under masks nearly every warp has valid and invalid vectors; one branch serves both.
       if (valid == kAll && real_.all()) {
         reweight(std::false_type{});
       } else {
         reweight(std::true_type{});
       }
     }
-    for (int i = thread(); i < rest * channels; i += threads()) {
-      const int c = i / rest, k = i - c * rest;
-      one(chunk, from, to, c * plane + (k < head ? k : k + packs * kCount));
+    for (int i = thread(); i < edges * channels; i += threads()) {
+      const int c = i / edges, k = i - c * edges;
+      one(chunk, from, to, c * plane + (k < prefix ? k : k + vectors * kCount));
     }
   }
 
@@ -143,8 +144,8 @@ class Reweight {
     return call_.residual ? in : Elements{};
   }
 
-  // Consecutive channels at one position, of one group. False, and nothing done, where they are
-  // not that.
+  // Consecutive channels of one group at one position. Returns false, without writing, if they are
+  // not.
   CSTA_DEVICE bool one_position(const Position& at, const Element* from, Element* to) const {
     if (at.c + kCount > call_.channels || !of_one_group(at.c, at.c + kCount - 1)) return false;
     const Elements in = read(from);
@@ -157,16 +158,16 @@ class Reweight {
     Elements out;
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      Scalar value = static_cast<Scalar>(widen(in.elements[k])) * gain;
+      Scalar value = static_cast<Scalar>(widen(in.values[k])) * gain;
       if (with_means_)
         value += frame_grad_means_.at(at.c + k, at.t) + joint_grad_means_.at(at.c + k, at.v);
-      out.elements[k] = narrow<Element>(value);
+      out.values[k] = narrow<Element>(value);
     }
     write(to, out);
     return true;
   }
 
-  // Consecutive positions of one channel, likewise.
+  // Consecutive positions of one channel. Returns false, without writing, if they are not.
   CSTA_DEVICE bool one_channel(const Position& at, const Element* from, Element* to) const {
     const int joints = call_.axes[kJoints].length, p = at.t * joints + at.v;
     if (p + kCount > call_.axes[kFrames].length * joints || joints < kCount) return false;
@@ -185,7 +186,7 @@ class Reweight {
   CSTA_DEVICE bool is_valid(const Position& at) const {
     return real_.frame(at.t) && real_.joint(at.v);
   }
-  // Which of consecutive positions are valid, of one frame or two: a bit for each.
+  // Bit mask of the valid ones of consecutive positions, which span at most two frames.
   CSTA_DEVICE unsigned valid_bits(const Position& at) const {
     const int joints = call_.axes[kJoints].length;
     if (real_.all()) {
@@ -204,7 +205,7 @@ class Reweight {
     return bits;
   }
 
-  // What a channel of the group is multiplied by at consecutive positions, of one frame or two.
+  // Gains of consecutive positions, which span at most two frames.
   CSTA_DEVICE void find_gains(const Position& at, Scalar (&gains)[kCount]) const {
     const int left = call_.axes[kJoints].length - at.v;
     const Scalar here = coupling_.frames.at(at.g, at.t);
@@ -214,7 +215,7 @@ class Reweight {
     for (int k = 0; k < kCount; ++k)
       gains[k] = residual_gain() + (k < left ? here : next) * scaled[k];
   }
-  // What the means give back to a channel, from a position on.
+  // Gradients through the means of a channel, from a position on.
   struct GradMeans {
     const Scalar *frames, *joints;
   };
@@ -222,7 +223,7 @@ class Reweight {
     if (!with_means_) return {nullptr, nullptr};
     return {&frame_grad_means_.at(c, at.t), &joint_grad_means_.at(c, at.v)};
   }
-  // A pack of the result; kSelects: not all of it need be valid.
+  // A vector of the result; kSelects: some of its positions may be invalid.
   template <bool kSelects>
   CSTA_DEVICE Elements reweighted(const Position& at, unsigned valid, const Scalar (&gains)[kCount],
                                   const GradMeans& grad_means, const Elements& in) const {
@@ -234,15 +235,15 @@ class Reweight {
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
       const bool first = k < left;
-      Scalar value = static_cast<Scalar>(widen(in.elements[k])) * gains[k];
+      Scalar value = static_cast<Scalar>(widen(in.values[k])) * gains[k];
       if (with_means_) value += (first ? here : next) + grad_means.joints[first ? k : k - joints];
-      out.elements[k] = narrow<Element>(value);
+      out.values[k] = narrow<Element>(value);
     }
     if (!kSelects || valid == kAll) return out;
     const Elements unchanged = padding(in);
 #pragma unroll
     for (int k = 0; k < kCount; ++k) {
-      if ((valid >> k & 1) == 0) out.elements[k] = unchanged.elements[k];
+      if ((valid >> k & 1) == 0) out.values[k] = unchanged.values[k];
     }
     return out;
   }

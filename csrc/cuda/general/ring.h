@@ -1,6 +1,6 @@
-// Chunks of a tensor on their way to shared memory, and in it. Chunk j goes to slot j % slots. What
-// was read last stays, so that a second pass, which runs backwards, finds the last chunks there:
-// all of them, if there are as many slots.
+// Ring buffer of a tensor's chunks in shared memory, filled by asynchronous copies: chunk j uses
+// slot j % slots. The last chunks stay, so that a second pass, which runs backwards, finds them:
+// all of them if there are as many slots.
 #pragma once
 
 #include "../limits.h"
@@ -13,8 +13,8 @@ class Ring {
  public:
   CSTA_DEVICE Ring(CopyBarrier* barriers, unsigned char* memory, int slots, int slot_bytes)
       : barriers_(barriers), memory_(memory), slots_(slots), slot_bytes_(slot_bytes) {
-    // Of a bulk copy one warp arrives; of small copies every thread does twice, when it has begun
-    // them and when they have landed.
+    // Arrivals per phase: one warp's for a bulk copy; for small copies two per thread, after
+    // issuing and after landing.
     for (int slot = thread(); slot < slots; slot += threads()) {
       init(barriers + slot, copies_in_bulk() ? 32 : 2 * threads());
     }
@@ -23,7 +23,8 @@ class Ring {
 
   CSTA_DEVICE int slots() const { return slots_; }
 
-  // Asks for what a chunk has below position `read_end`. For all threads, when none reads the slot.
+  // Starts loading a chunk's elements below position `read_end`. Called by all threads, when none
+  // reads the slot.
   CSTA_DEVICE void load(const Element* sample, const Chunk& chunk, int number, int read_end) {
     if (copies_in_bulk() && thread() >= 32) return;
     const int slot = number % slots_;
@@ -49,7 +50,7 @@ class Ring {
     if (!copies_in_bulk()) arrive_after_copies(barriers_ + slot);
   }
 
-  // Waits for what load asked for. For all threads, once for every load.
+  // Waits for a chunk. Called by all threads, once per load.
   CSTA_DEVICE void wait_for(int number) {
     const int slot = number % slots_;
     wait(barriers_ + slot, static_cast<int>(phases_ >> slot & 1));
@@ -65,36 +66,36 @@ class Ring {
     return static_cast<int>(reinterpret_cast<uintptr_t>(address) % kCopyBytes);
   }
 
-  // Copies keep an address's offset from a multiple of 16.
+  // Slots keep the source's offset from a multiple of 16 bytes.
   CSTA_DEVICE Element* place(const Element* from, int slot) const {
     return reinterpret_cast<Element*>(memory_ + slot * slot_bytes_ + offset_in_line(from));
   }
 
-  // Copies a run of elements: whole pieces of 16 bytes by themselves, their rests by hand.
+  // Copies a run: aligned 16-byte blocks asynchronously, prefix and tail by threads.
   static CSTA_DEVICE void copy(const Element* from, Element* to, int count, CopyBarrier* barrier) {
     constexpr int kElements = kCopyBytes / static_cast<int>(sizeof(Element));
     const int misplaced = offset_in_line(from) / static_cast<int>(sizeof(Element));
-    const int head = min(count, (kElements - misplaced) % kElements);
-    const int whole = (count - head) / kElements * kElements;
-    if (thread() < head) to[thread()] = from[thread()];
-    for (int i = head + whole + thread(); i < count; i += 32) {
+    const int prefix = min(count, (kElements - misplaced) % kElements);
+    const int whole = (count - prefix) / kElements * kElements;
+    if (thread() < prefix) to[thread()] = from[thread()];
+    for (int i = prefix + whole + thread(); i < count; i += 32) {
       if (thread() < 32) to[i] = from[i];
     }
     if (!copies_in_bulk()) {
-      for (int i = head + thread() * kElements; i < head + whole; i += threads() * kElements) {
+      for (int i = prefix + thread() * kElements; i < prefix + whole; i += threads() * kElements) {
         copy_16_bytes(to + i, from + i);
       }
     } else if (thread() == 0 && whole > 0) {
       const int bytes = whole * static_cast<int>(sizeof(Element));
       expect(barrier, bytes);
-      copy_in_bulk(to + head, from + head, bytes, barrier);
+      copy_in_bulk(to + prefix, from + prefix, bytes, barrier);
     }
   }
 
   CopyBarrier* barriers_;
   unsigned char* memory_;
   int slots_, slot_bytes_;
-  uint64_t phases_ = 0;  // a bit for each slot: the parity that is waited for next
+  uint64_t phases_ = 0;  // one bit per slot: the parity of its next phase
 };
 
 }  // namespace csta::cuda

@@ -1,24 +1,24 @@
-// One sample as a block sees it: what is valid, which part of it is the block's own, and where its
-// numbers lie.
+// One sample as a block sees it: its slice, the chunks that the slice is loaded in, and the valid
+// positions.
 #pragma once
 
 #include "../common/table.h"
 
 namespace csta::cuda {
 
-// A part of a sample that is one piece of memory: whole planes of some channels, or some positions
-// of one channel; in channels-last memory, all channels of some positions.
+// A chunk is contiguous in memory: whole planes of some channels, or some positions of one channel;
+// in channels-last memory, all channels of some positions.
 struct Chunk {
   int channel_begin, channel_end;
   int position_begin, position_end;
-  int64_t offset;  // in elements from the sample's first
+  int64_t offset;  // elements from the sample's start
   int channel_stride, position_stride;
 
   CSTA_DEVICE int channels() const { return channel_end - channel_begin; }
   CSTA_DEVICE int positions() const { return position_end - position_begin; }
 };
 
-// What a block of the cluster holds.
+// The part of a sample that a block owns.
 struct Slice {
   int channel_begin, channel_end, frame_begin, frame_end;
   int chunks;
@@ -69,10 +69,10 @@ struct Slice {
   }
 };
 
-// The valid positions of a sample.
+// Valid positions of a sample.
 struct Valid {
-  const uint8_t *frames, *joints;  // flags, or null where everything before frame_end is valid
-  int frame_end;                   // frames from here on are not valid
+  const uint8_t *frames, *joints;  // flags, or null if all below frame_end are valid
+  int frame_end;                   // no frame from here on is valid
   int count[2];                    // T_n, V_n
 
   // Whether all joints of all frames before frame_end are valid.
@@ -86,7 +86,7 @@ struct Valid {
   }
 };
 
-// How many threads' flags are set; for all threads of the block.
+// Sum over the block's threads. Called by all threads.
 CSTA_DEVICE int count_over_block(int mine, int* scratch) {
   for (int step = 16; step > 0; step /= 2) mine += shuffle_xor(mine, step);
   block_barrier();
@@ -104,7 +104,7 @@ CSTA_DEVICE int length_of(const CallParams& call, int64_t n) {
   return length < 0 ? 0 : length > frames ? frames : static_cast<int>(length);
 }
 
-// Finds the valid positions of sample n; flags has a byte for every frame and joint.
+// Finds the valid positions of sample n; flags has one byte per frame and joint.
 CSTA_DEVICE Valid find_valid(const CallParams& call, int64_t n, uint8_t* flags, int* scratch) {
   const int frames = call.axes[kFrames].length, joints = call.axes[kJoints].length;
   const int length = length_of(call, n);
