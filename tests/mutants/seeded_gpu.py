@@ -98,7 +98,8 @@ CUDA = [
            "kMasked && !valid.joint(run.first + k)", "false"),
     Mutant("cuda_columns_begin_with_the_frame", C_PASSES,
            "span.frame_begin * joints + v < span.begin ? 1 : 0", "0", "cuda"),
-    Mutant("cuda_tail_of_a_run_not_copied", C_RING, "prefix + whole + thread()", "count + thread()"),
+    Mutant("cuda_tail_of_a_run_not_copied", C_RING, "prefix + whole + thread()",
+           "count + thread()"),
     Mutant("cuda_no_fence_before_bulk_copies", C_RING,
            "if (copies_in_bulk()) fence_before_bulk_copies();", ""),
     Mutant("cuda_nobody_waits_for_copies", C_RING,
@@ -195,8 +196,10 @@ CUDA = [
            "round_up(ceil_div(call_.channels, blocks), 1)",
            "cuda::test_dense"),
     Mutant("cuda_bytes_expected_after_their_copy", C_RING,
-           "expect(barrier, bytes);\n      copy_in_bulk(to + prefix, from + prefix, bytes, barrier);",
-           "copy_in_bulk(to + prefix, from + prefix, bytes, barrier);\n      expect(barrier, bytes);"),
+           "expect(barrier, bytes);\n"
+           "      copy_in_bulk(to + prefix, from + prefix, bytes, barrier);",
+           "copy_in_bulk(to + prefix, from + prefix, bytes, barrier);\n"
+           "      expect(barrier, bytes);"),
     Mutant("cuda_lengths_not_clamped", C_SAMPLE,
            "length > frames ? frames : static_cast<int>(length)", "static_cast<int>(length)",
            "cuda::lengths_out_of_range"),

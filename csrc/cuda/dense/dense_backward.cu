@@ -58,7 +58,7 @@ class DenseBackward {
  private:
   static constexpr int kFirstSlot = 2;  // index of its barrier
 
-  // Channels per chunk of x; all of them if x is resident, too.
+  // Channels per chunk of x.
   CSTA_DEVICE int step() const { return call_.plan.channels_per_chunk; }
   // At least one: a block without channels still clears its sums.
   CSTA_DEVICE int chunks() const { return max(1, ceil_div(dense_.channels, step())); }
