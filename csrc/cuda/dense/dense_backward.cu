@@ -82,7 +82,6 @@ class DenseBackward {
   }
   CSTA_DEVICE float* grad_logits(int axis) const { return dense_.at(layout_.grad_logits[axis]); }
   CSTA_DEVICE float* correlation() const { return dense_.at(layout_.correlation); }
-  // This sample's rows of a tensor.
   CSTA_DEVICE float* row(const void* tensor, int axis, int rows) const {
     return static_cast<float*>(const_cast<void*>(tensor)) +
            dense_.sample() * rows * call_.axes[axis].length;

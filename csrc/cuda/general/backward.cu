@@ -165,7 +165,7 @@ class Backward {
       const AxisParams& params = call_.axes[axis];
       const bool reached = is_reached(call_, axis);
       const Table<Scalar> kept = grad_hidden(n, axis), local = grad_hidden(axis);
-      hidden_backward<Element>(the, PositionRange(call_, axis, block_.rank), call_.groups,
+      hidden_backward<Element>(params, PositionRange(call_, axis, block_.rank), call_.groups,
                                block_.tensor(params.grad_logits, n, call_.groups, axis),
                                hidden(axis), for_grad_hidden, [&](int h, int l, Scalar grad) {
                                  kept.at(h, l) = local.at(h, l) = reached ? grad : Scalar{0};
