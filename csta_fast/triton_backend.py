@@ -8,6 +8,7 @@ that one, and the reason is remembered for the next ones.
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from csta_fast import checks, composite, ops
 from csta_fast.cuda_backend import capability_refusal
 from csta_fast.kernels.plans import MOST_JOINTS, MOST_PLANE
 from csta_fast.operations import Operations
-from csta_fast.structures import ARITHMETIC_DTYPES, HeadWeights
+from csta_fast.structures import ARITHMETIC_DTYPES, GATE_CODES, HeadWeights
 
 NAMESPACE = "csta_fast_triton"
 
@@ -64,11 +65,10 @@ def refusal(x: Tensor) -> str | None:
 
 def implementation(name: str) -> Callable[..., Any]:
     """The operation as PyTorch's dispatcher calls it: checked, launched, or computed plainly."""
-    check = _CHECKS.get(name)
+    check = _CHECKS[name]
 
     def run(*args: Any) -> Any:
-        if check is not None:
-            check(*args)
+        check(*args)
         if failure is None:
             try:
                 from csta_fast.kernels import operations
@@ -113,12 +113,14 @@ def _check_csta(x: Tensor, *args: Any) -> None:
     weights = HeadWeights(*args[:4]), HeadWeights(*args[4:8])
     checks.heads(x, checks.features(x), *weights)
     checks.masks(x, *args[8:11])
+    _check_choices(*args[11:13])
 
 
 def _check_couple(x: Tensor, *args: Any) -> None:
     checks.features(x)
     checks.logits(x, *args[:2])
     checks.masks(x, *args[2:5])
+    _check_choices(*args[5:7])
 
 
 def _check_pool(x: Tensor, *masks: Any) -> None:
@@ -126,9 +128,64 @@ def _check_pool(x: Tensor, *masks: Any) -> None:
     checks.masks(x, *masks)
 
 
+def _check_choices(gate: int, scale: float | None) -> None:
+    if gate not in GATE_CODES.values():
+        raise ValueError(f"gate: wanted one of {list(GATE_CODES.values())}, got {gate}")
+    if scale is not None and not math.isfinite(scale):
+        raise ValueError(f"scale: wanted a finite number or None, got {scale}")
+
+
+def _check_csta_backward(*args: Any) -> None:
+    upstream, x, weights, attention, others = (
+        args[:3], args[3], args[4:12], args[12:14], args[14:19],
+    )  # fmt: skip
+    _check_csta(x, *weights, *others)
+    _check_upstream(x, weights[2].shape[0], *upstream, *attention)
+
+
+def _check_couple_backward(*args: Any) -> None:
+    upstream, x, attention, logits, others = args[:3], args[3], args[4:6], args[6:8], args[8:13]
+    _check_couple(x, *logits, *others)
+    _check_upstream(x, logits[0].shape[1], *upstream, *attention)
+
+
+def _check_upstream(x: Tensor, groups: int, grad_y: Tensor | None, *attention: Any) -> None:
+    """The gradient of y, and the attention and its gradients, of the frames and of the joints."""
+    samples, _, *lengths = x.shape
+    wanted = [(samples, groups, length) for length in lengths]
+    given = [(grad_y, tuple(x.shape), x.dtype)]
+    given += [
+        (each, shape, ARITHMETIC_DTYPES[x.dtype])
+        for each, shape in zip(attention, 2 * wanted, strict=True)
+    ]
+    for each, shape, dtype in given:
+        if each is not None and (tuple(each.shape) != shape or each.dtype is not dtype):
+            raise ValueError(
+                f"gradients and attention: wanted shape {shape} of {dtype}, "
+                f"got {tuple(each.shape)} of {each.dtype}"
+            )
+
+
+def _check_pool_backward(grad_frame_means: Tensor, grad_joint_means: Tensor, *args: Any) -> None:
+    frames, joints = grad_frame_means, grad_joint_means
+    if frames.dim() != 3 or joints.dim() != 3 or frames.shape[:2] != joints.shape[:2]:
+        raise ValueError(
+            "gradients: wanted (N, C, T) and (N, C, V), "
+            f"got {tuple(frames.shape)} and {tuple(joints.shape)}"
+        )
+    if frames.dtype not in ARITHMETIC_DTYPES or frames.dtype is not joints.dtype:
+        raise TypeError(
+            f"gradients: wanted one floating dtype, got {frames.dtype} and {joints.dtype}"
+        )
+    checks.masks(frames.new_empty(()).expand(*frames.shape, joints.shape[2]), *args[:3])
+
+
 _CHECKS: dict[str, Callable[..., None]] = {
     "csta": _check_csta,
+    "csta_backward": _check_csta_backward,
     "couple": _check_couple,
+    "couple_backward": _check_couple_backward,
+    "pool_backward": _check_pool_backward,
     "pool": _check_pool,
 }
 
