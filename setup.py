@@ -100,17 +100,21 @@ class BuildLibrary(build_ext):
 class BuildPython(build_py):
     def run(self) -> None:
         """Say why a library is left out, here and, in a file beside it, to those who miss it."""
+        super().run()
+        folders = (
+            ["csta_fast"] if self.editable_mode else ["csta_fast", f"{self.build_lib}/csta_fast"]
+        )
         for library, kernels, tool in (("_cpu", "native", COMPILER), ("_cuda", "CUDA", NVCC)):
-            place = Path("csta_fast", library)
-            for ending in (".missing", ".declined"):  # of an earlier build
-                place.with_suffix(ending).unlink(missing_ok=True)
+            for place in (Path(folder, library) for folder in folders):
+                for ending in (".missing", ".declined"):  # of an earlier build
+                    place.with_suffix(ending).unlink(missing_ok=True)
+                if tool.missing:
+                    place.with_suffix(".abi3.so").unlink(missing_ok=True)
+                    ending = ".declined" if tool.declined else ".missing"
+                    place.with_suffix(ending).write_text(tool.missing + "\n", encoding="utf-8")
             if tool.missing:
-                place.with_suffix(".abi3.so").unlink(missing_ok=True)
-                ending = ".declined" if tool.declined else ".missing"
-                place.with_suffix(ending).write_text(tool.missing + "\n", encoding="utf-8")
                 line = f"csta_fast: installing without {kernels} kernels: {tool.missing}"
                 print(line, file=sys.stderr)
-        super().run()
 
 
 libraries = []

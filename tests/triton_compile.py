@@ -126,6 +126,8 @@ def call_everything(this: Configuration) -> None:
     choices = (this.gate, this.scale, this.residual)
     _, *attention = operations.csta(x, *heads, *masks, *choices)
     operations.csta_backward(x, attention[0], None, x, *heads, *attention, *masks, *choices, True)
+    alone = (None, attention[0], None, x)  # no gradient of y
+    operations.csta_backward(*alone, *heads, *attention, *masks, *choices, True)
     operations.couple(x, *attention, *masks, *choices)
     operations.couple_backward(x, None, None, x, *attention, *attention, *masks, *choices, True)
     means = operations.pool(x, *masks)
