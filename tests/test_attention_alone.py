@@ -45,6 +45,8 @@ def _compare(inputs: Inputs, backend: Backend, results: tuple[str, ...]) -> None
 def test_of_finite_features(
     op: str, masks: str, layout: str, gate: str, results: tuple[str, ...], backend: Backend
 ) -> None:
+    if backend.interpreted and (gate == "softmax") != (layout == "contiguous"):
+        pytest.skip("each gate and each layout once are enough for an interpreter's time")
     case = Case("alone", (3, 6, 9, 17), op=op, masks=masks, layout=layout, gate=gate, groups=2,
                 residual=True)  # fmt: skip
     _compare(make(case, torch.float32, backend.device), backend, results)
@@ -59,6 +61,8 @@ def test_of_finite_features(
 def test_of_csta_what_is_not_finite_stays_in_its_axis(
     at: str, value: float, results: tuple[str, ...], backend: Backend
 ) -> None:
+    if backend.interpreted and value < 0:
+        pytest.skip("one infinity is enough for an interpreter's time")
     case = Case("alone", (3, 6, 16, 16), op="csta", groups=2)
     inputs = make(case, torch.float32, backend.device)
     tensor = inputs.tensors[at].detach().clone()

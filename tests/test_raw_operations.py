@@ -56,6 +56,7 @@ def _operation(backend: Backend, name: str) -> Callable[..., Any]:
     return found
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", ["csta", "couple", "csta_backward", "couple_backward"])
 @pytest.mark.parametrize("wrong", [{"gate": 7}, {"gate": -1}, {"scale": float("nan")},
                                    {"scale": float("inf")}], ids=str)  # fmt: skip

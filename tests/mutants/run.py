@@ -45,7 +45,7 @@ static const int kSeededBug = std::atoi(std::getenv("SEEDED_BUG"));
 """
 _FILES = (
     "contract", "extremes", "bitwise", "messages", "layer", "training", "transforms", "operations",
-    "triton", "cuda", "cuda_traffic", "cuda_device",
+    "attention_alone", "raw_operations", "triton", "cuda", "cuda_traffic", "cuda_device",
 )  # fmt: skip
 _OPTIONS = (
     "-m", "quick", "-x", "-q", "--tb=line", "--show-capture=no", "-p", "no:cacheprovider",

@@ -43,6 +43,10 @@ KERNELS = [
     Mutant("groups_of_attention_mixed_up", SAMPLE,
            "from + (sample * groups + group) * axis.length",
            "from + sample * groups * axis.length"),
+    Mutant("axis_that_nothing_reaches_computed", ATTENTION, "!through_y_ && upstream == nullptr",
+           "false", "attention_alone"),
+    Mutant("residual_of_no_gradient_of_y", BACKWARD, "problem.residual = false;", "",
+           "attention_alone"),
     Mutant("swapped_axes_of_counts", ATTENTION,
            "of_frames ? sample.joints.axis : sample.frames.axis",
            "of_frames ? sample.frames.axis : sample.joints.axis"),
@@ -164,6 +168,8 @@ OPERATIONS = [
            "length < 0 || length > problem.frames", "length < 0", "messages"),
     Mutant("shared_mask_walked_by_sample", "csrc/arguments.h",
            "per_sample ? problem.joints : 0", "problem.joints"),
+    Mutant("unknown_gate_taken", "csrc/arguments.h", "gate == 0 || gate == 1", "true",
+           "raw_operations"),
 ]  # fmt: skip
 
 DIFFERENTIATION, OPS = "csta_fast/differentiation.py", "csta_fast/ops.py"
