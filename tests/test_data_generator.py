@@ -41,12 +41,12 @@ def _speeds(positions: np.ndarray) -> np.ndarray:
 
 def test_the_default_collection_is_as_documented() -> None:
     collection = generate()
-    assert len(collection.recordings) == 10 * 10 * 4
+    assert len(collection.recordings) == 10 * 20 * 6
     names = [recording.name for recording in collection.recordings]
     assert names == sorted(set(names))
     assert collection.layout is LAYOUTS["kinect-v2"]
     assert len(collection.classes) == len(set(collection.classes)) == 10
-    assert np.bincount([each.label for each in collection.recordings]).tolist() == [40] * 10
+    assert np.bincount([each.label for each in collection.recordings]).tolist() == [120] * 10
     lengths = {recording.positions.shape[1] for recording in collection.recordings}
     assert min(lengths) == 40
     assert max(lengths) == 90

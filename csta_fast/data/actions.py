@@ -61,8 +61,18 @@ class Part:
     shifts: tuple[Shift, ...] = ()
 
     @property
+    def joints(self) -> set[str]:
+        """The joints that it turns."""
+        return {turn.joint for turn in self.turns}
+
+    @property
     def bends_legs(self) -> bool:
-        return any(turn.joint.endswith("knee") for turn in self.turns)
+        return any(joint.endswith("knee") for joint in self.joints)
+
+    def leaves_free(self, other: Part) -> bool:
+        """Whether someone can do the other as well, neither changing what this looks like."""
+        # Nobody lifts a leg beside the one that they kick with.
+        return not self.joints & other.joints and not (self.bends_legs and other.bends_legs)
 
     def mirrored(self) -> Part:
         """The same on the other side of the body."""
@@ -102,7 +112,7 @@ def _trunk(forward: float, course: Course) -> tuple[Turn, ...]:
 
 _ARM_UP = (Turn("right shoulder", (0, 0, 95), hold), Turn("right elbow", (0, 0, 75), hold))
 _RAISE = Part(_ARM_UP)
-_WAVE = Part((*_ARM_UP, Turn("right elbow", (0, 0, 32), swing(3))))
+_WAVE = Part((*_ARM_UP, Turn("right elbow", (0, 0, 50), swing(3))))
 _REACH = Part((Turn("right shoulder", (55, 15, 0), hold), Turn("right elbow", (35, 0, 0), hold)))
 _PUNCH = Part(
     (
@@ -158,7 +168,7 @@ ACTIONS = (
     Action("kick each other", _KICK, _STAGGER),
 )  # fmt: skip
 
-# What people do besides, in any recording and at any time: less, but with the same joints.
+# What people do besides, in any recording and at any time: less, and with joints that are free.
 DISTRACTIONS = (
     Part((Turn("right shoulder", (30, 0, 10), hold), Turn("right elbow", (45, 0, 0), hold))),
     Part((Turn("right shoulder", (0, 0, 40), thrust(1)),)),

@@ -44,7 +44,7 @@ class ClipOptions:
     fit: Fit = "resize"
     normalise: Normalisation = "first"
     unit_size: bool = False
-    crop: tuple[float, float] = (0.5, 1.0)
+    crop: tuple[float, float] = (0.9, 1.0)
     test_crop: float = 0.9
     rotation: float = 0.0
     jitter: float = 0.0

@@ -67,7 +67,7 @@ class ModelOptions:
         hidden: width of the subnetworks that score; max(16, channels // 4) unless given.
         gate: "softmax" or "sigmoid".
         residual: add the features to the reweighted ones.
-        dropout: probability.
+        dropout: probability; HCN was published with 0.5, for tens of thousands of recordings.
         backend: of the attention layer; the fastest that serves unless given.
     """
 
@@ -78,7 +78,7 @@ class ModelOptions:
     hidden: int | None = None
     gate: Gate = "softmax"
     residual: bool = False
-    dropout: float = 0.5
+    dropout: float = 0.1
     backend: str | None = None
 
     def __post_init__(self) -> None:
@@ -114,11 +114,11 @@ class TrainingOptions:
         progress: show a bar, or a line for every epoch where no terminal shows it.
     """
 
-    epochs: int = 60
-    batch: int = 16
+    epochs: int = 18
+    batch: int = 8
     learning_rate: float = 1e-3
-    attention_rate: float = 10.0
-    weight_decay: float = 1e-4
+    attention_rate: float = 20.0
+    weight_decay: float = 0.0
     schedule: Schedule = "cosine"
     gradient_norm: float = 0.0
     smoothing: float = 0.0
