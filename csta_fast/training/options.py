@@ -117,7 +117,7 @@ class TrainingOptions:
     epochs: int = 18
     batch: int = 8
     learning_rate: float = 1e-3
-    attention_rate: float = 20.0
+    attention_rate: float = 10.0
     weight_decay: float = 0.0
     schedule: Schedule = "cosine"
     gradient_norm: float = 0.0
