@@ -1,10 +1,9 @@
-// New tensors, and PyTorch's own exception where there is no memory for one.
+// Allocation of tensors, with PyTorch's own exception if there is no memory.
 //
-// The stable ABI turns every exception into a code, and with it goes the type that callers look for
-// (torch.OutOfMemoryError). So an allocation that failed is asked for once more through the C++
-// function below, whose exception goes through to the caller. It is no part of the stable ABI: it
-// is called nowhere else, declared weak, and done without where a PyTorch has no function of that
-// name and signature.
+// The stable ABI turns every exception into a code, and loses the type that callers look for
+// (torch.OutOfMemoryError). A failed allocation is therefore repeated through the C++ function
+// below, whose exception reaches the caller. That function is not part of the stable ABI: it is
+// called nowhere else, declared weak, and skipped if PyTorch has none of that name and signature.
 #pragma once
 
 #include <optional>
@@ -32,7 +31,7 @@ struct Device {
 }  // namespace c10
 
 namespace at {
-// As large as PyTorch's; a pointer to one is what the stable ABI calls a handle.
+// Same size as PyTorch's; the stable ABI's handle is a pointer to one.
 struct Tensor {
   void* implementation;
   Tensor(const Tensor&);
@@ -56,7 +55,7 @@ struct Place {
   static Place cpu() { return {aoti_torch_device_type_cpu(), 0}; }
 };
 
-// In the words by which programs know it, where PyTorch's own exception cannot be had.
+// Fallback message, with the words that programs look for.
 [[noreturn]] inline void refuse_memory(Place place, const std::string& amount) {
   const bool on_cpu = place.type == aoti_torch_device_type_cpu();
   throw std::runtime_error(
@@ -76,7 +75,7 @@ inline TensorHandle allocate(int64_t dim, const int64_t* sizes, const int64_t* s
     return c10::ArrayRef<c10::SymInt>{reinterpret_cast<const c10::SymInt*>(first),
                                       static_cast<size_t>(dim)};
   };
-  // Another thread may have freed some memory by now.
+  // Another thread may have freed memory meanwhile.
   return new at::Tensor(at::_ops::empty_strided::call(
       numbers(sizes), numbers(strides), static_cast<c10::ScalarType>(dtype), std::nullopt,
       c10::Device{static_cast<c10::DeviceType>(place.type), static_cast<int8_t>(place.index)},

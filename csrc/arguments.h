@@ -11,9 +11,8 @@
 
 namespace csta {
 
-// Takes the arguments off an operation's stack, one after the other, for tensors that own them.
-// Takes all before anything can fail: what is left on the stack of a call that failed is never
-// freed.
+// Takes the arguments off an operator's stack in order; tensors own them. All are taken before
+// anything can fail: what a failed call leaves on the stack is never freed.
 class Arguments {
  public:
   // `one_place`: every tensor must be on the device of the first.
@@ -26,7 +25,7 @@ class Arguments {
     if (inner == nullptr) return Tensor();
     return checked(Tensor(reinterpret_cast<TensorHandle>(take(inner))));
   }
-  // Of all tensors, where that is asked for.
+  // Device of all tensors, which must be the same.
   Place place() const {
     require(place_ && !mixed_, "wanted all tensors on one device");
     return *place_;
@@ -72,7 +71,7 @@ struct Masks {
         frame_mask(arguments.optional_tensor()),
         joint_mask(arguments.optional_tensor()) {}
 
-  // Values of lengths are looked at where that waits for no device.
+  // Lengths are range-checked on the CPU only: on a GPU that would wait for the device.
   void apply(Problem& problem, bool on_cpu = true) {
     for (Tensor* mask : {&lengths, &frame_mask, &joint_mask}) {
       if (*mask) *mask = std::move(*mask).in_layout(false);
@@ -230,7 +229,7 @@ struct Upstream {
         grad_frames(arguments.optional_tensor()),
         grad_joints(arguments.optional_tensor()) {}
 
-  // Brings the attention and its gradients into contiguous memory.
+  // Converts the attention and its gradients to contiguous memory.
   AttentionIn attention(const Problem& problem, Tensor& frames, Tensor& joints) {
     const int32_t dtype = arithmetic_dtype(problem.dtype);
     for (const Tensor* given : {&frames, &grad_frames}) {

@@ -20,8 +20,8 @@ Tensor gradient_of_x(const Tensor& x, const Problem& problem, bool wanted) {
   return wanted ? like(x, problem) : Tensor::empty(1, nothing, x.torch_dtype());
 }
 
-// A function that PyTorch's threads run; what it throws there, which PyTorch would turn into a
-// code, is thrown again by the thread that called.
+// Body of a parallel loop: an exception on one of PyTorch's threads, which would become a code, is
+// rethrown on the calling thread.
 class Shared {
  public:
   Shared(RangeFunction function, void* context) : function_(function), context_(context) {}
@@ -56,7 +56,7 @@ Parallel torch_parallel() {
           }};
 }
 
-// The operation, whose working memory is refused as PyTorch refuses a tensor's.
+// Runs the operator; failure to allocate scratch is raised as PyTorch raises it for tensors.
 template <BoxedKernel kernel>
 void in_memory(StackValue* stack, uint64_t inputs, uint64_t outputs) {
   try {

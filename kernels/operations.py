@@ -128,9 +128,9 @@ def _gradients(
     call: Call, grad_y: Tensor | None, upstream: Tensor | None, partials: int, length: int,
     width: int | None,
 ) -> AxisGradients:  # fmt: skip
-    """Room for what comes back to an axis, and to its head where it has a width.
+    """Buffers for the gradients of an axis, and of its head if it has a width.
 
-    Where nothing comes back: zeros, which no kernel touches.
+    Without any upstream gradient they are zeros, which no kernel writes.
     """
     correlation = None if grad_y is None else call.buffer(call.plan.rows, partials, length)
     upstream = None if upstream is None else upstream.contiguous()

@@ -22,7 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PROMISES = ROOT / "docs" / "promises.md"
-DOCUMENTS = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    README,
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / ".ci").exists(), reason="a source archive holds only a part of the documents"
@@ -90,14 +95,23 @@ def test_links_and_names_of_files(document: Path) -> None:
     assert not missing
 
 
-def test_architecture_names_every_source_file() -> None:
+def test_every_kernel_file_says_first_what_it_is() -> None:
+    """Instead of tables of files, which nobody reads and everybody must keep."""
+    native = [path for path in (ROOT / "csrc").rglob("*.*") if path.suffix in (".h", ".cpp", ".cu")]
+    kernels = [*(ROOT / "kernels").glob("*.py"), *(ROOT / "csta_fast").rglob("*.py")]
+    first = {path: path.read_text().partition("\n")[0] for path in (*native, *kernels)}
+    silent = [path for path in native if not re.match(r"// [A-Z]\S+( \S+){2}", first[path])]
+    silent += [
+        path for path in kernels if first[path] and not re.match(r'"""\S+( \S+)+', first[path])
+    ]
+    assert not silent
+    assert len(native) > 60
+
+
+def test_architecture_names_every_folder_of_kernels() -> None:
     text = ARCHITECTURE.read_text()
-    package = {path.name for path in (ROOT / "csta_fast").rglob("*.py")}
-    package -= {path.name for path in (ROOT / "csta_fast" / "data" / "formats").glob("*.py")}
-    package -= {"__init__.py", "version.py"}
-    native = {path.stem for path in (ROOT / "csrc").rglob("*.*") if path.suffix != ".pyc"}
-    kernels = {f"kernels/{path.name}" for path in (ROOT / "kernels").glob("[!_]*.py")}
-    assert not [name for name in package | native | kernels if not re.search(rf"\b{name}\b", text)]
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "csrc").rglob("*.h")}
+    assert not [folder for folder in folders if f"`{folder}/`" not in text]
 
 
 def test_promises_name_every_test_file() -> None:

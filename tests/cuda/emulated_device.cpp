@@ -1,4 +1,4 @@
-// The device that the emulated kernels run on, and what PyTorch has for a valid one.
+// Emulated device, and PyTorch's current stream and guard on it.
 #include "cuda/device.h"
 #include "cuda/shim.h"
 #include "emulator.h"
@@ -22,13 +22,13 @@ const char* error_text(int) { return "an emulated launch failed"; }
 
 extern "C" {
 
-// Settings of everything that follows; see emulator.h and plan.h.
+// Settings of all later launches; see emulator.h and plan.h.
 void emulate(int order, int landing, unsigned seed, bool bulk_copies, bool clusters,
              int64_t shared_bytes, int64_t chunk_bytes, int threads, int most_blocks,
              bool host_sees_values, int refused, bool dense) {
   emulator::settings() = {static_cast<emulator::Order>(order),
                           static_cast<emulator::Landing>(landing), seed, bulk_copies,
-                          // The gradients of the weights have a plan of their own.
+                          // The weights' gradients need no plan.
                           static_cast<size_t>(std::max<int64_t>(shared_bytes, 22'000)), &no_stream,
                           refused};
   the_host_sees_values = host_sees_values;

@@ -1,4 +1,5 @@
-// The host's spelling of csrc/cuda/common/primitives.h: every primitive asks the emulator.
+// Emulated version of csrc/cuda/common/primitives.h for the host: every primitive calls the
+// emulator.
 #pragma once
 
 #include <cmath>
@@ -107,7 +108,7 @@ inline uint16_t narrow_bfloat16(float number) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// A launch of kernel(call); what goes wrong in it is the emulator's error.
+// Launches kernel(call) on the emulator, which raises its errors.
 template <class Call>
 int launch(void (*kernel)(Call), const LaunchShape& shape, const Call& call, void* stream) {
   if (const int error = emulator::next_launch(stream)) return error;

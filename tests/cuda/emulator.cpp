@@ -1,4 +1,4 @@
-// What threads ask of the machine, and what is wrong with the asking.
+// Primitives of the emulated threads, and the errors of their misuse.
 #include "emulator.h"
 
 #include "machine.h"

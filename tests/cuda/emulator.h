@@ -43,7 +43,7 @@ uint64_t launches();
 // Block barriers passed between the first and the last landing of a block's copies: work that did
 // not wait for all of them.
 uint64_t overlaps();
-// The error of a launch that is about to be: not 0 where the settings refuse it.
+// Error of the next launch: not 0 if the settings refuse it.
 int next_launch(const void* stream);
 // Bytes that copies have brought to shared memory, in all launches.
 uint64_t copied_bytes();
@@ -51,7 +51,7 @@ uint64_t copied_bytes();
 // Calls body(context) once in every thread. Throws Error, and is of no further use to that launch.
 void run(const Launch& launch, void (*body)(void*), void* context);
 
-// What a thread may ask of the machine; `place` is named when something is wrong.
+// Primitives of a thread; errors name `place`.
 using Place = std::source_location;
 
 unsigned thread_index();
@@ -66,7 +66,7 @@ void block_barrier(Place place);
 void cluster_arrive(Place place);
 void cluster_wait(Place place);
 void* peer(void* mine, unsigned rank, Place place);
-// Every lane's value to every lane of a warp: lane `from`'s.
+// Shuffle: returns lane `from`'s value to every lane of a warp.
 uint64_t shuffle(uint64_t value, unsigned from, Place place);
 
 // Barriers in shared memory that copies arrive at.

@@ -202,7 +202,7 @@ bool is_refused(Kernel kernel, const std::string& words) {
   return false;
 }
 
-// What no device takes.
+// Launches that no device accepts.
 bool are_refused(const std::vector<LaunchShape>& shapes) {
   for (const LaunchShape& shape : shapes) {
     try {

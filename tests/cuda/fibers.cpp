@@ -98,7 +98,7 @@ void prepare(Context& fiber, size_t number, void (*entry)()) {
   fiber.tsan_fiber = fibers[number];
 #endif
 #ifdef __x86_64__
-  // As after a call: the stack pointer is 8 off a multiple of 16, on a return address.
+  // Stack alignment as after a call: 8 off a multiple of 16, at a return address.
   void** top = reinterpret_cast<void**>(fiber.stack + kStackBytes) - 1;
   *top = nullptr;
   *--top = reinterpret_cast<void*>(entry);

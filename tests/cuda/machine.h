@@ -41,8 +41,8 @@ struct Barrier {
   }
 };
 
-// A copy on its way, whose bytes count at a barrier; or one whose thread will announce it; or the
-// announcement, an arrival that comes after all of its thread's.
+// Copy in flight: one whose bytes a barrier counts, one that its thread will announce, or the
+// announcement, an arrival after all of the thread's copies.
 struct Flight {
   enum class Kind { bulk, piece, arrival } kind;
   void* to;
@@ -102,7 +102,7 @@ class Machine {
   unsigned lives(unsigned rank) const { return blocks_[rank].live; }
   unsigned char* shared(unsigned rank) { return blocks_[rank].memory.get(); }
 
-  // Every call of the machine begins here: the place is what a message will name.
+  // Start of every call of the machine; messages name the place.
   Fiber& at(const char* doing, const Place& place) {
     current_->doing = doing;
     current_->place = place;
@@ -124,7 +124,7 @@ class Machine {
 
   void release_warp(unsigned rank, unsigned warp);
 
-  // Fails unless all of that is in this block's shared memory.
+  // Fails unless the range is in this block's shared memory.
   void check_shared(const void* where, size_t bytes);
 
   Barrier& barrier(void* where);

@@ -1,4 +1,4 @@
-// What a call with two heads is planned to take, for tests/budget.py.
+// Plan of a call with two heads, for tests/budget.py.
 #include <algorithm>
 #include <iterator>
 
@@ -6,9 +6,9 @@
 
 using namespace csta::cuda;
 
-// Plan: blocks of a cluster, threads of a block, slots of x (backward: of grad_y, and of x), bytes
-// of a slot, bytes of shared memory, whether the room is in it, and what planes.h holds, in bytes,
-// or 0. False where there is no plan.
+// Plan: blocks per cluster, threads per block, slots of x (backward: of grad_y, and of x), bytes
+// per slot, bytes of shared memory, whether the layout is in it, and resident bytes of the dense
+// kernels, or 0. Returns false if there is no plan.
 extern "C" bool plan_of(const int32_t* shape, bool channels_last, bool bfloat16, bool backward,
                         int32_t most_cluster, int64_t shared_of_block, int64_t shared_of_processor,
                         int64_t* plan) {

@@ -1,6 +1,6 @@
-// The CUDA kernels on the emulator as a table of kernels for tests/native/driver.cpp, which checks
-// them without PyTorch, so that sanitizers see all of the memory. The driver's three ways to make a
-// call are three plans and orders of threads here.
+// Table of the CUDA kernels on the emulator for tests/native/driver.cpp, which checks them without
+// PyTorch, so that sanitizers see all of the memory. The driver's three ways to make a call are
+// three plans and orders of threads here.
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -33,8 +33,8 @@ void choose(const Problem& problem) {
   settings.landing = variant == 1   ? emulator::Landing::late
                      : variant == 2 ? emulator::Landing::at_once
                                     : emulator::Landing::random;
-  // Of a common sample every other case is for the kernels of its own, which copy in bulk. The
-  // others round in the same places whether they do or not.
+  // Every other case of a dense sample uses the dense kernels, which copy in bulk. The general ones
+  // round alike with and without bulk copies.
   cuda::tuning().dense = problem.samples % 2 == 1;
   settings.bulk_copies = cuda::tuning().dense || variant != 2;
   settings.most_shared = static_cast<size_t>(kDevice.shared_of_block);
@@ -43,14 +43,14 @@ void choose(const Problem& problem) {
   cuda::tuning().whole_bytes = 4096;
 }
 
-// Working memory of exactly its size, full of NaN.
+// Workspace of exactly its size, full of NaN.
 std::unique_ptr<char, decltype(&std::free)> allocate(int64_t bytes) {
   char* memory = static_cast<char*>(std::malloc(static_cast<size_t>(bytes)));
   if (bytes > 0) std::memset(memory, 0xff, static_cast<size_t>(bytes));
   return {memory, &std::free};
 }
 
-// Tensors in the arithmetic type, which is what the kernels take logits in.
+// Logits in the compute dtype, as the kernels take them.
 class Widened {
  public:
   explicit Widened(Dtype dtype) : dtype_(dtype == Dtype::float64 ? dtype : Dtype::float32) {}

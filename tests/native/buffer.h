@@ -47,7 +47,7 @@ inline double decode(csta::Dtype dtype, uint16_t bits) {
   return bits & 0x8000 ? -value : value;
 }
 
-// Of numbers within the format's range.
+// Exponent field of numbers within the format's range.
 inline uint16_t encode(csta::Dtype dtype, double value) {
   const Format format = format_of(dtype);
   const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
@@ -93,7 +93,7 @@ class Buffer {
   char* data() const { return block_.get() + front_; }
   int64_t bytes() const { return bytes_; }
 
-  // From here on the tensor may not change.
+  // Snapshot: the tensor must not change any more.
   void freeze() { frozen_.assign(data(), data() + bytes_); }
 
   double get(csta::Dtype dtype, size_t i) const {
@@ -107,7 +107,7 @@ class Buffer {
     }
   }
 
-  // Whether nothing was written around the tensor and, where it holds an input, into it.
+  // Whether the guard bands and, for an input, the tensor itself are unchanged.
   bool is_intact() const {
     unpoison();
     bool intact = frozen_.empty() || std::memcmp(frozen_.data(), data(), frozen_.size()) == 0;

@@ -20,9 +20,8 @@ constexpr int64_t kJoints[] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  15, 16,
                                17, 18, 20, 24, 25, 26, 31, 32, 33, 40, 65};
 constexpr int64_t kFrames[] = {1, 2, 7, 8, 9, 16, 17, 63, 64, 65, 130};
 constexpr int64_t kChannels[] = {1, 2, 3, 4, 5, 6, 7, 8, 16, 32};
-// Nothing at all along an axis; more samples than the weights' gradients have running sums; rows
-// longer than a writer's buffer; samples large enough to be split among threads. -1 samples are
-// none.
+// Empty axes; more samples than runs in the weights' gradients; rows longer than a writer's buffer;
+// samples large enough to be split among threads. -1 samples are none.
 constexpr Shape kSpecial[] = {
     {-1, 3, 4, 5},   {2, 3, 0, 5},    {2, 3, 4, 0},     {2, 0, 4, 5},    {2, 0, 0, 0},
     {130, 3, 4, 5},  {65, 2, 9, 17},  {1, 2, 3, 1100},  {1, 64, 3, 70},  {1, 1, 700, 3},
@@ -89,7 +88,7 @@ void draw_masks(Random& random, Case& drawn) {
   }
 }
 
-// What lies at positions that are not real must not matter.
+// Values at invalid positions must not matter.
 void spoil_padding(Inputs& in) {
   const Problem& p = in.problem;
   const auto spoil_rows = [](Doubles& rows, const std::vector<char>& real, int64_t length,
@@ -183,7 +182,7 @@ std::unique_ptr<Case> make_case(int64_t number, Dtype dtype, bool channels_last)
   p.scale = random.below(2) == 0 ? 1 : -1.75;
   p.residual = random.below(2) == 0;
   made->inputs.has_heads = random.below(3) > 0;
-  // x's type, or that of its arithmetic: what the operations take.
+  // x's dtype or the compute dtype: both are accepted.
   made->weight_dtype = random.below(2) == 0 || dtype == Dtype::float64 ? dtype : Dtype::float32;
   draw_masks(random, *made);
   find_real_positions(made->inputs);

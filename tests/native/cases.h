@@ -19,9 +19,9 @@ struct Case {
 };
 
 int64_t case_count();
-// The first so many are special shapes, the others a regular grid.
+// Number of special shapes, which come before the regular grid.
 int64_t special_count();
-// Everything but the shape, the dtype and the layout is drawn at random, by the number alone.
+// The number seeds everything except shape, dtype and layout.
 std::unique_ptr<Case> make_case(int64_t number, csta::Dtype dtype, bool channels_last);
 
 // Repeatable random numbers (splitmix64).

@@ -32,7 +32,7 @@ double smallest(Dtype dtype) {
 }
 Dtype arithmetic_of(Dtype dtype) { return dtype == Dtype::float64 ? dtype : Dtype::float32; }
 
-// How often a tolerance that passed the result would have rejected a wrong one.
+// Counts how often the tolerance that accepted a result would have rejected a wrong one.
 struct Rejections {
   int64_t rejected = 0, asked = 0;
 
@@ -217,7 +217,7 @@ class Call {
       largest_change = std::max(largest_change, std::fabs(change));
       largest_error = std::max(largest_error, want[i].error);
     }
-    // Not asked where zeros, or the reverse, are right but for rounding in double precision.
+    // Skipped where zeros, or the reversed result, are right up to rounding in double.
     if (largest > 1e-12 * largest_error) report.zeros.count(rejects_zeros);
     if (largest_change > 1e-12 * largest_error) report.reversals.count(rejects_reversal);
   }
@@ -231,7 +231,7 @@ class Call {
   std::deque<Output> outputs_;
 };
 
-// Next to a kink of relu rounding would decide the gradients: such a case cannot be judged.
+// Near a kink of relu, rounding decides the gradients: the case cannot be judged.
 void run_case(const Case& tested, Report& report) {
   const Results want = evaluate(tested.inputs);
   if (want.nearest_kink < 1e-5) return;

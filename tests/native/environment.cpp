@@ -39,7 +39,7 @@ namespace csta {
 int64_t nontemporal_threshold() { return stream_results ? -1 : INT64_MAX; }
 
 #if defined(CSTA_EXACT_SCRATCH)
-// Never larger than asked for, so that a sanitizer sees its end, and full of NaN.
+// Exact size, so that a sanitizer sees its end, and full of NaN.
 Scratch::Scratch(int64_t bytes) : owned_(true) {
   const size_t size = static_cast<size_t>((bytes + 63) / 64 * 64);
   memory_ = static_cast<char*>(std::aligned_alloc(64, size));

@@ -1,15 +1,15 @@
-// What the kernels take from their surroundings, under the driver's control. environment.cpp stands
-// in for csrc/cpu/cache.cpp and, where CSTA_EXACT_SCRATCH is defined, for csrc/cpu/scratch.cpp.
+// Environment of the kernels, under the driver's control. environment.cpp replaces
+// csrc/cpu/cache.cpp and, with CSTA_EXACT_SCRATCH, csrc/cpu/scratch.cpp.
 #pragma once
 
 #include "cpu/kernels.h"
 
-// Whether results go past the caches, whatever their size.
+// Use nontemporal stores for results of any size.
 extern bool stream_results;
 
 // Whether the same bits are wanted wherever tensors begin, or only where they begin alike.
 extern const bool any_alignment;
 
-// Cuts each range into as many pieces as there are threads, however small, and runs each piece on
-// a new thread.
+// Parallel loop that splits every range, however small, into one part per thread and starts new
+// threads for them.
 csta::Parallel split_over(int threads);

@@ -115,7 +115,7 @@ Numbers attention_of(Gate gate, const Side& side, Numbers logits) {
   return logits;
 }
 
-// From the gradients of the attention to those of the logits.
+// Gradients of the logits from those of the attention.
 Numbers gate_backward(Gate gate, const Side& side, const Numbers& attention, Numbers grad) {
   for (int64_t row = 0; row < side.samples * side.groups; ++row) {
     const Number* a = attention.data() + row * side.length;

@@ -1,4 +1,4 @@
-// In place of csrc/cpu/dispatch.cpp: the one instruction set that an executable tests, CSTA_TABLES.
+// Replaces csrc/cpu/dispatch.cpp: the one instruction set that an executable tests, CSTA_TABLES.
 #include "cpu/kernels.h"
 
 #define JOIN(a, b) a##b

@@ -1,3 +1,4 @@
+// The kernels that compute in float64, for the compiler's baseline, 16-byte vectors.
 #define CSTA_ISA portable
 #define CSTA_VECTOR_BYTES 16
 

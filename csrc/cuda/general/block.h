@@ -1,4 +1,4 @@
-// A block of a cluster at work on a sample: views of its own and its peers' memory, by channel,
+// Block of a cluster at work on a sample: views of its own and its peers' memory, by channel,
 // group and position of the sample.
 #pragma once
 

@@ -1,5 +1,5 @@
-// As much of CUDA's runtime as csrc/cuda/device.cu and launch.h call, over devices that a test
-// describes. It remembers what it was asked.
+// Fake CUDA runtime: the calls of csrc/cuda/device.cu and launch.h, over devices that a test makes
+// up.
 #pragma once
 
 #include <cstddef>
