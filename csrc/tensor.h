@@ -63,13 +63,15 @@ class Tensor {
     return data;
   }
 
-  bool is_contiguous() const { return has_order({0, 1, 2, 3}); }
+  bool is_contiguous() const { return has_order(kContiguous); }
   // Channels-last memory (N, T, V, C) that is not contiguous as well.
-  bool is_channels_last() const { return dim_ == 4 && !is_contiguous() && has_order({0, 2, 3, 1}); }
+  bool is_channels_last() const {
+    return dim_ == 4 && !is_contiguous() && has_order(kChannelsLast);
+  }
 
   // Converts to contiguous or channels-last memory: no copy where the tensor already is, else one.
   Tensor in_layout(bool channels_last) && {
-    if (channels_last ? has_order({0, 2, 3, 1}) : is_contiguous()) return std::move(*this);
+    if (has_order(channels_last ? kChannelsLast : kContiguous)) return std::move(*this);
     Tensor copy = empty(dim_, sizes_, dtype_, channels_last, place());
     copy.copy_from(*this);
     return copy;
@@ -98,6 +100,7 @@ class Tensor {
   struct Order {
     int axes[kMostDimensions];
   };
+  static constexpr Order kContiguous{{0, 1, 2, 3}}, kChannelsLast{{0, 2, 3, 1}};  // of axes
 
   void swap(Tensor& other) {
     std::swap(handle_, other.handle_);
@@ -125,7 +128,7 @@ class Tensor {
   // The strides PyTorch gives a new tensor: an axis of size 0 counts as 1.
   static void fill_strides(int64_t dim, const int64_t* sizes, bool channels_last,
                            int64_t* strides) {
-    const Order order = channels_last ? Order{{0, 2, 3, 1}} : Order{{0, 1, 2, 3}};
+    const Order order = channels_last ? kChannelsLast : kContiguous;
     int64_t stride = 1;
     for (int64_t step = dim - 1; step >= 0; --step) {
       const int axis = order.axes[step];

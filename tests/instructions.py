@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 #: Types by their names among the kernels' symbols, and how many elements are in 16 bytes.
-_PACKS = {"float32": ("_kernelIfE", 4), "bfloat16": ("_kernelINS0_8BFloat16E", 8)}
+_LANES = {"float32": ("_kernelIfE", 4), "bfloat16": ("_kernelINS0_8BFloat16E", 8)}
 
 _LABEL = re.compile(r"(\.L_\w+):")
 _INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]+\*/\s+(.*?)\s*;")
@@ -34,7 +34,7 @@ class _Counted(NamedTuple):
     by: tuple[str, int]  # 16 bytes of elements are so many of this kind; or of 8 terms, one each
     often: int = 1  # an element is in such a loop
 
-    def per_element(self, code: dict[str, list[Loop]], pack: int) -> float:
+    def per_element(self, code: dict[str, list[Loop]], lanes: int) -> float:
         kind, number = self.by
         counts = [
             loop.size / (sum(n for each, n in loop.kinds.items() if each.startswith(kind)) / number)
@@ -43,7 +43,7 @@ class _Counted(NamedTuple):
         ]
         if not counts:
             raise SystemExit(f"no loop of the {self.kernel} kernel has {self.kinds}")
-        return self.often * min(counts) / (1 if kind == "LDS" else pack)
+        return self.often * min(counts) / (1 if kind == "LDS" else lanes)
 
     def _is(self, loop: Loop) -> bool:
         found = {
@@ -105,18 +105,18 @@ def inner_loops(lines: list[str]) -> list[Loop]:
 def table(printed: dict[str, str]) -> str:
     """Markdown, from the code of the files with the forward and the backward kernels."""
     columns = []
-    for symbol, pack in _PACKS.values():
+    for symbol, lanes in _LANES.values():
         code = {
             file: [loop for name, lines in kernels(text) if symbol in name
                    for loop in inner_loops(lines)]
             for file, text in printed.items()
         }  # fmt: skip
-        columns.append([each.per_element(code, pack) for each in _COUNTED.values()])
+        columns.append([each.per_element(code, lanes) for each in _COUNTED.values()])
     rows = zip(_COUNTED, *columns, strict=True)
     lines = [
         " | ".join((name, *(f"{number:.1f}" for number in numbers))) for name, *numbers in rows
     ]
-    heads = [" | ".join(("", *_PACKS)), " | ".join(("---", *("---:" for _ in _PACKS)))]
+    heads = [" | ".join(("", *_LANES)), " | ".join(("---", *("---:" for _ in _LANES)))]
     return "\n".join(f"| {line} |" for line in (*heads, *lines))
 
 

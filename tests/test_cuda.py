@@ -36,8 +36,8 @@ _CASES = [case for case in FEW_CASES if torch.Size(case.shape).numel() <= _LARGE
 
 
 #: What is taken 16 bytes at a time: planes that lie alike, more than eight channels of them to a
-#: chunk, packs at the edge of padding, packs of more than one group, groups whose products of u and
-#: x take several rounds.
+#: chunk, vectors at the edge of padding, vectors of more than one group, groups whose S takes several
+#: rounds.
 _PACKED = [
     Case("packed", (2, 24, 8, 25)),
     Case("packed_lengths", (4, 24, 8, 25), masks="lengths", residual=True),
@@ -77,18 +77,18 @@ def test_vectors(case: Case, dtype: torch.dtype, dense: bool, adjust: Callable[.
     check(case, dtype, EMULATED)
 
 
-#: What the kernels of planes.h serve: odd and even numbers of joints, more packs than threads, more
-#: channels than eight to a block, a last block with none or few; planes that begin within a pack.
+#: The dense kernels' cases: odd and even numbers of joints, more vectors than threads, more
+#: channels than eight to a block, a last block with none or few; unaligned planes.
 _PLANES = [
     Case("planes", (2, 24, 8, 25), hidden=4),
     Case("planes_residual", (2, 13, 12, 17), hidden=6, residual=True),
     Case("planes_even", (2, 12, 16, 20), hidden=16),
     Case("planes_sigmoid", (3, 20, 8, 18), gate="sigmoid", scale=2.5),
     Case("planes_long", (1, 6, 40, 25), hidden=4),
-    Case("ragged", (2, 8, 9, 17)),
-    Case("ragged_residual", (2, 24, 7, 25), residual=True),
-    Case("ragged_even", (3, 16, 9, 18), gate="sigmoid"),
-    Case("ragged_long", (1, 16, 41, 25), hidden=4),
+    Case("unaligned", (2, 8, 9, 17)),
+    Case("unaligned_residual", (2, 24, 7, 25), residual=True),
+    Case("unaligned_even", (3, 16, 9, 18), gate="sigmoid"),
+    Case("unaligned_long", (1, 16, 41, 25), hidden=4),
 ]
 #: The device, and the blocks of a cluster of float32 in forward and in backward.
 _PLANS_OF_PLANES: dict[str, dict[str, Any]] = {

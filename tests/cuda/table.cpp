@@ -14,7 +14,7 @@
 #include "native/environment.h"
 
 bool stream_results = false;
-const bool any_alignment = false;  // packs of 16 bytes are added up in an order of their own
+const bool any_alignment = false;  // vectors of 16 bytes have an order of sums of their own
 
 csta::Parallel split_over(int threads) { return {threads, nullptr}; }
 
