@@ -36,7 +36,7 @@ _CASES = [case for case in FEW_CASES if torch.Size(case.shape).numel() <= _LARGE
 
 
 #: What is taken 16 bytes at a time: planes that lie alike, more than eight channels of them to a
-#: chunk, vectors at the edge of padding, vectors of more than one group, groups whose S takes several
+#: chunk, vectors at the edge of padding and of more than one group, groups whose S takes several
 #: rounds.
 _PACKED = [
     Case("packed", (2, 24, 8, 25)),
