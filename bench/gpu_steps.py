@@ -17,11 +17,11 @@ STEPS = ("first", "contract", "sanitizer", "bench")
 SANITIZER = "compute-sanitizer"
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 
-_FIRST = "tests/test_on_gpu.py"
+_FIRST = "tests/operators/test_on_gpu.py"
 #: Compile for devices that need not be there, or for the emulator.
 _NEED_NO_GPU = (
-    "triton_compile", "cuda", "cuda_build", "cuda_device", "cuda_emulator", "cuda_sanitizers",
-    "cuda_traffic", "packaging",
+    "tests/bench", "tests/cuda", "tests/package/test_packaging.py",
+    "tests/triton/test_triton_compile.py",
 )  # fmt: skip
 _MOST_WORKERS = 12  # each has a context of its own on the GPU, of some hundred megabytes
 _FOUND_SOMETHING = 99  # the exit status of a sanitizer that did
@@ -76,9 +76,9 @@ def contract(choices: Choices) -> dict[str, list[Command]]:
     parts = max(1, (choices.workers or min(_MOST_WORKERS, processors)) // len(names))
     # Else plain PyTorch has a thread on every processor in every process, and compilers wait.
     threads = max(1, processors // (parts * len(names)))
-    words = ["tests", *["-m", "quick"] * choices.quick, "--ignore=tests/bench"]
+    words = ["tests", *["-m", "quick"] * choices.quick]
     words += [f"--ignore={_FIRST}"]
-    words += [f"--ignore=tests/test_{name}.py" for name in _NEED_NO_GPU]
+    words += [f"--ignore={each}" for each in _NEED_NO_GPU]
     return {
         name: [
             _watched_tests(name, f"contract-{name}-{part}.txt", choices.contract_limit, *words,

@@ -32,9 +32,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 # Plain PyTorch convolves in TF32 on a GPU unless told otherwise, though it multiplies in float32.
 torch.backends.cudnn.allow_tf32 = False
 if triton_backend.INTERPRETED and triton_backend.MISSING is None:
-    import interpreted
+    import triton_interpreter
 
-    interpreted.mend()
+    triton_interpreter.patch()
 
 
 def pytest_configure(config: pytest.Config) -> None:

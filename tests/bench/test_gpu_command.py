@@ -59,7 +59,7 @@ def test_gpu_dry_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     shapes = ["--shapes", "8x64x64x25", "--select", "step", "--sections", "gpu_small"]
     assert gpu.main(["--dry-run", "--output", str(tmp_path / "new"), *shapes]) == 0
     printed = capsys.readouterr().out
-    assert "tests/test_on_gpu.py -k 'cuda and not emulated'" in printed
+    assert "tests/operators/test_on_gpu.py -k 'cuda and not emulated'" in printed
     assert "-k 'triton and not emulated'" in printed
     assert "--shard=1/" in printed
     for line in printed.splitlines():
@@ -203,13 +203,13 @@ def test_gpu_a_red_backend_leaves_the_other_to_be_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The summary names the first failure; figures of benches that were stopped are kept."""
-    red = "RED tests/test_contract.py::test_case[odd-cuda]: nine is not ten\n1 failed in 1s"
+    red = "RED test_contract.py::test_case[odd-cuda]: nine is not ten\n1 failed in 1s"
     ends = {"cuda": (red, 1), "triton": ("7 passed in 1s", 0)}
     folder = _pretended_run(tmp_path, monkeypatch, ends)
     assert gpu.main(["--output", str(folder)]) == 1
     summary = (folder / "summary.md").read_text()
     assert "| contract, cuda | RED" in summary
-    assert "first of 2 red: tests/test_contract.py::test_case[odd-cuda]: nine is not ten" in summary
+    assert "first of 2 red: test_contract.py::test_case[odd-cuda]: nine is not ten" in summary
     assert "| contract, triton | green" in summary
     assert "only triton" in (folder / "bench.txt").read_text()
     assert (folder / "bench.json").exists()

@@ -1,4 +1,4 @@
-// Plan of a call with two heads, for tests/budget.py.
+// Plan of a call with two heads, for tests/support/budget.py.
 #include <algorithm>
 #include <iterator>
 

@@ -17,7 +17,7 @@ class Mutant:
     file: str
     old: str
     new: str
-    #: Where it shows: the tests/test_*.py that runs first, or "file::name" for those of that name.
+    #: Where it shows: the test_*.py that runs first, or "file::name" for its tests of that name.
     tests: str = "contract"
 
     @property

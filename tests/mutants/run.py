@@ -56,7 +56,7 @@ _ALL = ((_FILES[:1], _TRITON), (_FILES[1:], _TRITON), (_FILES, _CUDA), (_FILES, 
 
 
 def _test(folder: Path, files: Sequence[str], chosen: str, bug: int = 0) -> warm.Finished:
-    tests = [f"tests/test_{name}.py" for name in files]
+    tests = [str(file) for name in files for file in folder.glob(f"tests/*/test_{name}.py")]
     return warm.run_pytest(folder, ["-k", chosen, *_OPTIONS, *tests], {"SEEDED_BUG": str(bug)})
 
 

@@ -25,7 +25,7 @@ toolchain = budget.toolchain
 #: With 128 registers, two blocks of 256 threads share a multiprocessor.
 _MOST_REGISTERS = 128
 
-_RENEW = "if that is meant, python tests/budget.py renews tests/cuda/budget.md"
+_RENEW = "if that is meant, python tests/support/budget.py renews tests/cuda/budget.md"
 
 
 def _nvcc() -> Any:

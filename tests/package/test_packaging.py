@@ -21,7 +21,7 @@ import torch
 
 import csta_fast
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LIBRARY, CUDA_LIBRARY = "csta_fast/_cpu.abi3.so", "csta_fast/_cuda.abi3.so"
 WITHOUT = "csta_fast: installing without native kernels: "
 EVALUATE = """

@@ -7,7 +7,7 @@ import torch
 from backends import Backend
 from cases import CASES, FEW_CASES, Case
 from inputs import make
-from interpreter import run_python
+from subprocess_python import run_python
 from torch import Tensor
 
 from csta_fast import CSTA

@@ -190,6 +190,19 @@ FEW_CASES: list[Case] = [
     case for case in CASES if case.name.removeprefix("couple_").removeprefix("pool_") in _FEW
 ]
 
+#: Shapes by the blocks that a cluster has in forward, float32 on an H100; test_cuda_traffic.py
+#: holds the plans to it. Those of "16, full" have a multiprocessor each, and of the last shape not
+#: even sixteen hold a sample: a part of it is read again.
+CLUSTERS = {
+    "1": (3, 8, 48, 25),
+    "2": (3, 16, 48, 25),
+    "4": (3, 32, 48, 25),
+    "8": (3, 64, 64, 25),
+    "16": (3, 64, 128, 25),
+    "16, full": (2, 64, 300, 25),
+    "8, streaming": (1, 64, 600, 25),
+}
+
 
 def named(name: str) -> Case:
     return next(case for case in CASES if case.name == name)

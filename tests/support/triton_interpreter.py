@@ -106,7 +106,7 @@ def _store(self: Any, place: Any, value: Any, mask: Any, *rest: Any) -> Any:
     return _original_store(self, place, value, _as_mask(mask), *rest)
 
 
-def mend() -> None:
+def patch() -> None:
     builder = interpreter.InterpreterBuilder
     interpreter._patch_lang = _patch
     interpreter._get_np_dtype = _numpy_type

@@ -11,7 +11,7 @@ from backends import BACKENDS
 from cases import Case, named
 from contract import assert_like, run
 from inputs import make
-from interpreter import run_python
+from subprocess_python import run_python
 
 from csta_fast import CSTA, cuda_backend, explain, functional, triton_backend
 

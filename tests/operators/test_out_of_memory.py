@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from backends import Backend
-from interpreter import run_python
+from subprocess_python import run_python
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")

@@ -24,7 +24,7 @@ import torch
 
 from csta_fast import backends
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "tests" / "cuda"
 MACHINE = tuple(FOLDER / f"{name}.cpp" for name in ("emulator", "machine", "fibers"))
 _NAMES_OF_KERNELS = (

@@ -16,7 +16,7 @@ from csta_fast import triton_backend
 if triton_backend.MISSING is not None:
     pytest.skip(triton_backend.MISSING, allow_module_level=True)
 
-_SCRIPT = Path(__file__).with_name("triton_compile.py")
+_SCRIPT = Path(__file__).parents[1] / "support" / "triton_compile.py"
 
 #: Registers of a thread and bytes of shared memory of a block, at the most; nothing may be spilled.
 #: With four warps a block, 96 registers let five blocks onto a multiprocessor, 128 four, 168 three.

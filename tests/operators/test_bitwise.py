@@ -11,7 +11,7 @@ import torch
 from backends import ALL_DTYPES, BACKENDS, Backend, require
 from cases import Case
 from contract import Tensors, run
-from inputs import Inputs, make
+from inputs import Inputs, make, one_sample
 from torch import Tensor
 
 #: Backends that promise bits; plain PyTorch does not.
@@ -106,22 +106,6 @@ def _affordable(case: Case, backend: Backend) -> Case:
     groups = min(case.groups, 2)
     few = (min(samples, 3), min(channels, 18) // groups * groups, min(frames, 9), joints)
     return replace(case, groups=groups, shape=few)
-
-
-def one_sample(inputs: Inputs, sample: int) -> Inputs:
-    batched = ("x", "frame_logits", "joint_logits")
-    here = slice(sample, sample + 1)
-    tensors = {
-        name: tensor.detach()[here] if name in batched else tensor.detach()
-        for name, tensor in inputs.tensors.items()
-    }
-    masks = {
-        name: mask[here] if mask is not None and (mask.dim() == 2 or name == "lengths") else mask
-        for name, mask in inputs.masks.items()
-    }
-    case = replace(inputs.case, shape=(1, *inputs.case.shape[1:]))
-    upstream = tuple(each[here] for each in inputs.upstream)
-    return Inputs(case, tensors, masks, upstream, inputs.real[here]).requires_grad()
 
 
 @pytest.mark.parametrize("dtype", ALL_DTYPES, ids=str)

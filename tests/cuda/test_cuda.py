@@ -12,9 +12,8 @@ import torch
 from backends import EMULATED
 from cases import FEW_CASES, Case, named
 from contract import Tensors, assert_like, check, run
-from inputs import Inputs, make
-from test_bitwise import one_sample
-from test_extremes import addresses, check_reading_far_away
+from huge import addresses, check_reading_far_away
+from inputs import Inputs, make, one_sample
 
 from csta_fast import cuda_backend, functional, reference
 

@@ -9,10 +9,9 @@ from typing import Any
 import emulation
 import pytest
 import torch
-from cases import Case
+from cases import CLUSTERS, Case
 from contract import run
 from inputs import make
-from test_on_gpu import CLUSTERS
 
 from csta_fast import CSTA, functional
 
@@ -102,7 +101,7 @@ def test_what_does_not_fit_is_read_again_in_part(adjust: Callable[..., None]) ->
 def test_what_a_gpu_is_first_given_has_clusters_of_every_size(
     blocks: str, adjust: Callable[..., None]
 ) -> None:
-    """tests/test_on_gpu.py names shapes by the blocks of a cluster; here are their plans."""
+    """CLUSTERS names shapes by the blocks of a cluster; here are their plans."""
     adjust()
     x = torch.randn(1, *CLUSTERS[blocks][1:])
     layer = CSTA(x.shape[1], hidden=16, backend="cuda-emulated")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from interpreter import run_python
+from subprocess_python import run_python
 
 import csta_fast
 from csta_fast import (

@@ -18,7 +18,7 @@ from csta_fast import __main__ as health
 from csta_fast import triton_backend
 from csta_fast.models import CSTACNN
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PROMISES = ROOT / "docs" / "promises.md"

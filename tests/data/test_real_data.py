@@ -15,7 +15,7 @@ from csta_fast import CSTA
 from csta_fast.data import ClipOptions, Clips, collate, read
 from csta_fast.data.clips import Batch
 
-_DATA = Path(os.environ.get("CSTA_FAST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+_DATA = Path(os.environ.get("CSTA_FAST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 _ARCHIVE = _DATA / "msr_action3d.tar.xz"
 _ACTIONS = 20
 _LONGEST = 76

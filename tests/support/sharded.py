@@ -1,4 +1,4 @@
-"""What tests/test_sharding.py runs in each of two processes: a layer over DTensors.
+"""What tests/operators/test_sharding.py runs in each of two processes: a layer over DTensors.
 
 Every check compares with the same call of the whole batch in one process.
 """

@@ -1,7 +1,7 @@
 """Compiles every kind of kernel ahead of time, for GPUs that are not here: one line of JSON each.
 
-    python tests/triton_compile.py 90 [CONFIGURATION ...]
-    python tests/triton_compile.py 90 lengths
+    python tests/support/triton_compile.py 90 [CONFIGURATION ...]
+    python tests/support/triton_compile.py 90 lengths
 
 The operations run as they are, over tensors in ordinary memory, with a launch that only compiles.
 The target is an NVIDIA compute capability without the point, or AMD's gfx name. What ptxas says of

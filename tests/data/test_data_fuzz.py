@@ -1,6 +1,6 @@
 """Damaged files of every kind: each is read, left out with a reason, or refused; nothing else.
 
-``CSTA_FAST_FUZZ=5000 pytest tests/test_data_fuzz.py`` tries so many of every kind.
+``CSTA_FAST_FUZZ=5000 pytest tests/data/test_data_fuzz.py`` tries so many of every kind.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 from backends import BACKENDS, Backend, require
-from cases import Case
+from cases import CLUSTERS, Case
 from contract import Tensors, check, run
 from inputs import Inputs, make
 from torch import Tensor
@@ -24,18 +24,6 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch s
 
 _ON_GPU = [backend for backend in BACKENDS if backend.name in ("cuda", "triton")]
 
-#: Shapes by the blocks that a cluster has in forward, float32 on an H100; test_cuda_traffic.py
-#: holds the plans to it. Those of "16, full" have a multiprocessor each, and of the last shape not
-#: even sixteen hold a sample: a part of it is read again.
-CLUSTERS = {
-    "1": (3, 8, 48, 25),
-    "2": (3, 16, 48, 25),
-    "4": (3, 32, 48, 25),
-    "8": (3, 64, 64, 25),
-    "16": (3, 64, 128, 25),
-    "16, full": (2, 64, 300, 25),
-    "8, streaming": (1, 64, 600, 25),
-}
 _STEP = Case("step", CLUSTERS["8"], hidden=16, masks="lengths")
 _CYCLES = 100_000_000  # some 50 ms
 

@@ -13,7 +13,7 @@ from skeletons import marked, msr_action3d, read, utkinect, write
 from csta_fast.data import Collection, Recording
 from csta_fast.data.formats.utkinect import PROTOCOLS
 
-_DATA = Path(os.environ.get("CSTA_FAST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+_DATA = Path(os.environ.get("CSTA_FAST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 _USED = "files_used_in_cvpr12_paper.txt"
 
 

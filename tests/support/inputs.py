@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -229,3 +229,20 @@ def make(case: Case, dtype: torch.dtype, device: str = "cpu") -> Inputs:
         tensor.requires_grad_()
     placed = {name: None if mask is None else mask.to(device) for name, mask in masks.items()}
     return Inputs(case, tensors, placed, upstream, real)
+
+
+def one_sample(inputs: Inputs, sample: int) -> Inputs:
+    """The same numbers for one sample of a batch."""
+    batched = ("x", "frame_logits", "joint_logits")
+    here = slice(sample, sample + 1)
+    tensors = {
+        name: tensor.detach()[here] if name in batched else tensor.detach()
+        for name, tensor in inputs.tensors.items()
+    }
+    masks = {
+        name: mask[here] if mask is not None and (mask.dim() == 2 or name == "lengths") else mask
+        for name, mask in inputs.masks.items()
+    }
+    case = replace(inputs.case, shape=(1, *inputs.case.shape[1:]))
+    upstream = tuple(each[here] for each in inputs.upstream)
+    return Inputs(case, tensors, masks, upstream, inputs.real[here]).requires_grad()

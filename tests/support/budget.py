@@ -1,8 +1,9 @@
 """What the CUDA kernels take of a GPU, as nvcc and the plans say, without one.
 
 ``tests/cuda/budget.md`` holds it as it was when it was last looked at, and ``test_cuda_build.py``
-compares. Where a change is meant, ``python tests/budget.py`` renews the file: its diff belongs into
-the change. Registers depend on the compiler, so they are compared under the same nvcc only.
+compares. Where a change is meant, ``python tests/support/budget.py`` renews the file: its diff
+belongs into the change. Registers depend on the compiler, so they are compared under the same
+nvcc only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 
 import instructions
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = ROOT / "tests" / "cuda" / "budget.md"
 FILES = (
     "general/forward", "general/backward", "general/pooling", "dense/dense_forward",
@@ -254,8 +255,8 @@ def main() -> None:
             uses.setdefault(name, {})[target] = use
     release = nvcc_release(toolchain.find_nvcc(toolchain.find_compiler()))
     COMMITTED.write_text(
-        "# What the CUDA kernels take of a GPU\n\nWritten by `python tests/budget.py`; the tests "
-        "compare.\n\n"
+        "# What the CUDA kernels take of a GPU\n\nWritten by `python tests/support/budget.py`; "
+        "the tests compare.\n\n"
         f"## Compiled\n\n{registers_table(uses, release)}\n\n{counted}\n\n"
         f"## Planned\n\n{plans}\n"
     )
