@@ -70,7 +70,7 @@ def pipelined(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     require("triton")
     from csta_fast.kernels import plans
 
-    monkeypatch.setattr(plans, "_ALONE", 0)
+    monkeypatch.setattr(plans, "_SINGLE_PROGRAM", 0)
     monkeypatch.setattr(plans, "_ITEM_BYTES", 256)
     plans.plan.cache_clear()
     yield

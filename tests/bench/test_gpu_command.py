@@ -230,7 +230,7 @@ def test_gpu_calls_are_right_and_use_both_plans(capsys: pytest.CaptureFixture[st
     assert "all right" in capsys.readouterr().out
     used = {
         (sample.channels_last, plans.plan(*sample.shape[1:], sample.groups, size,
-                                          sample.channels_last, _L2, 1).alone)
+                                          sample.channels_last, _L2, 1).single_program)
         for sample in gpu_calls.SAMPLES
         for size in (2, 4)
     }  # fmt: skip

@@ -152,7 +152,7 @@ def test_modules_and_variables_exist(document: Path) -> None:
         file = ROOT / module.replace(".", "/")
         assert file.with_suffix(".py").exists() or (file / "__main__.py").exists(), module
     building = [ROOT / "setup.py", ROOT / "csrc" / "toolchain.py"]
-    package = [*(ROOT / "csta_fast").glob("*.py"), *(ROOT / "csrc").rglob("*.cpp")]
+    package = [*(ROOT / "csta_fast").rglob("*.py"), *(ROOT / "csrc").rglob("*.cpp")]
     source = "\n".join(file.read_text() for file in (*building, *package))
     assert not set(_VARIABLE.findall(text)) - set(_VARIABLE.findall(source))
 
