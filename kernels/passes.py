@@ -32,12 +32,9 @@ def pool_item(
     slices,
     sample,
     item,
-    BLOCK_C: tl.constexpr,
-    BLOCK_T: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    ARITHMETIC: tl.constexpr,
-):
+    BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
+):  # fmt: skip
     """First pass of forward: sums of x over joints, and over the frames of this slice."""
     limit, _, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     part, first_c, first, end = slice_of(sizes, slices, item, BLOCK_C)
@@ -96,16 +93,10 @@ def reweight_item(
     scale,
     sample,
     item,
-    BLOCK_C: tl.constexpr,
-    BLOCK_P: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-    ONE_GROUP_PER_BLOCK: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    MEAN: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    ALIGNED: tl.constexpr,
-    ARITHMETIC: tl.constexpr,
-):
+    BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_V: tl.constexpr,
+    ONE_GROUP_PER_BLOCK: tl.constexpr, RESIDUAL: tl.constexpr, MEAN: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, ALIGNED: tl.constexpr, ARITHMETIC: tl.constexpr,
+):  # fmt: skip
     """Last pass of forward: y = x (ρ + κ a_f a_j), flat over the plane; ρ x where not valid."""
     limit, frame_count, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     scale = scale_of(scale, frame_count, joint_count, MEAN, ARITHMETIC)
@@ -176,13 +167,9 @@ def correlate_item(
     slices,
     sample,
     item,
-    BLOCK_C: tl.constexpr,
-    BLOCK_T: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-    ONE_GROUP_PER_BLOCK: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    ARITHMETIC: tl.constexpr,
-):
+    BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr,
+    ONE_GROUP_PER_BLOCK: tl.constexpr, CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
+):  # fmt: skip
     """Σ_v grad_y x a_j and Σ_t grad_y x a_f of every row, and the sums of x again."""
     limit, _, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     part, first_c, first, end = slice_of(sizes, slices, item, BLOCK_C)
@@ -247,15 +234,10 @@ def grad_x_item(
     scale,
     sample,
     item,
-    BLOCK_C: tl.constexpr,
-    BLOCK_T: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-    ONE_GROUP_PER_BLOCK: tl.constexpr,
-    RESIDUAL: tl.constexpr,
-    MEAN: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    ARITHMETIC: tl.constexpr,
-):
+    BLOCK_C: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr,
+    ONE_GROUP_PER_BLOCK: tl.constexpr, RESIDUAL: tl.constexpr, MEAN: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
+):  # fmt: skip
     """grad_x = grad_y (ρ + κ a_f a_j) + dp_f / V_n + dp_j / T_n; ρ grad_y where not valid."""
     limit, frame_count, joint_count = valid_counts(sizes, masks, sample, BLOCK_V)
     _, first_c, first, end = slice_of(sizes, slices, item, BLOCK_C)

@@ -139,6 +139,8 @@ class FlatGradient {
   void run(const Element* grad_y, const Scalar* gain, int64_t plane, const Scalar* frames,
            int64_t frame_stride, const Scalar* joints, int64_t joint_stride, int64_t channels,
            PrefetchTarget<Element> prefetch, Element* out) {
+    // Lines inside a channel are written as they are computed. The elements in front of the first
+    // line, and lines that span two channels, are collected in `line` and copied when complete.
     Element line[per_line];
     const int64_t total = channels * plane;
     int64_t f = until_line(out, total);
