@@ -24,7 +24,7 @@ def _bytes_of(call: Callable[[], Any]) -> int:
 
 
 def _is_read_once(read: int, wanted: int, x: torch.Tensor, channels_last: bool) -> bool:
-    """Whether that was all, and, for planes, w1 of two heads of 16 hidden values in every block."""
+    """Whether that was all, plus, with the dense kernels, w1 of two heads of 16 units per block."""
     weights = 2 * 16 * x.shape[1] * x.element_size()
     clusters = (0,) if channels_last else (1, 2, 4, 8, 16)
     return read - wanted in [x.shape[0] * blocks * weights for blocks in clusters]
@@ -35,7 +35,7 @@ def _is_read_once(read: int, wanted: int, x: torch.Tensor, channels_last: bool) 
 def test_what_fits_a_cluster_is_read_once(
     shape: tuple[int, int, int, int], channels_last: bool, adjust: Callable[..., None]
 ) -> None:
-    """x once in forward; x and u once each in backward; of planes' heads the first weights, too."""
+    """x once in forward; x and grad_y once each in backward; w1 too, with the dense kernels."""
     adjust()
     layout = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.randn(shape).contiguous(memory_format=layout).requires_grad_()

@@ -152,8 +152,8 @@ def adjust(
 ) -> None:  # fmt: skip
     """Say how the kernels run from now on: the threads' order, the device, the plan's sizes.
 
-    ``refused``: the one of all launches to come that fails, from 1. ``dense``: whether common
-    samples have kernels of their own.
+    ``refused``: which of the launches to come fails, from 1. ``dense``: whether dense samples use
+    the dense kernels.
     """
     library.emulate(
         ORDERS[order], LANDINGS[landing], seed, bulk_copies, clusters,
