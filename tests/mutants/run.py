@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,9 +40,14 @@ _ENVIRONMENT = {
     "PYTHONPATH": "",
     "SEEDED_BUG": "0",
 }
+# Read when the library is loaded, and again by a process that is forked for a bug.
 _SELECTOR = """#pragma once
+#include <pthread.h>
+
 #include <cstdlib>
-static const int kSeededBug = std::atoi(std::getenv("SEEDED_BUG"));
+static int kSeededBug = 0;
+static void select_bug() { kSeededBug = std::atoi(std::getenv("SEEDED_BUG")); }
+static const int kSelects = (select_bug(), pthread_atfork(nullptr, nullptr, select_bug));
 """
 _FILES = (
     "contract", "extremes", "bitwise", "messages", "layer", "training", "transforms", "operations",
@@ -51,13 +57,11 @@ _OPTIONS = (
     "-m", "quick", "-x", "-q", "--tb=line", "--show-capture=no", "-p", "no:cacheprovider",
 )  # fmt: skip
 _NATIVE, _TRITON, _CUDA = "not reference and not triton and not cuda", "triton", "cuda"
-#: All that is ever shown a bug, the longest first.
-_ALL = ((_FILES[:1], _TRITON), (_FILES[1:], _TRITON), (_FILES, _CUDA), (_FILES, _NATIVE))
 
 
-def _test(folder: Path, files: Sequence[str], chosen: str, bug: int = 0) -> warm.Finished:
-    tests = [str(file) for name in files for file in folder.glob(f"tests/*/test_{name}.py")]
-    return warm.run_pytest(folder, ["-k", chosen, *_OPTIONS, *tests], {"SEEDED_BUG": str(bug)})
+def _arguments(files: Sequence[str], chosen: str) -> list[str]:
+    found = (file for name in files for file in ROOT.glob(f"tests/*/test_{name}.py"))
+    return ["-k", chosen, *_OPTIONS, *(str(file.relative_to(ROOT)) for file in found)]
 
 
 def _copy_repository(source: Path, folder: Path) -> None:
@@ -96,15 +100,31 @@ def _build(folder: Path) -> None:
         if mutant.in_library:
             file = folder / mutant.file
             file.write_text(_planted(file.read_text(), mutant, _choice(mutant)))
+    for file in (folder / "csrc").rglob("kernels_*_avx*.cpp"):
+        file.write_text(_portable_instead(file.read_text()))
     command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
     built = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if built.returncode:
         raise SystemExit(f"the copy does not build:\n{built.stdout}{built.stderr[-5000:]}")
 
 
+def _portable_instead(source: str) -> str:
+    """The source of another instruction set's entry points, with the portable ones in it."""
+    names = {"float": "kPortableFloat32", "double": "kPortableFloat64"}
+    source = source.replace("entry_points.h", "kernels.h")
+    source, found = re.subn(r"\w+::kEntryPoints<(\w+)>", lambda match: names[match[1]], source)
+    if found != 1:
+        raise SystemExit(f"wanted one kEntryPoints, found {found}:\n{source}")
+    return source
+
+
+def _chosen(mutant: Mutant) -> str:
+    return _TRITON if mutant.in_triton else _CUDA if mutant.in_cuda else _NATIVE
+
+
 def _stages(mutant: Mutant) -> Iterator[tuple[tuple[str, ...], str]]:
     """Files and tests of them to run, one stage after the other, until one notices the bug."""
-    chosen = _TRITON if mutant.in_triton else _CUDA if mutant.in_cuda else _NATIVE
+    chosen = _chosen(mutant)
     first, _, name = mutant.tests.partition("::")
     if name:
         yield (first,), f"({chosen}) and {name}"
@@ -112,34 +132,64 @@ def _stages(mutant: Mutant) -> Iterator[tuple[tuple[str, ...], str]]:
     yield tuple(each for each in _FILES if each != first), chosen
 
 
-def _noticed(mutant: Mutant, folder: Path) -> tuple[bool, str]:
-    """Whether a test fails, or crashes, with the bug selected or planted in the folder."""
-    bug = _number(mutant) if mutant.in_library else 0
-    for files, chosen in _stages(mutant):
-        tested = _test(folder, files, chosen, bug)
-        failed = [line for line in tested.lines if line.startswith(("FAILED ", "ERROR "))]
-        if (tested.returncode == 1 and failed) or tested.returncode < 0:
-            return True, (failed or tested.lines)[0]
-        if tested.returncode != 0:
-            return False, f"pytest stopped with {tested.returncode}: {tested.lines[-1]}"
-    return False, "no test noticed it"
-
-
-def _outcome(mutant: Mutant, clean: Path) -> bool:
-    begin = time.perf_counter()
-    if mutant.in_library:
-        noticed, message = _noticed(mutant, clean)
+def _verdict(mutant: Mutant, tested: warm.Finished) -> bool | None:
+    """Whether a test failed, or crashed; None if all passed."""
+    failed = [line for line in tested.lines if line.startswith(("FAILED ", "ERROR "))]
+    noticed = (tested.returncode == 1 and bool(failed)) or tested.returncode < 0
+    if noticed:
+        message = (failed or tested.lines or [f"signal {-tested.returncode}"])[0]
+    elif tested.returncode == 0:
+        return None
     else:
-        with tempfile.TemporaryDirectory(prefix="mutant_") as temporary:
-            folder = Path(temporary)
-            _copy_repository(clean, folder)
-            file = folder / mutant.file
-            file.write_text(_planted(file.read_text(), mutant, mutant.new))
-            noticed, message = _noticed(mutant, folder)
-    seconds = time.perf_counter() - begin
+        message = f"pytest stopped with {tested.returncode}: {tested.lines[-1]}"
+    _tell(mutant, noticed, tested.seconds, message)
+    return noticed
+
+
+def _tell(mutant: Mutant, noticed: bool, seconds: float, message: str) -> bool:
     mark = "noticed " if noticed else "SURVIVED"
     print(f"{mark} {seconds:5.1f} s  {mutant.name}: {message[:120]}", flush=True)
     return noticed
+
+
+def _check_unharmed(tested: warm.Finished) -> None:
+    if tested.returncode:
+        printed = "\n".join(tested.lines)
+        raise SystemExit(f"{printed[-3000:]}\nthe tests fail without a seeded bug")
+
+
+def _noticed_in_library(mutants: Sequence[Mutant], chosen: str, clean: Path, jobs: int) -> int:
+    """How many of these bugs are noticed, all of which one build of the library has."""
+    runs = [warm.Run(0)]
+    for mutant in mutants:
+        first, _, name = mutant.tests.partition("::")
+        runs.append(warm.Run(_number(mutant), first, name))
+    count = 0
+    for run, tested in warm.run_each(clean, _arguments(_FILES, chosen), runs, jobs):
+        if run.bug == 0:
+            _check_unharmed(tested)
+            print(f"the tests pass without a bug in {tested.seconds:.0f} s: {chosen}", flush=True)
+            continue
+        mutant = MUTANTS[run.bug - 1]
+        verdict = _verdict(mutant, tested)
+        if verdict is None:
+            _tell(mutant, False, tested.seconds, "no test noticed it")
+        count += bool(verdict)
+    return count
+
+
+def _noticed_in_copy(mutant: Mutant, clean: Path) -> bool:
+    """Whether a bug of Python is noticed, in a copy of the package."""
+    with tempfile.TemporaryDirectory(prefix="mutant_") as temporary:
+        folder = Path(temporary)
+        _copy_repository(clean, folder)
+        file = folder / mutant.file
+        file.write_text(_planted(file.read_text(), mutant, mutant.new))
+        for files, chosen in _stages(mutant):
+            verdict = _verdict(mutant, warm.run_pytest(folder, _arguments(files, chosen)))
+            if verdict is not None:
+                return verdict
+    return _tell(mutant, False, 0, "no test noticed it")
 
 
 def main() -> int:
@@ -158,16 +208,23 @@ def main() -> int:
         _copy_repository(ROOT, clean)
         _build(clean)
         print(f"built in {time.perf_counter() - begin:.0f} s", flush=True)
+        found = 0
+        for kind in (_CUDA, _NATIVE):
+            some = [each for each in chosen if each.in_library and _chosen(each) == kind]
+            if some or any(_chosen(each) == kind for each in chosen):
+                found += _noticed_in_library(some, kind, clean, options.jobs)
+        others = [mutant for mutant in chosen if not mutant.in_library]
         with ThreadPoolExecutor(options.jobs) as pool:
-            for unharmed in pool.map(lambda tests: _test(clean, *tests), _ALL):
-                if unharmed.returncode:
-                    printed = "\n".join(unharmed.lines)
-                    raise SystemExit(f"{printed[-3000:]}\nthe tests fail without a seeded bug")
-            print(f"the tests pass without a bug, {time.perf_counter() - begin:.0f} s", flush=True)
-            found = list(pool.map(lambda mutant: _outcome(mutant, clean), chosen))
+            if any(mutant.in_triton for mutant in others):
+                for tested in pool.map(
+                    lambda files: warm.run_pytest(clean, _arguments(files, _TRITON)),
+                    (_FILES[:1], _FILES[1:]),
+                ):
+                    _check_unharmed(tested)
+            found += sum(pool.map(lambda mutant: _noticed_in_copy(mutant, clean), others))
     seconds = time.perf_counter() - begin
-    print(f"{sum(found)} of {len(found)} seeded bugs noticed in {seconds:.0f} s")
-    return 0 if all(found) else 1
+    print(f"{found} of {len(chosen)} seeded bugs noticed in {seconds:.0f} s")
+    return 0 if found == len(chosen) else 1
 
 
 if __name__ == "__main__":
