@@ -73,12 +73,17 @@ def _committed_registers() -> tuple[str, dict[str, dict[str, str]]]:
 @pytest.mark.parametrize("file", budget.FILES)
 @pytest.mark.parametrize("target", budget.TARGETS)
 def test_what_kernels_take(target: str, file: str) -> None:
-    """Nothing is spilled; registers and bytes are the committed ones, neither more nor less."""
-    nvcc = _nvcc()
-    uses = budget.compile_kernels(file, target)
+    """Nothing is spilled; registers and bytes are the committed ones, neither more nor less.
+
+    On 9.0, none adds to memory in any order.
+    """
+    nvcc, disassembler = _nvcc(), budget.find_disassembler()
+    uses = budget.compile_kernels(file, target).uses
     assert uses
     assert [name for name, use in uses.items() if use.spilled] == []
     assert max(use.registers for use in uses.values()) <= _MOST_REGISTERS
+    if target == "90" and disassembler is not None:
+        assert instructions.atomics(budget.machine_code(file, target, disassembler)) == set()
     release, committed = _committed_registers()
     if budget.nvcc_release(nvcc) != release:
         pytest.skip(f"within limits; what is committed was compiled by nvcc {release}")
@@ -88,14 +93,12 @@ def test_what_kernels_take(target: str, file: str) -> None:
 
 @pytest.mark.slow
 def test_instructions_of_the_inner_loops() -> None:
-    """As many for an element as are committed; and none adds to memory in any order."""
+    """As many for an element as are committed."""
     nvcc, disassembler = _nvcc(), budget.find_disassembler()
     if disassembler is None:
         pytest.skip("there is no nvdisasm")
-    for file in budget.FILES:
-        assert instructions.atomics(budget.machine_code(file, "90", disassembler)) == set()
     if budget.nvcc_release(nvcc) != _committed_registers()[0]:
-        pytest.skip("no instruction is atomic; what is committed is of another nvcc")
+        pytest.skip("what is committed is of another nvcc")
     assert budget.instructions_table(disassembler) in budget.COMMITTED.read_text(), _RENEW
 
 

@@ -132,23 +132,18 @@ def _stages(mutant: Mutant) -> Iterator[tuple[tuple[str, ...], str]]:
     yield tuple(each for each in _FILES if each != first), chosen
 
 
-def _verdict(mutant: Mutant, tested: warm.Finished) -> bool | None:
-    """Whether a test failed, or crashed; None if all passed."""
+def _tell(mutant: Mutant, tested: warm.Finished) -> bool:
+    """Print whether a test failed, or crashed, with the bug."""
     failed = [line for line in tested.lines if line.startswith(("FAILED ", "ERROR "))]
     noticed = (tested.returncode == 1 and bool(failed)) or tested.returncode < 0
     if noticed:
         message = (failed or tested.lines or [f"signal {-tested.returncode}"])[0]
     elif tested.returncode == 0:
-        return None
+        message = "no test noticed it"
     else:
-        message = f"pytest stopped with {tested.returncode}: {tested.lines[-1]}"
-    _tell(mutant, noticed, tested.seconds, message)
-    return noticed
-
-
-def _tell(mutant: Mutant, noticed: bool, seconds: float, message: str) -> bool:
+        message = f"pytest stopped with {tested.returncode}: {tested.lines[-1:]}"
     mark = "noticed " if noticed else "SURVIVED"
-    print(f"{mark} {seconds:5.1f} s  {mutant.name}: {message[:120]}", flush=True)
+    print(f"{mark} {tested.seconds:5.1f} s  {mutant.name}: {message[:120]}", flush=True)
     return noticed
 
 
@@ -169,12 +164,8 @@ def _noticed_in_library(mutants: Sequence[Mutant], chosen: str, clean: Path, job
         if run.bug == 0:
             _check_unharmed(tested)
             print(f"the tests pass without a bug in {tested.seconds:.0f} s: {chosen}", flush=True)
-            continue
-        mutant = MUTANTS[run.bug - 1]
-        verdict = _verdict(mutant, tested)
-        if verdict is None:
-            _tell(mutant, False, tested.seconds, "no test noticed it")
-        count += bool(verdict)
+        else:
+            count += _tell(MUTANTS[run.bug - 1], tested)
     return count
 
 
@@ -186,10 +177,27 @@ def _noticed_in_copy(mutant: Mutant, clean: Path) -> bool:
         file = folder / mutant.file
         file.write_text(_planted(file.read_text(), mutant, mutant.new))
         for files, chosen in _stages(mutant):
-            verdict = _verdict(mutant, warm.run_pytest(folder, _arguments(files, chosen)))
-            if verdict is not None:
-                return verdict
-    return _tell(mutant, False, 0, "no test noticed it")
+            tested = warm.run_pytest(folder, _arguments(files, chosen))
+            if tested.returncode:
+                break
+        return _tell(mutant, tested)
+
+
+def _noticed_of_kind(mutants: Sequence[Mutant], kind: str, clean: Path, jobs: int) -> int:
+    """How many are noticed of bugs that are shown to the same tests, which pass without one."""
+    if not mutants:
+        return 0
+    others = [mutant for mutant in mutants if not mutant.in_library]
+    with ThreadPoolExecutor(jobs) as pool:
+        if kind != _TRITON:
+            in_library = [mutant for mutant in mutants if mutant.in_library]
+            found = _noticed_in_library(in_library, kind, clean, jobs)
+        else:
+            commands = [_arguments(files, kind) for files in (_FILES[:1], _FILES[1:])]
+            for tested in pool.map(lambda command: warm.run_pytest(clean, command), commands):
+                _check_unharmed(tested)
+            found = 0
+        return found + sum(pool.map(lambda mutant: _noticed_in_copy(mutant, clean), others))
 
 
 def main() -> int:
@@ -208,20 +216,11 @@ def main() -> int:
         _copy_repository(ROOT, clean)
         _build(clean)
         print(f"built in {time.perf_counter() - begin:.0f} s", flush=True)
-        found = 0
-        for kind in (_CUDA, _NATIVE):
-            some = [each for each in chosen if each.in_library and _chosen(each) == kind]
-            if some or any(_chosen(each) == kind for each in chosen):
-                found += _noticed_in_library(some, kind, clean, options.jobs)
-        others = [mutant for mutant in chosen if not mutant.in_library]
-        with ThreadPoolExecutor(options.jobs) as pool:
-            if any(mutant.in_triton for mutant in others):
-                for tested in pool.map(
-                    lambda files: warm.run_pytest(clean, _arguments(files, _TRITON)),
-                    (_FILES[:1], _FILES[1:]),
-                ):
-                    _check_unharmed(tested)
-            found += sum(pool.map(lambda mutant: _noticed_in_copy(mutant, clean), others))
+        found = sum(
+            _noticed_of_kind([each for each in chosen if _chosen(each) == kind], kind, clean,
+                             options.jobs)
+            for kind in (_CUDA, _NATIVE, _TRITON)
+        )  # fmt: skip
     seconds = time.perf_counter() - begin
     print(f"{found} of {len(chosen)} seeded bugs noticed in {seconds:.0f} s")
     return 0 if found == len(chosen) else 1

@@ -82,11 +82,20 @@ def nvcc_release(nvcc: Any) -> str:
     return re.findall(r"release (\d+\.\d+)", printed)[0]
 
 
-def compile_kernels(file: str, target: str) -> dict[str, Use]:
-    """Compile ``csrc/cuda/{file}.cu`` for a target as setup.py does; what each kernel takes."""
+class Compiled(NamedTuple):
+    """A file of kernels for one target: what each takes, and the machine code of all."""
+
+    uses: dict[str, Use]
+    cubin: bytes
+
+
+@cache
+def compile_kernels(file: str, target: str) -> Compiled:
+    """Compile ``csrc/cuda/{file}.cu`` for a target as setup.py does, less the host's part."""
     with tempfile.TemporaryDirectory() as folder:
-        done = _compile(file, target, "-Xptxas", "-v", "-o", f"{folder}/kernel.o")
-    return dict(_uses(done.stderr))
+        cubin = Path(folder, "kernel.cubin")
+        done = _compile(file, target, "-Xptxas", "-v", "-cubin", "-o", str(cubin))
+        return Compiled(dict(_uses(done.stderr)), cubin.read_bytes())
 
 
 def _compile(file: str, target: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -111,8 +120,9 @@ def find_disassembler() -> str | None:
 def machine_code(file: str, target: str, disassembler: str) -> str:
     """What a disassembler makes of ``csrc/cuda/{file}.cu`` compiled for a target."""
     with tempfile.TemporaryDirectory() as folder:
-        _compile(file, target, "-cubin", "-o", f"{folder}/kernel.cubin")
-        command = [disassembler, "-c", f"{folder}/kernel.cubin"]
+        cubin = Path(folder, "kernel.cubin")
+        cubin.write_bytes(compile_kernels(file, target).cubin)
+        command = [disassembler, "-c", str(cubin)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
@@ -249,7 +259,7 @@ def main() -> None:
         compiled = list(pool.map(lambda job: compile_kernels(*job), jobs))
     uses: dict[str, dict[str, Use]] = {}
     for (_, target), kernels in zip(jobs, compiled, strict=True):
-        for name, use in kernels.items():
+        for name, use in kernels.uses.items():
             if use.spilled:
                 raise SystemExit(f"{name} spills {use.spilled} bytes on {target}: wanted none")
             uses.setdefault(name, {})[target] = use
