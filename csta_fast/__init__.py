@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# In a checkout the kernels lie beside the package, where the build finds them, not in it.
 if not (Path(__file__).parent / "kernels").exists():
-    __path__.append(str(Path(__file__).parents[1]))
+    from csta_fast.checkout import load_kernels
+
+    load_kernels()
 
 from csta_fast import functional, reference
 from csta_fast.backends import explain

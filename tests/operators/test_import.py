@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+
+import csta_fast
+
+ROOT = Path(csta_fast.__file__).parents[1]
 
 _AGAIN = """
 import gc, sys, torch, csta_fast
@@ -31,8 +37,38 @@ if keep:
     assert torch.equal(old(x), wanted)
 """
 
+_CHECKOUT = """
+import sys
+sys.path.insert(0, {root!r})
+import csta_fast
+from importlib.util import find_spec
+from csta_fast.kernels import plans
+import csta_fast.kernels.plans as again
+assert again is plans is csta_fast.kernels.plans
+assert plans.__file__ == {root!r} + "/kernels/plans.py", plans.__file__
+leaks = [name for name in {names!r} if find_spec("csta_fast." + name)]
+assert not leaks, leaks
+"""
+
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_the_package_is_imported_again(keep: bool) -> None:
     """Whether or not something of the first import is still in use."""
     subprocess.run([sys.executable, "-c", _AGAIN.format(keep=keep)], check=True, timeout=300)
+
+
+@pytest.mark.parametrize("options", [(), ("-I", "-S")], ids=["installed", "plain checkout"])
+def test_a_checkout_gives_the_package_its_kernels_and_nothing_else(
+    options: tuple[str, ...],
+) -> None:
+    """Importing setup.py, say, would run it."""
+    if not (ROOT / "setup.py").exists():
+        pytest.skip("the package does not run from a checkout")
+    ours = {path.stem for path in (ROOT / "csta_fast").iterdir()} | {"kernels"}
+    names = sorted({path.stem for path in ROOT.iterdir() if path.stem.isidentifier()} - ours)
+    assert {"setup", "tests", "bench", "csrc"} <= set(names)
+    code = _CHECKOUT.format(root=str(ROOT), names=names)
+    if options:  # without site-packages, and so without this package's own installation
+        packages = str(Path(torch.__file__).parents[1])
+        code = f"import sys; sys.path.append({packages!r})\n" + code
+    subprocess.run([sys.executable, *options, "-c", code], check=True, timeout=300)
