@@ -51,7 +51,8 @@ timeline, frames × joints map, and an animated clip), or the mean of every clas
 
 _CONVERT = """\
 Read a data set and write it into one file that is read again in seconds, by every command that
-takes a source. It holds no pickle.
+takes a source. It holds no pickle. A file that would take too much is left out or refused, with the
+limit that it is over; CSTA_FAST_LIMITS="classes=20000,growth=500" raises limits for every command.
 """
 
 
@@ -269,7 +270,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_memory(error):
             raise
-        return _end(1, "csta-fast: out of memory; a smaller batch or network needs less")
+        less = "; a smaller batch or network needs less" if command == "train" else ""
+        return _end(1, f"csta-fast: out of memory{less}")
     return 0
 
 

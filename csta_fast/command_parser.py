@@ -55,5 +55,6 @@ def as_typed(command: str, message: str) -> str:
 
 def is_memory(error: BaseException) -> bool:
     """Whether PyTorch or Python had no memory left."""
-    kinds = "MemoryError", "OutOfMemoryError"
-    return type(error).__name__ in kinds or "allocate memory" in str(error)
+    kinds = {each.__name__ for each in type(error).__mro__}
+    # PyTorch's, which is not imported for it; its CPU allocator has no kind of error of its own.
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "allocate memory" in str(error)

@@ -137,6 +137,16 @@ def check_label(label: Any, classes: int | None) -> None:
         raise ValueError(f"label: wanted a whole number of 0 {last}, got {said(label)}")
 
 
+def checked_side(side: Any, protocol: str, recording: Recording) -> bool | None:
+    """Where a protocol puts a recording; a ValueError if that is no side. NumPy's bools are."""
+    if side is not None and not isinstance(side, (bool, np.bool_)):
+        raise ValueError(
+            f"protocol: wanted True, False or None from {said(protocol)} for recording "
+            f"{said(recording.name)}, got {said(side)}"
+        )
+    return None if side is None else bool(side)
+
+
 def _check_numbers(recording: Recording) -> None:
     for what in _NUMBERS:
         number = getattr(recording, what)

@@ -1,4 +1,4 @@
-"""How much a file of a stranger may take before it is refused: all bounds of all readers."""
+"""How much a file of a stranger may take before it is refused: all bounds that can be raised."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Limits:
         classes: how many classes labels may stand for.
         depth: how deeply tuples of a pickle may lie in one another.
         files: how many files a folder, with all folders in it, or an archive may hold.
+        checkpoint_bytes: of a checkpoint, and so of a network that is to be trained.
     """
 
     recording_bytes: int = 32 * 2**20
@@ -30,6 +31,7 @@ class Limits:
     classes: int = 10_000
     depth: int = 100
     files: int = 1_000_000
+    checkpoint_bytes: int = 4 * 2**30
 
     def __post_init__(self) -> None:
         for each in fields(self):

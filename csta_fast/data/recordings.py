@@ -98,18 +98,19 @@ class Collection:
         """The recordings to train on and to test on, under a protocol or the default one.
 
         Raises:
-            ValueError: there is no such protocol, or one side of it is empty.
+            ValueError: there is no such protocol, one side of it is empty, or it says of a recording
+            anything but True, False and None.
         """
         if protocol is None:
             protocol = next(iter(self.protocols), "")
         if protocol not in self.protocols:
             known = ", ".join(self.protocols) or "none, for its files do not say how to split it"
             raise ValueError(f"protocol: {self.name} has {known}, got {protocol!r}")
-        chosen = self.protocols[protocol]
-        sides = [(recording, chosen(recording)) for recording in self.recordings]
+        sides = self.sides(protocol)
+        pairs = list(zip(self.recordings, sides, strict=True))
         split = Split(
-            [recording for recording, side in sides if side is True],
-            [recording for recording, side in sides if side is False],
+            [recording for recording, side in pairs if side is True],
+            [recording for recording, side in pairs if side is False],
         )
         if not split.train or not split.test:
             raise ValueError(
@@ -117,3 +118,12 @@ class Collection:
                 f"train on and {len(split.test)} to test on, of {len(self.recordings)}"
             )
         return split
+
+    def sides(self, protocol: str) -> list[bool | None]:
+        """For every recording whether it is one to train on, to test on, or None of them.
+
+        Raises:
+            ValueError: the protocol says anything else of a recording.
+        """
+        chosen = self.protocols[protocol]
+        return [checks.checked_side(chosen(each), protocol, each) for each in self.recordings]

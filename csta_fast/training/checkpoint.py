@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from csta_fast.data.layouts import LAYOUTS, Layout
+from csta_fast.data.limits import Limits
 from csta_fast.data.recordings import Collection
 from csta_fast.models import CSTACNN
 from csta_fast.training.options import MOST_PERSONS, Options
-from csta_fast.training.reading import read_checkpoint
+from csta_fast.training.reading import read_checkpoint, structure_bytes
 
-MOST_PARAMETERS = 1_000_000_000
-_MOST_CLASSES = 100_000
 _PREFIX = "network."
+_PARAMETER_BYTES = 12  # of a weight and its two moments in a checkpoint
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,12 @@ class Facts:
         if not isinstance(self.layout, str) or self.layout not in LAYOUTS:
             wanted = f"one of {', '.join(LAYOUTS)}"
             raise ValueError(f"layout: wanted {wanted}, got {short(self.layout)}")
-        if not isinstance(self.classes, tuple) or not 0 < len(self.classes) <= _MOST_CLASSES:
-            raise ValueError(
-                f"classes: wanted 1 to {_MOST_CLASSES} names, got {short(self.classes)}"
-            )
+        limits = Limits.from_environment()
+        if not isinstance(self.classes, tuple) or not self.classes:
+            raise ValueError(f"classes: wanted at least one name, got {short(self.classes)}")
+        if len(self.classes) > limits.classes:
+            wanted, got = f"up to {limits.classes} names", f"{len(self.classes)}"
+            raise ValueError(f"classes: {limits.refuse('classes', wanted, got)}")
         for name in self.classes:
             if not isinstance(name, str):
                 raise ValueError(f"classes: wanted names, got {short(name)}")
@@ -65,7 +67,7 @@ class Facts:
 
         Raises:
             ValueError: its layout is not one of ``csta_fast.data.LAYOUTS``, which is all that a
-                checkpoint can name, or it has no classes or too many.
+                checkpoint can name, or it has no recordings, or too many classes.
         """
         known = LAYOUTS.get(collection.layout.name)
         if known != collection.layout:
@@ -74,6 +76,8 @@ class Facts:
                 f"{collection.layout.name!r}; add it to csta_fast.data.LAYOUTS under its name"
             )
         shapes = [recording.positions.shape for recording in collection.recordings]
+        if not shapes:
+            raise ValueError(f"recordings: wanted at least one, {collection.name} holds none")
         if persons is None:
             persons = max(shape[0] for shape in shapes)
         return Facts(collection.layout.name, tuple(collection.classes), shapes[0][3], persons)
@@ -112,7 +116,7 @@ def build(options: Options, facts: Facts) -> CSTACNN:
     On the CPU and in float32, as clips are, whatever PyTorch's defaults.
 
     Raises:
-        ValueError: there is no such network, or it has more than ``MOST_PARAMETERS``.
+        ValueError: there is no such network, or its checkpoint would be over the limit.
     """
     outline(options, facts)
     return _made(options, facts, "cpu")
@@ -122,13 +126,16 @@ def outline(options: Options, facts: Facts) -> CSTACNN:
     """The same network without its numbers: no memory is taken."""
     try:
         network = _made(options, facts, "meta")
-        size = sum(parameter.numel() for parameter in network.parameters())
+        size = sum(parameter.numel() for parameter in network.state_dict().values())
     except (RuntimeError, OverflowError, TypeError) as error:  # sizes that overflow
         raise ValueError(
             "model: wanted a network that fits into memory, got sizes beyond"
         ) from error
-    if size > MOST_PARAMETERS:
-        raise ValueError(f"model: wanted at most {MOST_PARAMETERS} parameters, got {size}")
+    limits = Limits.from_environment()
+    most = (limits.checkpoint_bytes - structure_bytes(limits)) // _PARAMETER_BYTES
+    if size > most:
+        wanted = f"up to {most} parameters"
+        raise ValueError(f"model: {limits.refuse('checkpoint_bytes', wanted, f'{size}')}")
     return network
 
 

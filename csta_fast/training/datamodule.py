@@ -67,6 +67,15 @@ class ClipsModule(lightning.LightningDataModule):
             for number, side in enumerate(sides)
         )
 
+    def check_classes(self) -> None:
+        """Raise ValueError unless there are two classes to tell apart."""
+        labels = {recording.label for recording in self.train.recordings}
+        if len(labels) < 2:
+            raise ValueError(
+                f"protocol: wanted recordings of at least two classes to train on, got "
+                f"{len(self.train)} of {len(labels)} under {self.protocol!r}"
+            )
+
     def _loader(self, clips: Clips, *, shuffle: bool = False) -> DataLoader[Batch]:
         processes = self.trainer.world_size if self.trainer else 1
         rank = self.trainer.global_rank if self.trainer else 0

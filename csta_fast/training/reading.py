@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 import torch
 import yaml
 
-MOST_BYTES = 4 << 30  # of a checkpoint; raise it here if a network is larger
-_MOST_STRUCTURE = 4 << 20  # bytes of the pickle, which holds no numbers of tensors
+from csta_fast.data.limits import Limits
+
 _MOST_TUPLES = 50_000  # of the pickle: hashing a deep tuple overflows the stack
 _MOST_ENTRIES = 10_000
 _MOST_TEXT = 16 << 20  # bytes of a file of options, or a log
@@ -30,13 +30,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ValueError: it is no such file, it is damaged, or larger than ``MOST_BYTES``.
+        ValueError: it is no such file, it is damaged, or over a limit.
     """
-    _regular(path, MOST_BYTES, "checkpoint")
+    limits = Limits.from_environment()
+    size = _size(path, "checkpoint")
+    if size > limits.checkpoint_bytes:
+        most = f"a file of up to {limits.checkpoint_bytes} bytes"
+        raise ValueError(
+            f"checkpoint: {limits.refuse('checkpoint_bytes', most, f'{size}')}: {path}"
+        )
     wanted = "checkpoint: wanted one that csta-fast train wrote, got"
     with path.open("rb") as file:
         try:
-            _check_archive(file)
+            _check_archive(file, size, structure_bytes(limits))
             file.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -52,6 +58,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{wanted} {path}: it holds a {type(content).__name__}")
     return content
+
+
+def structure_bytes(limits: Limits) -> int:
+    """How large the pickle of a checkpoint may be: it holds options and names, and no tensors."""
+    return 2**20 + 400 * limits.classes
 
 
 def read_options(path: Path) -> Any:
@@ -87,7 +98,9 @@ def read_text(path: Path, name: str) -> str:
         OSError: there is no such file, or it cannot be read.
         ValueError: it is no file of text, or too large.
     """
-    _regular(path, _MOST_TEXT, name)
+    size = _size(path, name)
+    if size > _MOST_TEXT:
+        raise ValueError(f"{name}: wanted at most {_MOST_TEXT} bytes, got {size}: {path}")
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -98,18 +111,16 @@ class _RefusedError(Exception):
     """Why a file is not read further."""
 
 
-def _regular(path: Path, most: int, name: str) -> None:
+def _size(path: Path, name: str) -> int:
+    """That of a file; neither pipes nor devices are opened."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise ValueError(f"{name}: wanted a file, got {path}")
-    if found.st_size > most:
-        raise ValueError(f"{name}: wanted at most {most} bytes, got {found.st_size}: {path}")
+    return found.st_size
 
 
-def _check_archive(file: BinaryIO) -> None:
+def _check_archive(file: BinaryIO, size: int, structure: int) -> None:
     """Refuse archives that unpack to more than they are, or that are not as they were written."""
-    size = file.seek(0, 2)
-    file.seek(0)
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         if len(entries) > _MOST_ENTRIES or sum(entry.file_size for entry in entries) > size:
@@ -123,8 +134,8 @@ def _check_archive(file: BinaryIO) -> None:
         pickles = [entry for entry in entries if entry.filename.endswith(".pkl")]
         if len(pickles) != 1:
             raise _RefusedError("it is no checkpoint")
-        if pickles[0].file_size > _MOST_STRUCTURE:
-            raise _RefusedError(f"it describes itself in more than {_MOST_STRUCTURE} bytes")
+        if pickles[0].file_size > structure:
+            raise _RefusedError(f"it describes itself in more than {structure} bytes")
         _check_pickle(archive.read(pickles[0]))
 
 

@@ -76,7 +76,8 @@ def train(
     Raises:
         FileExistsError: the folder holds a training and ``resume`` is not set.
         FileNotFoundError: ``resume`` is set and there is nothing to go on from.
-        ValueError: ``resume`` is set and the training is another one; the message names what.
+        ValueError: the recordings cannot be trained on, such as those of one class; or ``resume``
+            is set and the training is another one. The message names what.
         FloatingPointError: the loss or a weight is no number any more.
         KeyboardInterrupt: the process was interrupted or told to end.
     """
@@ -96,6 +97,7 @@ def train(
     if found is not None:
         check_recordings(found.state, facts, recordings)
     clips = ClipsModule(collection, options, facts)
+    clips.check_classes()
     classifier = Classifier(options, facts)
     done, best = (0, None) if found is None else (found.state.epoch + 1, found.best)
     keeper = Keeper(output, recordings, done, best)

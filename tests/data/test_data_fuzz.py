@@ -11,6 +11,7 @@ import os
 import pickle
 import random
 import tarfile
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -38,9 +39,10 @@ def _npz(**arrays: np.ndarray) -> bytes:
 def _prepared() -> dict[str, np.ndarray]:
     recordings = [Recording(name, marked(1, 2, 25, 3), label) for label, name in enumerate("ab")]
     parts = (recordings, LAYOUTS["kinect-v2"], ("x", "y"), {"p": lambda each: each.name == "a"})
-    path = Path(os.environ["PYTEST_FUZZ_FOLDER"], "prepared.npz")
-    Collection("mine", *parts).save(path)
-    return dict(np.load(path))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "prepared.npz")
+        Collection("mine", *parts).save(path)
+        return dict(np.load(path))
 
 
 def _tar(form: str) -> bytes:
@@ -160,8 +162,7 @@ def _damaged(held: bytes, draw: random.Random) -> bytes:
 
 @pytest.mark.filterwarnings("ignore:label. ")
 @pytest.mark.parametrize("case", _CASES)
-def test_damaged_files(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTEST_FUZZ_FOLDER", str(tmp_path))
+def test_damaged_files(case: str, tmp_path: Path) -> None:
     name, held, others, kind = _CASES[case]()
     folder = write(tmp_path / "data", {**others, name: held})
     path = folder / name

@@ -129,28 +129,48 @@ def test_one_damaged_member_of_a_zip(tmp_path: Path) -> None:
         assert reason in found.skipped[_SECOND]
 
 
-def test_a_sparse_member_of_a_tar(tmp_path: Path) -> None:
-    """A map that leads beyond the end, of a file that is read by itself."""
+def _sparse(name: str, packed: int, offset: int, stored: int, size: int) -> bytes:
+    """The header of a member whose one piece of data lies at an offset among zeros."""
+    member = _member(name, tarfile.GNUTYPE_SPARSE)
+    member.size = packed
+    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    header[386:410] = b"%011o\0%011o\0" % (offset, stored)
+    header[483:495] = b"%011o\0" % size
+    header[148:156] = b"        "
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@pytest.mark.parametrize(
+    ("offset", "stored", "size", "reason"),
+    [
+        (0, len(_TEXT), len(_TEXT), None),
+        (len(_TEXT), len(_TEXT), 2 * len(_TEXT), "wanted a whole number in line 1"),  # zeros
+        (0, 2**20, 2**20, "unexpected end of data"),  # beyond the end of the archive
+        (0, len(_TEXT), 8**11 - 1, "wanted a file of up to 33554432 bytes, got 8589934591"),
+    ],
+)
+def test_a_sparse_member_of_a_tar(
+    tmp_path: Path, offset: int, stored: int, size: int, reason: str | None
+) -> None:
+    """It is read, or is the one that is left out."""
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w") as archive:
-        for name in (_FIRST, _SECOND):
-            member = tarfile.TarInfo(name)
+        for name in (_FIRST, _SECOND, _THIRD):
+            member = _member(name, tarfile.REGTYPE)
             member.size = len(_TEXT)
             archive.addfile(member, io.BytesIO(_TEXT.encode()))
     held = bytearray(path.read_bytes())
     at = held.index(_SECOND.encode())
-    member = tarfile.TarInfo(_SECOND)
-    member.size, member.type = len(_TEXT), tarfile.GNUTYPE_SPARSE
-    header = bytearray(member.tobuf(tarfile.GNU_FORMAT))
-    header[386:410] = b"00000000000\0" + b"%011o\0" % (len(_TEXT) * 2)
-    header[483:495] = b"%011o\0" % (len(_TEXT) * 3)
-    header[148:156] = b"        "
-    header[148:156] = b"%06o\0 " % sum(header)
-    held[at : at + 512] = header
+    held[at : at + 512] = _sparse(_SECOND, len(_TEXT), offset, stored, size)
     path.write_bytes(held)
-    found = read(path, "ntu60")
-    assert _FIRST[:20] in [recording.name for recording in found.recordings]
-    assert len(found.recordings) + len(found.skipped) == 2
+    found = read(path, "ntu120")
+    names = [name[:20] for name in (_FIRST, _SECOND, _THIRD) if name != _SECOND or reason is None]
+    assert [recording.name for recording in found.recordings] == names
+    for recording in found.recordings:
+        np.testing.assert_array_equal(recording.positions[0, 0], marked(25, 3))
+    assert list(found.skipped) == ([] if reason is None else [_SECOND])
+    assert reason is None or reason in found.skipped[_SECOND]
 
 
 @pytest.mark.parametrize("digits", [400, 5000])

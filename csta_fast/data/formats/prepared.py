@@ -30,6 +30,7 @@ WANTED: Final = "a file that Collection.save wrote, .npz"
 _VERSION = 1
 _UNKNOWN = np.iinfo(np.int64).min
 _LEFT_OUT, _TEST, _TRAIN = -1, 0, 1
+_SIDES: Final = {None: _LEFT_OUT, False: _TEST, True: _TRAIN}
 # Of every array its columns, where that is fixed, and the kinds of its dtype.
 _ARRAYS: Final = {
     "positions": (0, "f"),
@@ -66,8 +67,7 @@ def save(collection: Collection, path: str | os.PathLike[str]) -> None:
         "trimmed": dict(collection.trimmed),
     }
     flat = [recording.positions.reshape(-1) for recording in recordings]
-    chosen = collection.protocols.values()
-    sides = [[_side(protocol(recording)) for recording in recordings] for protocol in chosen]
+    sides = [[_SIDES[side] for side in collection.sides(name)] for name in collection.protocols]
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("wb") as file:
         np.savez(
@@ -90,10 +90,6 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path: wanted a file in a folder that exists, got {path}")
     return path
-
-
-def _side(chosen: bool | None) -> int:
-    return _LEFT_OUT if chosen is None else _TRAIN if chosen else _TEST
 
 
 def _numbers(recording: Recording) -> list[int]:
