@@ -188,6 +188,8 @@ the same weights and see the same clips. One test recording is {grain} points of
 - **Variants.** The same network throughout: HCN, with weights for joints, for frames, or for both
   (CSTA) after conv1 of both streams. A fresh CSTA-CNN computes what HCN does.
 - **Recipe.** One for all: {recipe}.
+  As options of `csta-fast train`, whose defaults are others:
+  `{options}`.
   It was chosen on the training subjects of MSR-Action3D alone, but for the rate of the attention,
   which was chosen on generated recordings ([models](models.md)).
 - No epoch was chosen on test recordings: the last one counts.
@@ -227,6 +229,13 @@ def page(found: list[dict[str, object]]) -> str:
         machine=head["machine"],
         minutes=sum(line["seconds"] for line in runs) / 60,
         reading=_READING,
+        options=(
+            "--data.validation none --clips.crop "
+            f"'[{clips['crop'][0]}, {clips['crop'][1]}]' "
+            f"--model.dropout {recipe['model']['dropout']} "
+            f"--training.epochs {training['epochs']} --training.batch {training['batch']} "
+            f"--training.weight_decay {training['weight_decay']} --training.channels_last true"
+        ),
         recipe=(
             f"{clips['frames']} frames, random crops of {clips['crop'][0]:.0%} to "
             f"{clips['crop'][1]:.0%},\n  {training['epochs']} epochs of batches of "

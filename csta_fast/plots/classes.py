@@ -182,7 +182,7 @@ def _curve(axes: Axes, frames: Array, top: float, clock: _Clock) -> None:
     axes.plot(clock.moments, frames.mean(0), color=OF_PERSON[0], linewidth=1.2,
               label="mean of the recordings")  # fmt: skip
     axes.fill_between(clock.moments, low, high, color=OF_PERSON[0], alpha=0.2, linewidth=0,
-                      label="half of them")  # fmt: skip
+                      label="middle half of them")  # fmt: skip
     axes.axhline(1, color=DARK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1,
                  label="uniform weights")  # fmt: skip
     axes.set_xlim(clock.moments[0], max(clock.moments[-1], 1e-9))

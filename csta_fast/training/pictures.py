@@ -151,7 +151,9 @@ def picture(
 def _weights(trained: Trained) -> str:
     """Which weights of the network are drawn."""
     streams = trained.options.model.streams
-    return "mean of position and motion stream" if streams == "both" else f"{streams} stream"
+    if streams == "both":
+        return "weights: mean of the position and the motion stream"
+    return f"weights of the {streams} stream"
 
 
 def _classes(found: list[Attended], facts: Facts, weights: str, folder: Path) -> Path:

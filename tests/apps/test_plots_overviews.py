@@ -121,7 +121,7 @@ def test_classes_explain_themselves() -> None:
     assert figure.get_suptitle() == "of the motion stream"
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
-        "mean of the recordings", "half of them", "uniform weights",
+        "mean of the recordings", "middle half of them", "uniform weights",
     ]  # fmt: skip
     said = " ".join(legend.get_title().get_text().split())
     assert "The three joints that weigh most are named." in said
