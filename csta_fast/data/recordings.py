@@ -98,8 +98,8 @@ class Collection:
         """The recordings to train on and to test on, under a protocol or the default one.
 
         Raises:
-            ValueError: there is no such protocol, one side of it is empty, or it says of a recording
-            anything but True, False and None.
+            ValueError: there is no such protocol, one side of it is empty, or it says of a
+                recording anything but True, False and None.
         """
         if protocol is None:
             protocol = next(iter(self.protocols), "")
