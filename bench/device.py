@@ -21,8 +21,8 @@ import torch
 from bench import gpu_groups, gpu_timing, timing, warm_heap
 from bench.groups import Group
 from bench.timing import Measured, Variant
-from csta_fast import library
 from csta_fast.backends import BACKENDS, select
+from csta_fast.backends import cpu as cpu_backend
 
 Stage = Callable[[str], None]
 
@@ -60,8 +60,8 @@ class Cpu:
     """The processor, with csta_fast as a user's call chooses it."""
 
     def missing(self, backend: str | None) -> str | None:
-        if backend != "reference" and library.failure is not None:
-            return f"{library.failure}. To measure plain PyTorch: --backend=reference"
+        if backend != "reference" and cpu_backend.unavailable is not None:
+            return f"{cpu_backend.unavailable}. To measure plain PyTorch: --backend=reference"
         return None
 
     def measures(self, section: str) -> bool:
@@ -81,7 +81,7 @@ class Cpu:
     def header(self, backend: str | None) -> str:
         return (
             f"csta_fast: backend {self.serving(backend)}, instruction set "
-            f"{library.instruction_set()}, allocator {warm_heap.describe()}"
+            f"{cpu_backend.instruction_set()}, allocator {warm_heap.describe()}"
         )
 
     def input_sets(self, group: Group) -> int:

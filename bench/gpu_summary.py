@@ -19,7 +19,7 @@ from bench.report import Chapter, backend_table, goal_table, load, table
 NO_SANITIZER = f"{SANITIZER} is not on PATH: nothing was watched"
 
 _COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
-_GAVE_UP = "does not serve any more"  # of the warning of csta_fast.triton_backend
+_GAVE_UP = "does not serve any more"  # of the warning of csta_fast.backends.triton
 #: What compute-sanitizer finds: its first line on it.
 _FOUND = re.compile(r"^=+ (?:Error|Warning|Invalid|Uninitialized|Barrier|Program hit)\b.*", re.M)
 _WORDS = {True: "green", False: "RED", None: "skipped"}

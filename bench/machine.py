@@ -13,7 +13,8 @@ import torch
 from bench import warm_heap
 from bench.groups import HIDDEN
 from bench.timing import page_faults
-from csta_fast import __version__, library
+from csta_fast import __version__
+from csta_fast.backends import cpu as cpu_backend
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _REPOSITORY = Path(__file__).parent.parent
@@ -94,7 +95,7 @@ def describe(backend: str) -> dict[str, Any]:
         "csta_fast": __version__,
         "commit": commit(),
         "backend": backend,
-        "instruction_set": library.instruction_set(),
+        "instruction_set": cpu_backend.instruction_set(),
         "allocator": warm_heap.describe(),
         "page_faults_of_a_64_MiB_tensor": faults_of_a_tensor(),
         "hidden_width": HIDDEN,

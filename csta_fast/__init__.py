@@ -17,7 +17,7 @@ if not (Path(__file__).parent / "kernels").exists():
 from csta_fast import functional, reference
 from csta_fast.backends import explain
 from csta_fast.layer import CSTA
-from csta_fast.structures import Attention, HeadWeights
+from csta_fast.types import Attention, HeadWeights
 from csta_fast.version import __version__
 
 __all__ = [

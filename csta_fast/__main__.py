@@ -14,8 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from csta_fast import backends, cuda_backend, functional, library, triton_backend
-from csta_fast.structures import ARITHMETIC_DTYPES, HeadWeights
+from csta_fast import backends, functional
+from csta_fast.backends import cpu, cuda, triton
+from csta_fast.types import COMPUTE_DTYPES, HeadWeights
 from csta_fast.version import __version__
 
 _DESCRIPTION = """\
@@ -54,7 +55,7 @@ class Case(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> Case:
         """The same call in another dtype, rounded."""
-        weights = tuple(weight.to(ARITHMETIC_DTYPES[dtype]) for weight in self.weights)
+        weights = tuple(weight.to(COMPUTE_DTYPES[dtype]) for weight in self.weights)
         return self._replace(x=self.x.to(dtype), weights=weights, upstream=self.upstream.to(dtype))
 
     def on(self, device: str) -> Case:
@@ -104,7 +105,7 @@ def relative_error(result: Tensor, exact: Tensor) -> float:
 
 def bound(result: Tensor) -> float:
     """What a result may differ by: its own rounding, and some in the type it is computed in."""
-    arithmetic = ARITHMETIC_DTYPES[result.dtype]
+    arithmetic = COMPUTE_DTYPES[result.dtype]
     return torch.finfo(result.dtype).eps + 64 * torch.finfo(arithmetic).eps
 
 
@@ -123,15 +124,15 @@ def self_test(backend: str, dtype: torch.dtype, device: str) -> tuple[float, flo
 
 
 def print_installation() -> None:
-    built = "loaded" if library.failure is None else "not loaded"
+    built = "loaded" if cpu.unavailable is None else "not loaded"
     for name, value in (
         ("csta_fast", __version__),
         ("torch", torch.__version__),
         ("numpy", metadata.version("numpy")),
         ("python", platform.python_version()),
         ("platform", platform.platform()),
-        ("native library", f"{library.CPU_LIBRARY} ({built})"),
-        ("instruction set", library.instruction_set()),
+        ("native library", f"{cpu.LIBRARY} ({built})"),
+        ("instruction set", cpu.instruction_set()),
         ("threads", str(torch.get_num_threads())),
         ("CUDA library", _state_of_cuda()),
         ("triton", _version_of_triton()),
@@ -141,22 +142,18 @@ def print_installation() -> None:
 
 
 def _state_of_cuda() -> str:
-    return (
-        f"{cuda_backend.LIBRARY} (loaded)"
-        if cuda_backend.FAILURE is None
-        else (f"none: {cuda_backend.FAILURE}")
-    )
+    return f"{cuda.LIBRARY} (loaded)" if cuda.unavailable is None else (f"none: {cuda.unavailable}")
 
 
 def _version_of_triton() -> str:
-    if triton_backend.MISSING is not None:
-        return f"none: {triton_backend.MISSING}"
-    return metadata.version("triton") + (" (interpreted)" if triton_backend.INTERPRETED else "")
+    if triton.unavailable is not None:
+        return f"none: {triton.unavailable}"
+    return metadata.version("triton") + (" (interpreted)" if triton.INTERPRETED else "")
 
 
 def _serves(backend: backends.Backend, dtype: torch.dtype, device: str) -> bool:
     """Whether the backend can be tested there; an interpreter is no installation to be tested."""
-    if backend.name == "triton" and triton_backend.INTERPRETED:
+    if backend.name == "triton" and triton.INTERPRETED:
         return False
     return backend.refusal(torch.empty(0, dtype=dtype, device=device)) is None
 
@@ -167,7 +164,7 @@ def print_self_test() -> bool:
     all_passed = True
     devices = ("cuda", "cpu") if torch.cuda.is_available() else ("cpu",)
     for name, backend in backends.BACKENDS.items():
-        for dtype in ARITHMETIC_DTYPES:
+        for dtype in COMPUTE_DTYPES:
             device = next((each for each in devices if _serves(backend, dtype, each)), None)
             if device is None:
                 continue
@@ -188,9 +185,9 @@ def advice() -> Iterator[str]:
     """What is not as it could be, each with its remedy."""
     if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _OLDEST_TORCH:
         yield f"torch {torch.__version__} is too old: pip install 'torch>=2.10'"
-    if library.failure is not None:
-        yield f"no native kernels, only the slower reference serves: {library.failure}"
-    mistake = library.misnamed()
+    if cpu.unavailable is not None:
+        yield f"no native kernels, only the slower reference serves: {cpu.unavailable}"
+    mistake = cpu.misnamed()
     if mistake is not None:
         yield mistake
     if backends.FORCED is not None and backends.FORCED not in backends.BACKENDS:

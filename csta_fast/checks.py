@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from csta_fast import reference
-from csta_fast.structures import ARITHMETIC_DTYPES, GATE_CODES, HeadWeights
+from csta_fast.types import COMPUTE_DTYPES, GATE_CODES, HeadWeights
 
 _HEAD_SHAPES = ("(H, C)", "(H,)", "(G, H)", "(G,)")
 
@@ -68,7 +68,7 @@ def features(x: Tensor) -> torch.dtype:
         raise TypeError(f"x: wanted a dense tensor, got {got}")
     if x.dim() != 4:
         raise ValueError(f"x: wanted 4 dimensions (N, C, T, V), got shape {tuple(x.shape)}")
-    arithmetic = ARITHMETIC_DTYPES.get(x.dtype)
+    arithmetic = COMPUTE_DTYPES.get(x.dtype)
     if arithmetic is None:
         raise TypeError(f"x: wanted float64, float32, float16 or bfloat16, got {x.dtype}")
     return arithmetic
@@ -153,7 +153,7 @@ def _head_mistake(name: str, x: Tensor, arithmetic: torch.dtype, head: Any) -> N
 
 def head_dtypes(means: Tensor, weights: HeadWeights) -> None:
     """Check the weights of a head that is called as a module on means (N, C, L)."""
-    arithmetic = ARITHMETIC_DTYPES.get(means.dtype)
+    arithmetic = COMPUTE_DTYPES.get(means.dtype)
     if arithmetic is None:
         raise TypeError(f"means: wanted a floating-point tensor, got {means.dtype}")
     mixed = arithmetic == torch.float32 and reference.autocasts(means.device.type)
@@ -184,7 +184,7 @@ def logits(x: Tensor, frame_logits: Tensor, joint_logits: Tensor) -> None:
         ("frame_logits", frame_logits, frames, "T"),
         ("joint_logits", joint_logits, joints, "V"),
     ):
-        if not isinstance(given, Tensor) or given.dtype not in ARITHMETIC_DTYPES:
+        if not isinstance(given, Tensor) or given.dtype not in COMPUTE_DTYPES:
             got = given.dtype if isinstance(given, Tensor) else type(given).__name__
             raise TypeError(f"{name}: wanted a floating-point tensor, got {got}")
         if given.layout is not torch.strided:

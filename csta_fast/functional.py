@@ -27,7 +27,7 @@ from torch import Tensor
 
 from csta_fast import checks, reference
 from csta_fast.backends import select
-from csta_fast.structures import ARITHMETIC_DTYPES, Attention, Gate, HeadWeights, Scale
+from csta_fast.types import COMPUTE_DTYPES, Attention, Gate, HeadWeights, Scale
 
 
 def _run(name: str, check: Callable[[], None], x: Tensor, backend: str | None, *args: Any) -> Any:
@@ -55,7 +55,7 @@ def _widened(x: Tensor, head: HeadWeights) -> HeadWeights:
 
     Linear layers take such a mixture there too, and round all of it; this rounds nothing.
     """
-    if not reference.autocasts(x.device.type) or ARITHMETIC_DTYPES.get(x.dtype) != torch.float32:
+    if not reference.autocasts(x.device.type) or COMPUTE_DTYPES.get(x.dtype) != torch.float32:
         return head
     narrow = {torch.float16, torch.bfloat16} - {x.dtype}
     return HeadWeights(*(w.to(torch.float32) if w.dtype in narrow else w for w in head))

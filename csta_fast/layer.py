@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from csta_fast import backends, checks, functional, reference
-from csta_fast.structures import Attention, Gate, HeadWeights, Scale
+from csta_fast.types import Attention, Gate, HeadWeights, Scale
 
 
 class Head(nn.Module):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from csta_fast.structures import ARITHMETIC_DTYPES, Attention, HeadWeights
+from csta_fast.types import COMPUTE_DTYPES, Attention, HeadWeights
 
 
 class RealPositions(NamedTuple):
@@ -46,7 +46,7 @@ def real_positions(
         joints = joints & joint_mask
     some_frame, some_joint = frames.any(1, keepdim=True), joints.any(1, keepdim=True)
     frames, joints = frames & some_joint, joints & some_frame
-    arithmetic = ARITHMETIC_DTYPES[x.dtype]
+    arithmetic = COMPUTE_DTYPES[x.dtype]
     return RealPositions(
         frames,
         joints,
@@ -83,7 +83,7 @@ def _pool(x: Tensor, real: RealPositions) -> tuple[Tensor, Tensor]:
 
 def head(means: Tensor, weights: HeadWeights) -> Tensor:
     """Step 2: logits (N, G, L) of means (N, C, L), in the dtype of the arithmetic."""
-    arithmetic = ARITHMETIC_DTYPES[means.dtype]
+    arithmetic = COMPUTE_DTYPES[means.dtype]
     with without_autocast(means.device.type):
         w1, b1, w2, b2 = (weight.to(arithmetic) for weight in weights)
         hidden = torch.relu(w1 @ means.to(arithmetic) + b1[:, None])
@@ -135,7 +135,7 @@ def pool(
 ) -> tuple[Tensor, Tensor]:
     """Step 1: frame means (N, C, T) and joint means (N, C, V) of x (N, C, T, V), in its dtype."""
     real = real_positions(x, lengths, frame_mask, joint_mask)
-    frame_means, joint_means = _pool(x.to(ARITHMETIC_DTYPES[x.dtype]), real)
+    frame_means, joint_means = _pool(x.to(COMPUTE_DTYPES[x.dtype]), real)
     return frame_means.to(x.dtype), joint_means.to(x.dtype)
 
 
@@ -152,7 +152,7 @@ def couple(
     joint_mask: Tensor | None = None,
 ) -> tuple[Tensor, Attention]:
     """Steps 3 and 4: y of x's shape and dtype, and the attention of logits (N, G, T), (N, G, V)."""
-    arithmetic = ARITHMETIC_DTYPES[x.dtype]
+    arithmetic = COMPUTE_DTYPES[x.dtype]
     real = real_positions(x, lengths, frame_mask, joint_mask)
     attention = Attention(
         _gate(frame_logits.to(arithmetic), real.frames, gate),
@@ -176,7 +176,7 @@ def csta(
 ) -> tuple[Tensor, Attention]:
     """Steps 1 to 4: y of x's shape (N, C, T, V) and dtype, and the attention behind it."""
     with without_autocast(x.device.type):
-        arithmetic = ARITHMETIC_DTYPES[x.dtype]
+        arithmetic = COMPUTE_DTYPES[x.dtype]
         real = real_positions(x, lengths, frame_mask, joint_mask)
         features = x.to(arithmetic)
         frame_means, joint_means = _pool(features, real)

@@ -12,7 +12,7 @@ from csta_fast.kernels.plans import Plan
 from csta_fast.kernels.structures import MaskTensors
 from torch import Tensor
 
-from csta_fast.structures import ARITHMETIC_DTYPES
+from csta_fast.types import COMPUTE_DTYPES, is_channels_last, memory_format
 
 ARITHMETIC = {torch.float32: tl.float32, torch.float64: tl.float64}
 
@@ -30,7 +30,7 @@ class Call:
         self.x = x if self.channels_last else x.contiguous()
         self.samples, self.channels, self.frames, self.joints = x.shape
         self.groups = groups
-        self.arithmetic = ARITHMETIC_DTYPES[x.dtype]
+        self.arithmetic = COMPUTE_DTYPES[x.dtype]
         lengths, frame_mask, joint_mask = (
             None if mask is None else mask.contiguous() for mask in masks
         )
@@ -43,13 +43,12 @@ class Call:
 
     def like_x(self, x: Tensor) -> Tensor:
         """A tensor of x's shape, dtype and layout."""
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        layout = memory_format(self.channels_last)
         return torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=layout)
 
     def in_layout(self, tensor: Tensor) -> Tensor:
         """Bring another tensor of x's shape into x's layout."""
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        return tensor.contiguous(memory_format=layout)
+        return tensor.contiguous(memory_format=memory_format(self.channels_last))
 
     def buffer(self, *shape: int) -> Tensor:
         """An uninitialised buffer (samples, *shape) in the compute dtype."""
@@ -104,10 +103,6 @@ class Call:
 def inner_block() -> int:
     """Depth of a block of a matrix product; AMD's compiler fails on 8."""
     return plans.BLOCK_K if torch.version.hip is None else 2 * plans.BLOCK_K
-
-
-def is_channels_last(x: Tensor) -> bool:
-    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _bytes(mask: Tensor | None) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""The six operators on a GPU, with the flat signatures of ``csta_fast.composite``.
+"""The six operators on a GPU, with the flat signatures of ``csta_fast.operators.composite``.
 
 Each allocates its results and the buffers between its stages, and launches x into a pipeline on the
 current stream of its device. No call synchronises.
@@ -13,6 +13,8 @@ from csta_fast.kernels import means, pipeline, plans, weights
 from csta_fast.kernels.call import ARITHMETIC, Call, inner_block
 from csta_fast.kernels.structures import AxisGradients, AxisTensors, HeadTensors
 from torch import Tensor
+
+from csta_fast.types import memory_format
 
 #: Most runs of samples in the weights' gradients.
 _MOST_RUNS = 64
@@ -247,10 +249,9 @@ def pool_backward(
     joint_mask: Tensor | None,
     channels_last: bool,
 ) -> Tensor:
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     grad_x = torch.empty(
         (*grad_frame_means.shape, grad_joint_means.shape[2]), dtype=grad_frame_means.dtype,
-        device=grad_frame_means.device, memory_format=layout,
+        device=grad_frame_means.device, memory_format=memory_format(channels_last),
     )  # fmt: skip
     call = Call(grad_x, 1, (lengths, frame_mask, joint_mask))
     plan = call.plan

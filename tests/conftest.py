@@ -19,7 +19,7 @@ import pytest
 from backends import BACKENDS, Backend, require
 from hypothesis import HealthCheck, settings
 
-from csta_fast import triton_backend
+from csta_fast.backends import triton as triton_backend
 
 settings.register_profile(
     "local",
@@ -31,7 +31,7 @@ settings.register_profile("ci", settings.get_profile("local"), derandomize=True,
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 # Plain PyTorch convolves in TF32 on a GPU unless told otherwise, though it multiplies in float32.
 torch.backends.cudnn.allow_tf32 = False
-if triton_backend.INTERPRETED and triton_backend.MISSING is None:
+if triton_backend.INTERPRETED and triton_backend.unavailable is None:
     import triton_interpreter
 
     triton_interpreter.patch()

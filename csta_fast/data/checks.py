@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from csta_fast.data.layouts import Layout
+from csta_fast.data.recording import Recording
 
 if TYPE_CHECKING:
-    from csta_fast.data.recordings import Collection, Recording
+    from csta_fast.data.recordings import Collection
 
 _NUMBERS = ("subject", "camera", "setup", "view")
 _LARGEST = 2**63 - 1  # of a number about a recording: the prepared file holds int64
@@ -73,8 +74,6 @@ def check_recordings(
     Raises:
         ValueError: a recording cannot; the message names it.
     """
-    from csta_fast.data.recordings import Recording
-
     if isinstance(recordings, (str, bytes)) or not isinstance(recordings, Sequence):
         raise ValueError(f"recordings: wanted a sequence of Recording, got {said(recordings)}")
     names: set[str] = set()

@@ -1,4 +1,4 @@
-"""Recordings of skeletons, and collections of them that know their protocols."""
+"""Collections of recordings that know their protocols."""
 
 from __future__ import annotations
 
@@ -7,34 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from csta_fast.data import checks
+from csta_fast.data import checks, writing
 from csta_fast.data.layouts import Layout
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One action of one or more people.
-
-    Attributes:
-        name: unique in its collection.
-        positions: float32 (persons, frames, joints, coordinates), all finite; contiguous where
-            they were read. A joint or person that was not tracked lies at exactly 0. In metres
-            where the sensor measures in metres.
-        label: the class, counted from 0.
-        subject, camera, setup, view: who performed it and how it was recorded, as numbered by the
-            data set; None where it does not say.
-    """
-
-    name: str
-    positions: NDArray[np.float32]
-    label: int
-    subject: int | None = None
-    camera: int | None = None
-    setup: int | None = None
-    view: int | None = None
+from csta_fast.data.recording import Recording as Recording
 
 
 class Split(NamedTuple):
@@ -90,9 +65,7 @@ class Collection:
             ValueError: the name does not end in .npz, or the layout is not one of ``LAYOUTS``.
             FileNotFoundError: there is no such folder.
         """
-        from csta_fast.data.formats import prepared  # which makes collections
-
-        prepared.save(self, path)
+        writing.save(self, path)
 
     def split(self, protocol: str | None = None) -> Split:
         """The recordings to train on and to test on, under a protocol or the default one.

@@ -10,7 +10,7 @@ from torch import Tensor
 from csta_fast.layer import CSTA
 from csta_fast.models.hcn import HCN, Stream, differences
 from csta_fast.models.uniform import UniformHead
-from csta_fast.structures import Attention, Gate, Scale
+from csta_fast.types import Attention, Gate, Scale
 
 Axes = Literal["both", "joints", "frames", "none"]
 Place = Literal["input", "conv1", "conv2"]

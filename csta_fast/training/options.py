@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from csta_fast.backends import BACKENDS
 from csta_fast.data.clips import ClipOptions
 from csta_fast.models.csta_cnn import Axes, Place, Streams
-from csta_fast.structures import Gate
+from csta_fast.types import Gate
 
 Validation = Literal["subjects", "test", "none"]
 Schedule = Literal["cosine", "exponential", "constant"]

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from csta_fast import plots
 from csta_fast.data import Clips, Collection, Performance, Recording, collate
-from csta_fast.structures import Attention
 from csta_fast.training.checkpoint import Facts, Trained, load
 from csta_fast.training.collecting import collect, same_kind
 from csta_fast.training.files import check_writable, prepare, replacing
+from csta_fast.types import Attention
 
 _ROWS = 32  # clips at once
 

@@ -15,7 +15,7 @@ import torch
 pytest.importorskip("lightning", reason="the extra 'train' is not installed")
 
 
-from csta_fast.command import main
+from csta_fast.cli import main
 from csta_fast.data import generate, read
 from csta_fast.models import CSTACNN
 from csta_fast.training import BEST, LAST, load
@@ -184,7 +184,7 @@ def test_two_processes_train_as_one_does(source: Path, tmp_path: Path) -> None:
     folders = {count: tmp_path / str(count) for count in (1, 2)}
     for count, folder in folders.items():
         command = [
-            sys.executable, "-m", "csta_fast.command", "train", f"--data.source={source}",
+            sys.executable, "-m", "csta_fast.cli", "train", f"--data.source={source}",
             f"--output={folder}", "--data.validation=test", f"--training.devices={count}",
             "--training.threads=1", "--training.epochs=2", *_SMALL,
         ]  # fmt: skip

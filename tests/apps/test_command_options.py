@@ -14,7 +14,7 @@ pytest.importorskip("lightning", reason="the extra 'train' is not installed")
 
 
 from csta_fast.backends import BACKENDS
-from csta_fast.command import main
+from csta_fast.cli import main
 from csta_fast.data import FORMATS, ClipOptions
 from csta_fast.training import Options, TrainingOptions
 from csta_fast.training.arguments import names
@@ -58,7 +58,7 @@ _WITHOUT = """
 import sys
 for name in ("lightning", "torchmetrics", "yaml", "matplotlib", "rich"):
     sys.modules[name] = None
-from csta_fast.command import main
+from csta_fast.cli import main
 for arguments in (["--help"], ["--version"], ["convert", "--help"], ["train"], ["evaluate", "run"]):
     try:
         status = main(arguments)

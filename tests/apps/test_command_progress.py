@@ -22,7 +22,7 @@ pytest.importorskip("lightning", reason="the extra 'train' is not installed")
 from lightning.pytorch.callbacks.progress.rich_progress import CustomProgress, MetricsTextColumn
 from rich.console import Console
 
-from csta_fast.command import main
+from csta_fast.cli import main
 from csta_fast.data import generate
 from csta_fast.training import LAST, load
 from csta_fast.training.progress import Bar
@@ -92,7 +92,7 @@ def _until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 
 def test_interrupted_and_killed_trainings_lose_no_whole_epoch(source: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "csta_fast.command", "train", f"--output={tmp_path}"]
+    command = [sys.executable, "-m", "csta_fast.cli", "train", f"--output={tmp_path}"]
     begun = [f"--data.source={source}", *_SMALL, "--training.epochs=5000"]
 
     def start(*arguments: str) -> subprocess.Popen[str]:

@@ -15,7 +15,8 @@ from contract import Tensors, assert_like, check, run
 from huge import addresses, check_reading_far_away
 from inputs import Inputs, make, one_sample
 
-from csta_fast import cuda_backend, functional, reference
+from csta_fast import functional, reference
+from csta_fast.backends import cuda as cuda_backend
 
 #: Plans that the small cases do not come to by themselves.
 PLANS: dict[str, dict[str, Any]] = {

@@ -18,7 +18,8 @@ import pytest
 import torch
 from budget import ROOT
 
-from csta_fast import cuda_backend, ops
+from csta_fast.backends import cuda as cuda_backend
+from csta_fast.operators import registration
 
 toolchain = budget.toolchain
 
@@ -253,12 +254,13 @@ def _needs_the_library() -> None:
 
 _REGISTERED = """
 import torch
-from csta_fast import cuda_backend, ops
-from csta_fast.operations import Operations
+from csta_fast.backends import cuda as cuda_backend
+from csta_fast.operators import registration
+from csta_fast.operators.operators import Operators
 torch.ops.load_library(str(cuda_backend.LIBRARY))
-ops.register(Operations(cuda_backend.NAMESPACE))
+registration.register(Operators(cuda_backend.NAMESPACE))
 has = torch._C._dispatch_has_kernel_for_dispatch_key
-print(all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in ops.SCHEMAS))
+print(all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in registration.SCHEMAS))
 """
 
 
@@ -266,9 +268,9 @@ print(all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in ops.SCHEM
 def test_library_is_loaded_beside_pytorchs_own_runtime() -> None:
     """With or without a driver."""
     _needs_the_library()
-    assert cuda_backend.FAILURE is None
+    assert cuda_backend.unavailable is None
     has = torch._C._dispatch_has_kernel_for_dispatch_key
-    assert all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in ops.SCHEMAS)
+    assert all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in registration.SCHEMAS)
 
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="this PyTorch has CUDA")

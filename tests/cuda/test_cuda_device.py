@@ -14,7 +14,7 @@ import pytest
 import torch
 from emulation import FOLDER, ROOT, build
 
-from csta_fast import cuda_backend
+from csta_fast.backends import cuda as cuda_backend
 
 pytestmark = pytest.mark.quick
 

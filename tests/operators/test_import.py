@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -72,3 +75,31 @@ def test_a_checkout_gives_the_package_its_kernels_and_nothing_else(
         packages = str(Path(torch.__file__).parents[1])
         code = f"import sys; sys.path.append({packages!r})\n" + code
     subprocess.run([sys.executable, *options, "-c", code], check=True, timeout=300)
+
+
+def _imported(tree: ast.AST, modules: set[str]) -> Iterator[str]:
+    """Modules of the package that a piece of source imports, at once or later; not for types."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from names & modules or {node.module} & modules
+        yield from _imported(node, modules)
+
+
+def test_no_two_modules_import_each_other() -> None:
+    package = Path(csta_fast.__file__).parent
+    files = {
+        ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): path
+        for path in package.rglob("*.py")
+    }
+    assert {"csta_fast", "csta_fast.functional", "csta_fast.operators.autograd"} <= files.keys()
+    graph = {
+        name: set(_imported(ast.parse(path.read_text()), files.keys() - {name}))
+        for name, path in files.items()
+    }
+    assert "csta_fast.backends" in graph["csta_fast.functional"]
+    TopologicalSorter(graph).prepare()  # a circle would be named

@@ -14,7 +14,7 @@ from inputs import Inputs, make
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from csta_fast.structures import GATE_CODES
+from csta_fast.types import GATE_CODES
 
 pytestmark = pytest.mark.usefixtures("native")
 

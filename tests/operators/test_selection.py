@@ -12,16 +12,11 @@ import torch
 from subprocess_python import run_python
 
 import csta_fast
-from csta_fast import (
-    CSTA,
-    backends,
-    cuda_backend,
-    explain,
-    fallback,
-    functional,
-    library,
-    triton_backend,
-)
+from csta_fast import CSTA, backends, explain, functional
+from csta_fast.backends import cpu as cpu_backend
+from csta_fast.backends import cuda as cuda_backend
+from csta_fast.backends import fallback
+from csta_fast.backends import triton as triton_backend
 
 X = torch.zeros(2, 6, 7, 5)
 
@@ -44,7 +39,7 @@ def test_explain_follows_a_forced_backend() -> None:
     lines = _marks(explain(X, backend="reference"))
     assert lines["reference"].startswith("-> reference")
     assert "plain PyTorch" in lines["reference"]
-    if library.failure is None:
+    if cpu_backend.unavailable is None:
         assert lines["cpu"].startswith("   cpu")
         assert "backend 'reference' is forced" in lines["cpu"]
 
@@ -52,14 +47,17 @@ def test_explain_follows_a_forced_backend() -> None:
 def test_explain_says_why_a_device_is_refused() -> None:
     lines = _marks(explain(X.to("meta")))
     assert lines["cpu"].startswith("   cpu")
-    assert "serves CPU tensors, x is on meta" in lines["cpu"] or library.failure in lines["cpu"]
+    assert (
+        "serves CPU tensors, x is on meta" in lines["cpu"]
+        or cpu_backend.unavailable in lines["cpu"]
+    )
     assert lines["reference"].startswith("-> reference")
 
 
 def test_explain_says_why_a_dtype_is_refused() -> None:
     for line in explain(X.int()).splitlines():
         assert not line.startswith("->")
-        assert "does not compute in torch.int32" in line or library.failure is not None
+        assert "does not compute in torch.int32" in line or cpu_backend.unavailable is not None
 
 
 def test_explain_of_an_unknown_backend() -> None:
@@ -105,7 +103,7 @@ exists = pathlib.Path.exists
 pathlib.Path.exists = lambda path: path.name != "_cpu.abi3.so" and exists(path)
 import torch, csta_fast
 x = torch.randn(2, 6, 7, 5)
-assert csta_fast.library.instruction_set() == "none"
+assert csta_fast.backends.cpu.instruction_set() == "none"
 assert csta_fast.CSTA(6)(x).shape == x.shape
 print(csta_fast.explain(x))
 csta_fast.CSTA(6, backend="cpu")(x)
@@ -121,7 +119,7 @@ import pathlib, warnings
 exists = pathlib.Path.exists
 pathlib.Path.exists = lambda path: path.name != "_cpu.abi3.so" and exists(path)
 import torch, csta_fast
-from csta_fast import library
+from csta_fast.backends import cpu as cpu_backend
 layer, x = csta_fast.CSTA(6), torch.randn(2, 6, 7, 5)
 def warned(call):
     with warnings.catch_warnings(record=True) as caught:
@@ -145,7 +143,7 @@ def test_absent_library_is_told_once(first_call: str) -> None:
 assert not warned(lambda: csta_fast.functional.pool(x.to("meta")))
 assert not warned(lambda: csta_fast.functional.pool(x, backend="reference"))
 (message,) = warned(lambda: {first_call})
-assert library.failure in message and "CSTA_FAST_BACKEND=reference" in message, message
+assert cpu_backend.unavailable in message and "CSTA_FAST_BACKEND=reference" in message, message
 assert not warned(lambda: (layer(x), csta_fast.functional.pool(x)))
 print("told")
 """
@@ -153,7 +151,9 @@ print("told")
     assert process.stdout.strip() == "told", process.stderr[-2000:]
 
 
-@pytest.mark.parametrize("how", ["library.declined = True", "", "warnings.simplefilter('error')"])
+@pytest.mark.parametrize(
+    "how", ["cpu_backend.declined = True", "", "warnings.simplefilter('error')"]
+)
 def test_a_choice_is_not_warned_of(how: str) -> None:
     environment = {} if "declined" in how else {"CSTA_FAST_BACKEND": "reference"}
     code = f"{_WITHOUT_LIBRARY}\n{how}\nassert not warned(lambda: layer(x))\nprint('quiet')"
@@ -177,14 +177,14 @@ def test_a_missing_cuda_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         dtype, device, is_cpu = torch.float32, torch.device("cuda", 0), False
 
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(cuda_backend, "FAILURE", "no nvcc")
-    monkeypatch.setattr(triton_backend, "MISSING", "no Triton")
+    monkeypatch.setattr(cuda_backend, "unavailable", "no nvcc")
+    monkeypatch.setattr(triton_backend, "unavailable", "no Triton")
     monkeypatch.setattr(fallback, "_warned", False)
     x: Any = OnGpu()
     with pytest.warns(UserWarning, match="no nvcc; nor does Triton serve: no Triton"):
         fallback.tell(x)
     monkeypatch.setattr(fallback, "_warned", False)
-    monkeypatch.setattr(cuda_backend, "DECLINED", True)
+    monkeypatch.setattr(cuda_backend, "declined", True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fallback.tell(x)
@@ -193,8 +193,8 @@ def test_a_missing_cuda_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 def test_import_from_an_archive_says_so(tmp_path: Path) -> None:
     package = Path(csta_fast.__file__).parent
     with zipfile.ZipFile(tmp_path / "csta.zip", "w") as archive:
-        for file in package.glob("*.py"):
-            archive.write(file, f"csta_fast/{file.name}")
+        for file in package.rglob("*.py"):
+            archive.write(file, f"csta_fast/{file.relative_to(package)}")
         for file in (package.parent / "kernels").glob("*.py"):
             archive.write(file, f"csta_fast/kernels/{file.name}")
     code = f"""
@@ -203,7 +203,7 @@ sys.path.insert(0, {str(tmp_path / "csta.zip")!r})
 sys.path = [place for place in sys.path if not place.endswith({str(package.parents[0].name)!r})]
 import csta_fast
 assert ".zip" in csta_fast.__file__
-print(csta_fast.library.failure)
+print(csta_fast.backends.cpu.unavailable)
 """
     process = run_python(code, TRITON_INTERPRET="0")
     assert "cannot be loaded out of an archive" in process.stdout, process.stderr[-2000:]
@@ -223,7 +223,7 @@ csta_fast.CSTA(6)(torch.zeros(2, 6, 7, 5))
 def test_environment_variable_forces_a_backend(name: str) -> None:
     process = run_python(_SERVED, CSTA_FAST_BACKEND=name)
     assert process.returncode == 0, process.stderr
-    native = "cpu" if library.failure is None else "reference"
+    native = "cpu" if cpu_backend.unavailable is None else "reference"
     assert process.stdout.splitlines()[0] == (name or native)
     assert f"-> {name or native}" in process.stdout
 
@@ -238,7 +238,7 @@ def test_unknown_backend_in_the_environment() -> None:
 
 def test_backend_argument_wins_over_the_environment() -> None:
     code = _SERVED + "print(backends.select(torch.zeros(2, 6, 7, 5), 'reference').name)"
-    if library.failure is None:
+    if cpu_backend.unavailable is None:
         assert run_python(code, CSTA_FAST_BACKEND="cpu").stdout.splitlines()[-1] == "reference"
 
 
@@ -255,9 +255,9 @@ print(backends.select(torch.zeros(2, 6, 7, 5), None).name)
 
 @pytest.mark.usefixtures("native")
 def test_instruction_sets_can_be_lowered() -> None:
-    code = "import csta_fast; print(csta_fast.library.instruction_set())"
+    code = "import csta_fast; print(csta_fast.backends.cpu.instruction_set())"
     order = ["portable", "avx2", "avx512"]
-    best = order.index(library.instruction_set())
+    best = order.index(cpu_backend.instruction_set())
     for name in order:
         process = run_python(code, CSTA_FAST_ISA=name)
         assert process.returncode == 0, process.stderr

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from csta_fast import CSTA, library
+from csta_fast import CSTA
+from csta_fast.backends import cpu as cpu_backend
 
 
 def _layer() -> CSTA:
@@ -22,7 +23,7 @@ def _operators(traced: torch.jit.ScriptModule) -> set[str]:
     return {node.kind() for node in traced.inlined_graph.nodes()}
 
 
-@pytest.mark.skipif(library.failure is not None, reason="there are no native kernels")
+@pytest.mark.skipif(cpu_backend.unavailable is not None, reason="there are no native kernels")
 def test_a_trace_holds_the_operation_and_serves_other_shapes() -> None:
     layer, x = _layer(), torch.randn(2, 8, 6, 5)
     traced = torch.jit.trace(layer, (x,))

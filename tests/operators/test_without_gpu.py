@@ -16,8 +16,11 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from csta_fast import CSTA, HeadWeights, cuda_backend, explain, functional, ops, triton_backend
-from csta_fast.operations import Operations
+from csta_fast import CSTA, HeadWeights, explain, functional
+from csta_fast.backends import cuda as cuda_backend
+from csta_fast.backends import triton as triton_backend
+from csta_fast.operators import registration
+from csta_fast.operators.operators import Operators
 
 #: PyTorch's autograd asks the driver about the device, of fake tensors as well, and aborts without.
 GRADIENTS = torch.cuda.is_available()
@@ -27,17 +30,17 @@ LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 @lru_cache(maxsize=1)
 def _define_operations() -> None:
-    ops.register(Operations(cuda_backend.NAMESPACE))
+    registration.register(Operators(cuda_backend.NAMESPACE))
 
 
 @pytest.fixture(params=["cuda", "triton"])
 def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a backend for GPUs; where the CUDA library is not loaded, of its definitions."""
-    if request.param == "triton" and triton_backend.MISSING is not None:
-        pytest.skip(triton_backend.MISSING)
-    if request.param == "cuda" and cuda_backend.FAILURE is not None:
+    if request.param == "triton" and triton_backend.unavailable is not None:
+        pytest.skip(triton_backend.unavailable)
+    if request.param == "cuda" and cuda_backend.unavailable is not None:
         _define_operations()
-        monkeypatch.setattr(cuda_backend, "FAILURE", None)
+        monkeypatch.setattr(cuda_backend, "unavailable", None)
     return request.param
 
 

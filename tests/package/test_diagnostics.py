@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from csta_fast import __main__ as report
-from csta_fast import backends, cuda_backend, functional, library
+from csta_fast import backends, functional
+from csta_fast.backends import cpu as cpu_backend
+from csta_fast.backends import cuda as cuda_backend
 
 
 def test_report(capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,8 +22,8 @@ def test_report(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert f"torch            {torch.__version__}" in printed
     gpu = torch.cuda.is_available()
-    here = {"cpu": library.failure is None, "triton": gpu, "reference": True,
-            "cuda": gpu and cuda_backend.FAILURE is None}  # fmt: skip
+    here = {"cpu": cpu_backend.unavailable is None, "triton": gpu, "reference": True,
+            "cuda": gpu and cuda_backend.unavailable is None}  # fmt: skip
     for name in backends.BACKENDS:
         if here[name]:
             assert len(re.findall(rf"^{name} .* ok$", printed, re.MULTILINE)) == 4
@@ -67,7 +69,7 @@ def test_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("THP_MEM_ALLOC_ENABLE", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(backends, "FORCED", None)
-    monkeypatch.setattr(library, "failure", None)
+    monkeypatch.setattr(cpu_backend, "unavailable", None)
     monkeypatch.setattr(sys, "platform", "linux")
     assert "THP_MEM_ALLOC_ENABLE=1" in advise()
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "1")
@@ -86,7 +88,7 @@ def test_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "CSTA_FAST_BACKEND=cpu forces one backend" in advise()
     monkeypatch.setattr(backends, "FORCED", "reference")
     assert "CSTA_FAST_BACKEND=reference" in advise()
-    monkeypatch.setattr(library, "failure", "the reason")
+    monkeypatch.setattr(cpu_backend, "unavailable", "the reason")
     assert "the reason" in advise()
     monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
     assert "torch 2.9.1+cpu is too old" in advise()

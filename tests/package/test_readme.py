@@ -15,7 +15,7 @@ from backends import require
 
 import csta_fast
 from csta_fast import __main__ as health
-from csta_fast import triton_backend
+from csta_fast.backends import triton as triton_backend
 from csta_fast.models import CSTACNN
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +71,7 @@ def test_code(
     if "explain" in block.code:
         require("cpu")
         monkeypatch.setattr(triton_backend, "INTERPRETED", False)
-        monkeypatch.setattr(triton_backend, "MISSING", None)
+        monkeypatch.setattr(triton_backend, "unavailable", None)
     block.run(capsys)
 
 

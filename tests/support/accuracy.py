@@ -18,7 +18,7 @@ from oracle import extended
 from torch import Tensor
 from uncertain import Array, Uncertain
 
-from csta_fast.structures import ARITHMETIC_DTYPES
+from csta_fast.types import COMPUTE_DTYPES
 
 #: Standard deviations of rounding errors that are allowed on top of plain PyTorch's errors: what
 #: plain PyTorch itself needs on a call whose axes were reversed (1.35 in 5500 tensors).
@@ -36,7 +36,7 @@ _SMALLEST = {torch.float16: 2.0**-24}  # the spacing of float16 where its expone
 
 def deviation(result: Tensor, exact: Uncertain) -> Array:
     """The standard deviation of rounding errors before the last rounding, element by element."""
-    eps = torch.finfo(ARITHMETIC_DTYPES[result.dtype]).eps
+    eps = torch.finfo(COMPUTE_DTYPES[result.dtype]).eps
     variance = np.nan_to_num(exact.variance.astype(np.float64), nan=0.0)
     return eps * np.sqrt(np.broadcast_to(variance, exact.value.shape))
 
@@ -101,7 +101,7 @@ def _assert_direction(name: str, result: Tensor, plain: Tensor | None, exact: Un
     assert ours.distance <= allowed, f"{name}: L2 error {ours.distance:.3g} over {allowed:.3g}"
     # All elements of a sample share the rounding of its softmax sums: half a unit of each. And x
     # plus a residual's small rest may round to x everywhere, as plain PyTorch's then does too.
-    dtype = result.dtype if plain is None else ARITHMETIC_DTYPES[result.dtype]
+    dtype = result.dtype if plain is None else COMPUTE_DTYPES[result.dtype]
     shared = torch.finfo(dtype).eps / 2 * float(np.abs(values).sum())
     allowed = theirs.bias + _SHARED * step + shared
     assert ours.bias <= allowed, f"{name}: signed error {ours.bias:.3g} over {allowed:.3g}"

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from csta_fast import cuda_backend, library, triton_backend
+from csta_fast.backends import cpu as cpu_backend
+from csta_fast.backends import cuda as cuda_backend
+from csta_fast.backends import triton as triton_backend
 
 ALL_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -29,7 +31,7 @@ class Backend:
 
 
 #: Whether the CUDA kernels run as they are. If not, their source runs on the emulator.
-CUDA_IS_HERE = torch.cuda.is_available() and cuda_backend.FAILURE is None
+CUDA_IS_HERE = torch.cuda.is_available() and cuda_backend.unavailable is None
 EMULATED = Backend("cuda-emulated", "cpu", interpreted=True)
 
 BACKENDS = (
@@ -59,13 +61,13 @@ def native_was_declined() -> bool:
 
 def require(name: str) -> None:
     """Skip a test of a backend that cannot be here; fail where it should be here and is not."""
-    if name == "cpu" and library.failure is not None:
+    if name == "cpu" and cpu_backend.unavailable is not None:
         if native_was_declined():
-            pytest.skip(library.failure)
-        pytest.fail(library.failure)
+            pytest.skip(cpu_backend.unavailable)
+        pytest.fail(cpu_backend.unavailable)
     if name == "cuda-emulated":
         import emulation
 
         emulation.install()
-    if name == "triton" and triton_backend.MISSING is not None:
-        pytest.skip(triton_backend.MISSING)
+    if name == "triton" and triton_backend.unavailable is not None:
+        pytest.skip(triton_backend.unavailable)

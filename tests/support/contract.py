@@ -13,8 +13,8 @@ from oracle import Oracle
 from torch import Tensor
 from uncertain import Uncertain
 
-from csta_fast import triton_backend
-from csta_fast.structures import ARITHMETIC_DTYPES
+from csta_fast.backends import triton as triton_backend
+from csta_fast.types import COMPUTE_DTYPES
 
 Tensors = dict[str, Tensor]
 Exact = dict[str, Uncertain]
@@ -39,7 +39,7 @@ def check(case: Case, dtype: torch.dtype, backend: Backend) -> None:
     """Values, gradients, dtypes and strides of one case."""
     inputs = make(case, dtype, backend.device)
     results, gradients = run(inputs, backend.name)
-    assert triton_backend.failure is None, "plain PyTorch has stood in for a kernel"
+    assert triton_backend.unavailable is None, "plain PyTorch has stood in for a kernel"
     check_values(inputs, results, gradients, backend.name)
     check_form(inputs, results, gradients, backend)
 
@@ -60,7 +60,7 @@ def check_values(inputs: Inputs, results: Tensors, gradients: Tensors, backend: 
 def check_form(inputs: Inputs, results: Tensors, gradients: Tensors, backend: Backend) -> None:
     """The dtype, the device and the strides of every result."""
     x = inputs.tensors["x"]
-    attention = x.dtype if inputs.case.op == "pool" else ARITHMETIC_DTYPES[x.dtype]
+    attention = x.dtype if inputs.case.op == "pool" else COMPUTE_DTYPES[x.dtype]
     for name, result in results.items():
         wanted = x.dtype if name == "y" else attention
         assert (result.dtype, result.device) == (wanted, x.device), name

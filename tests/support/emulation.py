@@ -131,7 +131,7 @@ def install() -> ctypes.CDLL:
     torch.ops.load_library(str(path))
     backend = backends._fused(
         "cuda-emulated", _NAMESPACE, "the CUDA kernels on the CPU", lambda x: None,
-        backends.ops.register,
+        backends.registration.register,
     )  # fmt: skip
     backends.BACKENDS = _Backends(backends.BACKENDS, backend)
     for name in ("bytes", "launches", "overlaps"):

@@ -12,7 +12,7 @@ from cases import Case
 from torch import Tensor
 
 from csta_fast import HeadWeights, functional
-from csta_fast.structures import ARITHMETIC_DTYPES
+from csta_fast.types import COMPUTE_DTYPES
 
 WEIGHT_NAMES = tuple(
     f"{head}.{part}" for head in ("frame_head", "joint_head") for part in HeadWeights._fields
@@ -209,7 +209,7 @@ def make(case: Case, dtype: torch.dtype, device: str = "cpu") -> Inputs:
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=numbers, dtype=torch.float64)
 
-    arithmetic = ARITHMETIC_DTYPES[dtype]
+    arithmetic = COMPUTE_DTYPES[dtype]
     masks = masks_of(case, numbers)
     frames, joints = real_frames_and_joints(case.shape, masks)
     real = frames[:, None, :, None] & joints[:, None, None, :]

@@ -24,7 +24,7 @@ import triton
 from csta_fast.kernels import means, operations, pipeline, weights
 from triton.backends.compiler import GPUTarget
 
-from csta_fast.structures import ARITHMETIC_DTYPES
+from csta_fast.types import COMPUTE_DTYPES
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def call_everything(this: Configuration) -> None:
     samples, channels, frames, joints = this.shape
     layout = torch.channels_last if this.channels_last else torch.contiguous_format
     x = torch.empty(this.shape, dtype=this.dtype, memory_format=layout)
-    arithmetic, hidden = ARITHMETIC_DTYPES[this.dtype], max(16, channels // 4)
+    arithmetic, hidden = COMPUTE_DTYPES[this.dtype], max(16, channels // 4)
     shapes = [(hidden, channels), (hidden,), (this.groups, hidden), (this.groups,)] * 2
     heads = [torch.empty(shape, dtype=arithmetic) for shape in shapes]
     masks = (

@@ -22,12 +22,13 @@ from cases import FEW_CASES, Case, named
 from contract import check, run
 from inputs import make
 
-from csta_fast import functional, triton_backend
+from csta_fast import functional
+from csta_fast.backends import triton as triton_backend
 
 TRITON: Backend = next(backend for backend in BACKENDS if backend.name == "triton")
 
-if triton_backend.MISSING is not None:
-    pytest.skip(triton_backend.MISSING, allow_module_level=True)
+if triton_backend.unavailable is not None:
+    pytest.skip(triton_backend.unavailable, allow_module_level=True)
 
 from csta_fast.kernels import operations, pipeline
 

@@ -13,12 +13,14 @@ from contract import assert_like, run
 from inputs import make
 from subprocess_python import run_python
 
-from csta_fast import CSTA, cuda_backend, explain, functional, triton_backend
+from csta_fast import CSTA, explain, functional
+from csta_fast.backends import cuda as cuda_backend
+from csta_fast.backends import triton as triton_backend
 
 DEVICE = next(backend.device for backend in BACKENDS if backend.name == "triton")
 
 needs_triton = pytest.mark.skipif(
-    triton_backend.MISSING is not None, reason=str(triton_backend.MISSING)
+    triton_backend.unavailable is not None, reason=str(triton_backend.unavailable)
 )
 
 _QUICK_CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor")
@@ -111,12 +113,12 @@ def test_a_kernel_that_does_not_compile(name: str, monkeypatch: pytest.MonkeyPat
     for operation in ("csta", "couple", "pool"):
         monkeypatch.setattr(operations, operation, broken)
         monkeypatch.setattr(operations, f"{operation}_backward", broken)
-    monkeypatch.setattr(triton_backend, "failure", None)
+    monkeypatch.setattr(triton_backend, "unavailable", None)
     with pytest.warns(UserWarning, match="backend 'triton' does not serve any more"):
         gradients = inputs.gradients(results)
     assert_like(results, wanted[0])
     assert_like(gradients, wanted[1])
-    monkeypatch.setattr(triton_backend, "failure", None)
+    monkeypatch.setattr(triton_backend, "unavailable", None)
     with pytest.warns(UserWarning, match="TritonError: no such instruction"):
         results = inputs.call("triton")
     assert_like(results, wanted[0])
@@ -139,7 +141,7 @@ def test_another_error_is_not_taken_for_a_failed_compilation(
     monkeypatch.setattr(operations, "pool", broken)
     with pytest.raises(torch.OutOfMemoryError):
         functional.pool(torch.zeros(2, 4, 3, 5, device=DEVICE), backend="triton")
-    assert triton_backend.failure is None
+    assert triton_backend.unavailable is None
 
 
 @needs_triton

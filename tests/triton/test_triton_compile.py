@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from csta_fast import triton_backend
+from csta_fast.backends import triton as triton_backend
 
-if triton_backend.MISSING is not None:
-    pytest.skip(triton_backend.MISSING, allow_module_level=True)
+if triton_backend.unavailable is not None:
+    pytest.skip(triton_backend.unavailable, allow_module_level=True)
 
 _SCRIPT = Path(__file__).parents[1] / "support" / "triton_compile.py"
 

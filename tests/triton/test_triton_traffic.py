@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from csta_fast import triton_backend
+from csta_fast.backends import triton as triton_backend
 
-if triton_backend.MISSING is not None:
-    pytest.skip(triton_backend.MISSING, allow_module_level=True)
+if triton_backend.unavailable is not None:
+    pytest.skip(triton_backend.unavailable, allow_module_level=True)
 
 from csta_fast.kernels import operations, plans
 

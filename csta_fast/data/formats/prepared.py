@@ -1,17 +1,9 @@
-"""Our own file: a collection that was read once, in a form that is read at once.
-
-An .npz without any pickle. ``positions`` holds those of all recordings one after another, flat;
-``shapes`` (recordings, 4) tells where each ends; ``numbers`` (recordings, 5) are label, subject,
-camera, setup and view; ``sides`` (protocols, recordings) tell what each protocol makes of each
-recording; ``text`` is JSON in UTF-8 with all that is text.
-"""
+"""Our own file, read: see ``csta_fast.data.writing``, which says what it holds."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -24,13 +16,10 @@ from csta_fast.data.gathering import Format, only_file
 from csta_fast.data.layouts import LAYOUTS
 from csta_fast.data.protocols import Listed
 from csta_fast.data.recordings import Collection, Recording
+from csta_fast.data.writing import LEFT_OUT, TEST, TRAIN, UNKNOWN, VERSION
 
 KIND: Final = "csta-fast"
 WANTED: Final = "a file that Collection.save wrote, .npz"
-_VERSION = 1
-_UNKNOWN = np.iinfo(np.int64).min
-_LEFT_OUT, _TEST, _TRAIN = -1, 0, 1
-_SIDES: Final = {None: _LEFT_OUT, False: _TEST, True: _TRAIN}
 # Of every array its columns, where that is fixed, and the kinds of its dtype.
 _ARRAYS: Final = {
     "positions": (0, "f"),
@@ -49,62 +38,14 @@ _TEXT: Final[dict[str, type]] = {
 }
 
 
-def save(collection: Collection, path: str | os.PathLike[str]) -> None:
-    """What ``Collection.save`` does. A file of that name is replaced once the new one is whole."""
-    path = check_target(path)
-    if LAYOUTS.get(collection.layout.name) != collection.layout:
-        raise ValueError(
-            f"layout: wanted one of {', '.join(LAYOUTS)}, got {collection.layout.name!r}"
-        )
-    recordings = collection.recordings
-    text = {
-        "kind": collection.name,
-        "layout": collection.layout.name,
-        "classes": collection.classes,
-        "names": [recording.name for recording in recordings],
-        "protocols": list(collection.protocols),
-        "skipped": dict(collection.skipped),
-        "trimmed": dict(collection.trimmed),
-    }
-    flat = [recording.positions.reshape(-1) for recording in recordings]
-    sides = [[_SIDES[side] for side in collection.sides(name)] for name in collection.protocols]
-    unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("wb") as file:
-        np.savez(
-            file,
-            csta_fast=np.array(_VERSION),
-            text=np.frombuffer(json.dumps(text).encode(), np.uint8),
-            positions=np.concatenate(flat) if flat else np.empty(0, np.float32),
-            shapes=np.array([each.positions.shape for each in recordings], np.int64).reshape(-1, 4),
-            numbers=np.array([_numbers(each) for each in recordings], np.int64).reshape(-1, 5),
-            sides=np.array(sides, np.int8).reshape(len(sides), len(recordings)),
-        )
-    os.replace(unfinished, path)
-
-
-def check_target(path: str | os.PathLike[str]) -> Path:
-    """Whether a collection can be saved there, as far as that can be known without one."""
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise ValueError(f"path: wanted a name that ends in .npz, got {path}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"path: wanted a file in a folder that exists, got {path}")
-    return path
-
-
-def _numbers(recording: Recording) -> list[int]:
-    known = recording.subject, recording.camera, recording.setup, recording.view
-    return [recording.label, *(_UNKNOWN if number is None else number for number in known)]
-
-
 def read(source: Source, progress: Progress = None) -> Collection:
     """The collection as it was saved. Its protocols know its recordings, and no others."""
     name = only_file(source, ".npz", WANTED)
     with npz.opened(source, name, WANTED) as archive:
         version = npz.array(archive, "csta_fast")
-        if version.shape or version != _VERSION:
+        if version.shape or version != VERSION:
             got = f"version {version}" if not version.shape else said(version)
-            raise ValueError(f"it was written in {got} of the form, not in version {_VERSION}")
+            raise ValueError(f"it was written in {got} of the form, not in version {VERSION}")
         text = json.loads(npz.array(archive, "text").tobytes().decode())
         if not isinstance(text, dict):
             raise ValueError("its text is no object")
@@ -128,7 +69,7 @@ def _collection(text: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Collec
                 f"its parts do not fit each other: wanted {key} {wanted}, got {said(arrays[key])}"
             )
     sides = arrays["sides"]
-    if not np.isin(sides, (_LEFT_OUT, _TEST, _TRAIN)).all():
+    if not np.isin(sides, (LEFT_OUT, TEST, TRAIN)).all():
         raise ValueError("wanted sides of -1, 0 and 1 alone")
     _check_strings(names)  # before they become parts of a set
     recordings = _recordings(names, arrays["positions"], arrays["shapes"], arrays["numbers"])
@@ -138,7 +79,7 @@ def _collection(text: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Collec
         LAYOUTS[text["layout"]],
         tuple(text["classes"]),
         {
-            protocol: Listed(_chosen(names, side, _TRAIN), _chosen(names, side, _TEST))
+            protocol: Listed(_chosen(names, side, TRAIN), _chosen(names, side, TEST))
             for protocol, side in zip(_check_strings(protocols), sides, strict=True)
         },
         text["skipped"],
@@ -166,7 +107,7 @@ def _recordings(
         size = math.prod(shape)
         if min(shape) < 1 or start + size > positions.size:
             raise ValueError(f"its parts do not fit each other: {said(name)} has shape {shape}")
-        known = (None if number == _UNKNOWN else number for number in row[1:])
+        known = (None if number == UNKNOWN else number for number in row[1:])
         values = positions[start : start + size].reshape(shape)
         found.append(Recording(name, values, row[0], *known))
         start += size

@@ -1,4 +1,4 @@
-"""The reference under the operations' flat signatures, so that it can stand in for any of them."""
+"""The reference under the operators' flat signatures, so that it can stand in for any of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from csta_fast import reference
-from csta_fast.structures import GATE_CODES, HeadWeights
+from csta_fast.types import GATE_CODES, HeadWeights, is_channels_last, memory_format
 
 _GATES = {code: gate for gate, code in GATE_CODES.items()}
 
@@ -115,8 +115,7 @@ def couple_backward(
 def pool_backward(grad_frame_means: Tensor, grad_joint_means: Tensor, *args: Any) -> Tensor:
     *masks, channels_last = args
     x = grad_frame_means.new_zeros((*grad_frame_means.shape, grad_joint_means.shape[2]))
-    if channels_last:
-        x = x.contiguous(memory_format=torch.channels_last)
+    x = x.contiguous(memory_format=memory_format(channels_last))
     (grad_x,) = _pull_back(lambda x: pool(x, *masks), (grad_frame_means, grad_joint_means), (x,))
     return grad_x
 
@@ -135,12 +134,6 @@ def _pull_back(
         [out for out, _ in given], leaves, [grad for _, grad in given], materialize_grads=True
     )
     return tuple(
-        gradient.contiguous(memory_format=_layout_of(leaf))
+        gradient.contiguous(memory_format=memory_format(is_channels_last(leaf)))
         for gradient, leaf in zip(gradients, leaves, strict=True)
     )
-
-
-def _layout_of(tensor: Tensor) -> torch.memory_format:
-    last = tensor.dim() == 4 and not tensor.is_contiguous()
-    last = last and tensor.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if last else torch.contiguous_format

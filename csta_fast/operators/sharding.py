@@ -1,4 +1,4 @@
-"""How the operations go over several processes: the sharding rules of DTensor.
+"""How the operators go over several processes: the sharding rules of DTensor.
 
 Samples are independent. So x, attention, logits, masks and lengths may be sharded over their
 samples, with the weights replicated; gradients of the weights are then sums over the processes.
@@ -11,14 +11,14 @@ import sys
 from functools import partial
 from typing import Any
 
-from csta_fast.cuda_backend import constant_to_the_compiler
-from csta_fast.structures import HeadWeights
+from csta_fast.compiler import constant_to_the_compiler
+from csta_fast.types import HeadWeights
 
 _TENSOR = "torch.distributed.tensor"
 _TENSORS = ("Tensor", "Optional[Tensor]")
 _WEIGHTS = HeadWeights._fields
 
-#: Operations that wait for DTensor to be imported.
+#: Operators that wait for DTensor to be imported.
 _waiting: list[Any] = []
 
 

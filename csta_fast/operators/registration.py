@@ -1,7 +1,7 @@
-"""The operations as PyTorch knows them: schemas, fake kernels, gradients, vmap, FLOPs.
+"""The operators as PyTorch knows them: schemas, fake kernels, gradients, vmap, FLOPs.
 
 Every set of kernels has them in a namespace of its own: ``csta_fast`` holds those of the native
-library (``csrc/register.cpp``), ``csta_fast_triton`` those of ``csta_fast.kernels``. Each operation
+library (``csrc/register.cpp``), ``csta_fast_triton`` those of ``csta_fast.kernels``. Each operator
 returns what its backward needs and nothing x-sized beside its result:
 
 ====================  ==========================================================
@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from csta_fast import sharding
-from csta_fast.operations import Operations
-from csta_fast.structures import ARITHMETIC_DTYPES
+from csta_fast.operators import sharding
+from csta_fast.operators.operators import Operators
+from csta_fast.types import COMPUTE_DTYPES, is_channels_last, memory_format
 
 _WEIGHTS = ", ".join(
     f"Tensor {head}_{part}" for head in ("frame", "joint") for part in ("w1", "b1", "w2", "b2")
@@ -50,21 +50,19 @@ SCHEMAS: dict[str, str] = {
     f"bool input_gradient) -> {_THREE}",
 }
 
-#: Where a namespace of ``torch.ops`` keeps its library. PyTorch forgets an operation whose library
+#: Where a namespace of ``torch.ops`` keeps its library. PyTorch forgets an operator whose library
 #: is collected, and knows one still when this package is removed from ``sys.modules``.
 _LIBRARY = "csta_fast_library"
 
 
 def _empty_result(x: Tensor) -> Tensor:
     """x's shape in x's memory layout: channels-last where x is, contiguous everywhere else."""
-    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return torch.empty_like(x, memory_format=torch.channels_last)
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+    return torch.empty_like(x, memory_format=memory_format(is_channels_last(x)))
 
 
 def _empty_attention(x: Tensor, groups: int | torch.SymInt) -> tuple[Tensor, Tensor]:
     samples, _, frames, joints = x.shape
-    dtype = ARITHMETIC_DTYPES[x.dtype]
+    dtype = COMPUTE_DTYPES[x.dtype]
     return x.new_empty((samples, groups, frames), dtype=dtype), x.new_empty(
         (samples, groups, joints), dtype=dtype
     )
@@ -94,12 +92,11 @@ def _fake_pool(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 def _fake_pool_backward(grad_frame_means: Tensor, grad_joint_means: Tensor, *rest: Any) -> Tensor:
     channels_last = rest[-1]
     shape = (*grad_frame_means.shape, grad_joint_means.shape[2])
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty(
         shape,
         dtype=grad_frame_means.dtype,
         device=grad_frame_means.device,
-        memory_format=layout,
+        memory_format=memory_format(channels_last),
     )
 
 
@@ -167,14 +164,14 @@ _FLOPS: dict[str, Callable[..., int]] = dict.fromkeys(_FAKES, _no_flops) | {
 }
 
 
-def register(operations: Operations) -> torch.library.Library | None:
-    """Define the operations of a namespace.
+def register(operators: Operators) -> torch.library.Library | None:
+    """Define the operators of a namespace.
 
     Returns:
         The library to add kernels to; None where an earlier import of this package defined the
-        operations, which serve this one too.
+        operators, which serve this one too.
     """
-    namespace = operations.namespace
+    namespace = operators.namespace
     home = getattr(torch.ops, namespace)
     if _LIBRARY in vars(home):
         for name in SCHEMAS:
@@ -186,11 +183,11 @@ def register(operations: Operations) -> torch.library.Library | None:
         library.define(name + schema)  # type: ignore[no-untyped-call]
         qualified = f"{namespace}::{name}"
         torch.library.register_fake(qualified, _on_one_device(_FAKES[name]), lib=library)
-        backward, setup_context = operations.rule(name)
+        backward, setup_context = operators.rule(name)
         torch.library.register_autograd(
             qualified, backward, setup_context=setup_context, lib=library
         )
-        torch.library.register_vmap(qualified, operations.loop_over_batch(name), lib=library)
+        torch.library.register_vmap(qualified, operators.loop_over_batch(name), lib=library)
         operator = getattr(home, name)
         register_flop_formula(operator)(_FLOPS[name])
         sharding.register_later(operator.default)

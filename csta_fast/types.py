@@ -1,4 +1,4 @@
-"""The small named tuples and choices that every part of the package shares."""
+"""Named tuples, choices, dtypes and memory layouts that every part of the package shares."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Scale: TypeAlias = Literal["mean", "sum"] | float
 GATE_CODES: dict[str, int] = {"softmax": 0, "sigmoid": 1}
 
 #: The type in which a tensor of each supported type is computed.
-ARITHMETIC_DTYPES: dict[torch.dtype, torch.dtype] = {
+COMPUTE_DTYPES: dict[torch.dtype, torch.dtype] = {
     torch.float64: torch.float64,
     torch.float32: torch.float32,
     torch.float16: torch.float32,
@@ -40,3 +40,13 @@ class Attention(NamedTuple):
 
     frames: Tensor  # (N, G, T)
     joints: Tensor  # (N, G, V)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether x (N, C, T, V) counts as channels-last; what is contiguous as well does not."""
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """The memory format of a result, which is one of two."""
+    return torch.channels_last if channels_last else torch.contiguous_format

@@ -18,23 +18,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from csta_fast import checks, composite, ops
-from csta_fast.cuda_backend import capability_refusal
+from csta_fast import checks
+from csta_fast.backends.cuda import capability_refusal
 from csta_fast.kernels.plans import MOST_JOINTS, MOST_PLANE
-from csta_fast.operations import Operations
-from csta_fast.structures import ARITHMETIC_DTYPES, GATE_CODES, HeadWeights
+from csta_fast.operators import composite, registration
+from csta_fast.operators.operators import Operators
+from csta_fast.types import COMPUTE_DTYPES, GATE_CODES, HeadWeights
 
 NAMESPACE = "csta_fast_triton"
-
-#: None, or why the kernels do not serve any more.
-failure: str | None = None
-
 
 #: Whether Triton runs its kernels in Python, on any device: its own switch, read as it reads it.
 INTERPRETED: bool = os.environ.get("TRITON_INTERPRET") == "1"
 
-#: None, or why there is no Triton.
-MISSING: str | None = (
+#: None, or why the kernels do not serve: there is no Triton, or they could not be compiled here.
+unavailable: str | None = (
     None
     if importlib.util.find_spec("triton")
     else "Triton is not installed; it comes with PyTorch for GPUs (pip install triton)"
@@ -49,10 +46,10 @@ def _device_refusal(device: torch.device) -> str | None:
 
 def refusal(x: Tensor) -> str | None:
     """Why x cannot be served here, or None."""
-    if x.dtype not in ARITHMETIC_DTYPES:
+    if x.dtype not in COMPUTE_DTYPES:
         return f"does not compute in {x.dtype}"
     here = INTERPRETED and x.is_cpu
-    reason = MISSING or (None if here else _device_refusal(x.device)) or failure
+    reason = unavailable or (None if here else _device_refusal(x.device))
     # A limit would confine sizes that are exported as dynamic.
     if reason is None and x.dim() == 4 and not torch.compiler.is_exporting():
         _, _, frames, joints = x.shape
@@ -64,12 +61,12 @@ def refusal(x: Tensor) -> str | None:
 
 
 def implementation(name: str) -> Callable[..., Any]:
-    """The operation as PyTorch's dispatcher calls it: checked, launched, or computed plainly."""
+    """The operator as PyTorch's dispatcher calls it: checked, launched, or computed plainly."""
     check = _CHECKS[name]
 
     def run(*args: Any) -> Any:
         check(*args)
-        if failure is None:
+        if unavailable is None:
             try:
                 from csta_fast.kernels import operations
 
@@ -94,10 +91,12 @@ def _is_compilation_failure(error: Exception) -> bool:
 
 
 def _remember(error: Exception) -> None:
-    global failure
+    global unavailable
     first_line = str(error).strip().partition("\n")[0]
-    failure = f"its kernels could not be compiled here ({type(error).__name__}: {first_line})"
-    warnings.warn(f"csta_fast: backend 'triton' does not serve any more: {failure}", stacklevel=2)
+    unavailable = f"its kernels could not be compiled here ({type(error).__name__}: {first_line})"
+    warnings.warn(
+        f"csta_fast: backend 'triton' does not serve any more: {unavailable}", stacklevel=2
+    )
 
 
 @contextmanager
@@ -155,7 +154,7 @@ def _check_upstream(x: Tensor, groups: int, grad_y: Tensor | None, *attention: A
     wanted = [(samples, groups, length) for length in lengths]
     given = [(grad_y, tuple(x.shape), x.dtype)]
     given += [
-        (each, shape, ARITHMETIC_DTYPES[x.dtype])
+        (each, shape, COMPUTE_DTYPES[x.dtype])
         for each, shape in zip(attention, 2 * wanted, strict=True)
     ]
     for each, shape, dtype in given:
@@ -173,7 +172,7 @@ def _check_pool_backward(grad_frame_means: Tensor, grad_joint_means: Tensor, *ar
             "gradients: wanted (N, C, T) and (N, C, V), "
             f"got {tuple(frames.shape)} and {tuple(joints.shape)}"
         )
-    if frames.dtype not in ARITHMETIC_DTYPES or frames.dtype is not joints.dtype:
+    if frames.dtype not in COMPUTE_DTYPES or frames.dtype is not joints.dtype:
         raise TypeError(
             f"gradients: wanted one floating dtype, got {frames.dtype} and {joints.dtype}"
         )
@@ -190,11 +189,11 @@ _CHECKS: dict[str, Callable[..., None]] = {
 }
 
 
-def register(operations: Operations) -> None:
-    """Make the kernels PyTorch operations; they are imported when first called."""
-    library = ops.register(operations)
+def register(operators: Operators) -> None:
+    """Make the kernels PyTorch operators; they are imported when first called."""
+    library = registration.register(operators)
     if library is None:
         return
-    for name in ops.SCHEMAS:
+    for name in registration.SCHEMAS:
         for key in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):
             library.impl(name, implementation(name), key)  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-CPU_LIBRARY = Path(__file__).parent / "_cpu.abi3.so"
+LIBRARY = Path(__file__).parents[1] / "_cpu.abi3.so"
 
 #: What CSTA_FAST_ISA may name.
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
@@ -45,18 +45,18 @@ def absence(library: Path, name: str, remedy: str) -> tuple[str, bool]:
 
 
 def _load() -> tuple[str | None, bool]:
-    """Register the library's operations; None, or why there are none, and whether by choice."""
+    """Register the library's operators; None, or why there are none, and whether by choice."""
     mistake = misnamed()
     if mistake is not None:
         warnings.warn(mistake, stacklevel=2)
-    if not CPU_LIBRARY.exists():
+    if not LIBRARY.exists():
         return absence(
-            CPU_LIBRARY, "native",
+            LIBRARY, "native",
             "get a C++ compiler (Debian: apt-get install g++) and run "
             "pip install --force-reinstall --no-deps . in the sources",
         )  # fmt: skip
     try:
-        torch.ops.load_library(str(CPU_LIBRARY))  # type: ignore[no-untyped-call]
+        torch.ops.load_library(str(LIBRARY))  # type: ignore[no-untyped-call]
     except (OSError, RuntimeError) as error:
         return (
             f"the native library could not be loaded ({error}); it needs torch 2.10 or later "
@@ -67,14 +67,14 @@ def _load() -> tuple[str | None, bool]:
 
 
 #: None where the library is loaded, else one sentence that says why not and what to do.
-failure: str | None
+unavailable: str | None
 #: Whether there is none because CSTA_FAST_NATIVE=0 was set when the package was built.
 declined: bool
-failure, declined = _load()
+unavailable, declined = _load()
 
 
 def instruction_set() -> str:
     """The instruction set that the loaded kernels use: "avx512", "avx2" or "portable"."""
-    if failure is not None:
+    if unavailable is not None:
         return "none"
     return INSTRUCTION_SETS[torch.ops.csta_fast.instruction_set()]

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
-from csta_fast.command_parser import Parser, as_typed, is_memory
+from csta_fast.cli_parser import Parser, as_typed, is_memory
 
 _MISSING = "csta-fast wants libraries that are not installed: pip install 'csta_fast[train]' ({})"
 
@@ -193,7 +193,7 @@ def _plot(arguments: list[str]) -> None:
 
 def _convert(arguments: list[str]) -> None:
     from csta_fast import data
-    from csta_fast.data.formats import prepared
+    from csta_fast.data import writing
 
     parser = Parser("convert", _CONVERT)
     parser.add_argument("source", help="a folder, archive or file of recordings")
@@ -201,7 +201,7 @@ def _convert(arguments: list[str]) -> None:
     kinds = ", ".join(data.FORMATS)
     parser.add_argument("--kind", help=f"kind of data set, found out unless given: {kinds}")
     options = parser.parsed(arguments)
-    prepared.check_target(options.output)  # before hours of reading
+    writing.check_target(options.output)  # before hours of reading
     collection = data.read(options.source, options.kind, progress=True)
     collection.save(options.output)
     count, skipped = len(collection.recordings), collection.skipped

@@ -7,21 +7,18 @@ calls. It is loaded there and nowhere else, whether or not there is a GPU.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from csta_fast.library import absence
-from csta_fast.structures import ARITHMETIC_DTYPES
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
+from csta_fast.backends.cpu import absence
+from csta_fast.compiler import constant_to_the_compiler
+from csta_fast.types import COMPUTE_DTYPES, is_channels_last
 
 NAMESPACE = "csta_fast_cuda"
-LIBRARY = Path(__file__).parent / "_cuda.abi3.so"
+LIBRARY = Path(__file__).parents[1] / "_cuda.abi3.so"
 
 #: Older GPUs have no bfloat16 and no asynchronous copies.
 _LEAST_CAPABILITY = (8, 0)
@@ -32,7 +29,7 @@ _MOST_CHANNELS_LAST = 4096
 
 
 def _load() -> tuple[str | None, bool]:
-    """Register the library's operations; None, or why there are none, and whether by choice."""
+    """Register the library's operators; None, or why there are none, and whether by choice."""
     if torch.version.cuda is None:
         return f"this PyTorch ({torch.__version__}) was built without CUDA", False
     if not LIBRARY.exists():
@@ -50,19 +47,10 @@ def _load() -> tuple[str | None, bool]:
 
 
 #: None where the library is loaded, else one sentence that says why not and what to do.
-FAILURE: str | None
+unavailable: str | None
 #: Whether there is none because the build was told to leave it out.
-DECLINED: bool
-FAILURE, DECLINED = _load()
-
-
-def constant_to_the_compiler(function: _Function) -> _Function:
-    """Mark as ``torch.compiler.assume_constant_result`` does, which would import the compiler.
-
-    That takes as long as importing the rest of PyTorch.
-    """
-    vars(function)["_dynamo_marked_constant"] = True
-    return function
+declined: bool
+unavailable, declined = _load()
 
 
 @constant_to_the_compiler
@@ -103,11 +91,11 @@ def _ask_runtime(index: int) -> str | None:
 
 def refusal(x: Tensor) -> str | None:
     """Why x cannot be served here, or None."""
-    if x.dtype not in ARITHMETIC_DTYPES:
+    if x.dtype not in COMPUTE_DTYPES:
         return f"does not compute in {x.dtype}"
     if x.device.type != "cuda":
         return f"serves NVIDIA GPUs, x is on {x.device}"
-    reason = FAILURE or capability_refusal(x.device) or _runtime_refusal(x.device)
+    reason = unavailable or capability_refusal(x.device) or _runtime_refusal(x.device)
     if reason is not None or x.dim() != 4 or torch.compiler.is_exporting():
         return reason  # a limit would confine sizes that are exported as dynamic
     return _size_refusal(x)
@@ -117,8 +105,7 @@ def _size_refusal(x: Tensor) -> str | None:
     _, channels, frames, joints = x.shape
     if max(frames * joints, channels * (frames + joints)) > _MOST_NUMBERS:
         return f"takes up to {_MOST_NUMBERS} positions and means of a sample"
-    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    if last and channels > _MOST_CHANNELS_LAST:
+    if is_channels_last(x) and channels > _MOST_CHANNELS_LAST:
         return (
             f"takes up to {_MOST_CHANNELS_LAST} channels in channels-last memory, x has {channels}"
         )

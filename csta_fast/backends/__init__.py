@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from csta_fast import checks, composite, cuda_backend, fallback, library, ops, triton_backend
-from csta_fast.operations import Operations
-from csta_fast.structures import ARITHMETIC_DTYPES
+from csta_fast import checks
+from csta_fast.backends import cpu, cuda, fallback, triton
+from csta_fast.operators import composite, registration
+from csta_fast.operators.operators import Operators
+from csta_fast.types import COMPUTE_DTYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +37,15 @@ class Backend:
 
 
 def _native_refusal(x: Tensor) -> str | None:
-    if library.failure is not None:
-        return library.failure
+    if cpu.unavailable is not None:
+        return cpu.unavailable
     if x.device.type != "cpu":
         return f"serves CPU tensors, x is on {x.device}"
-    return None if x.dtype in ARITHMETIC_DTYPES else f"does not compute in {x.dtype}"
+    return None if x.dtype in COMPUTE_DTYPES else f"does not compute in {x.dtype}"
 
 
 def _reference_refusal(x: Tensor) -> str | None:
-    return None if x.dtype in ARITHMETIC_DTYPES else f"does not compute in {x.dtype}"
+    return None if x.dtype in COMPUTE_DTYPES else f"does not compute in {x.dtype}"
 
 
 _NO_TANGENTS = "has no forward-mode derivatives, and this is within a level of them"
@@ -51,17 +53,17 @@ _NO_TANGENTS = "has no forward-mode derivatives, and this is within a level of t
 
 def _fused(
     name: str, namespace: str, description: str, refusal: Callable[[Tensor], str | None],
-    register: Callable[[Operations], Any] | None,
+    register: Callable[[Operators], Any] | None,
 ) -> Backend:  # fmt: skip
-    """A backend of operations in a namespace of their own, registered where there are kernels."""
+    """A backend of operators in a namespace of their own, registered where there are kernels."""
 
     def refuse(x: Tensor) -> str | None:
         return _NO_TANGENTS if forward_ad._current_level >= 0 else refusal(x)
 
-    operations = Operations(namespace)
+    operators = Operators(namespace)
     if register is not None:
-        register(operations)
-    csta, pool, couple = (partial(operations.call, each) for each in ("csta", "pool", "couple"))
+        register(operators)
+    csta, pool, couple = (partial(operators.call, each) for each in ("csta", "pool", "couple"))
     return Backend(name, description, refuse, csta, pool, couple, validates=True)
 
 
@@ -70,21 +72,21 @@ _CPU = _fused(
     "csta_fast",
     "fused C++ kernels, one pass over x",
     _native_refusal,
-    ops.register if library.failure is None else None,
+    registration.register if cpu.unavailable is None else None,
 )
 _CUDA = _fused(
     "cuda",
-    cuda_backend.NAMESPACE,
+    cuda.NAMESPACE,
     "fused CUDA kernels, one pass over x",
-    cuda_backend.refusal,
-    ops.register if cuda_backend.FAILURE is None else None,
+    cuda.refusal,
+    registration.register if cuda.unavailable is None else None,
 )
 _TRITON = _fused(
     "triton",
-    triton_backend.NAMESPACE,
+    triton.NAMESPACE,
     "fused Triton kernels, one pass over x",
-    triton_backend.refusal,
-    triton_backend.register if triton_backend.MISSING is None else None,
+    triton.refusal,
+    triton.register if triton.unavailable is None else None,
 )
 _REFERENCE = Backend(
     "reference",
@@ -125,7 +127,7 @@ def select(x: Tensor, name: str | None, *, traced: bool = False) -> Backend:
     if name is None and traced and torch.onnx.is_in_onnx_export():
         return _REFERENCE
     if name is None:
-        if x.is_cpu and library.failure is None and forward_ad._current_level < 0:
+        if x.is_cpu and cpu.unavailable is None and forward_ad._current_level < 0:
             return _CPU
         # What nobody can serve is checked before a call of the reference, and refused there.
         able = (backend for backend in BACKENDS.values() if backend.refusal(x) is None)

@@ -1,4 +1,4 @@
-"""The operations of one set of kernels, callable with gradients, transforms and compilers."""
+"""The operators of one set of kernels, callable with gradients, transforms and compilers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import Function
 
-from csta_fast import sharding
-from csta_fast.differentiation import RULES
+from csta_fast.operators import sharding
+from csta_fast.operators.autograd import RULES
 
 #: What vmap asks of a rule: (size of the mapped dimension, its place in each argument, arguments)
 #: to (results, place of the mapped dimension in each).
@@ -26,28 +26,28 @@ _APPLY: dict[str, Callable[..., Any]] = {
 }
 
 
-class Operations:
-    """The operations of one namespace of ``torch.ops``, callable with gradients."""
+class Operators:
+    """The operators of one namespace of ``torch.ops``, callable with gradients."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self._found: dict[str, Any] = {}
 
-    def _operation(self, name: str) -> Any:
-        operation = self._found.get(name)
-        if operation is None:
+    def _operator(self, name: str) -> Any:
+        operator = self._found.get(name)
+        if operator is None:
             # What the overload itself calls, at the price of a microsecond.
-            operation = getattr(getattr(torch.ops, self.namespace), name).default._op
-            self._found[name] = operation
-        return operation
+            operator = getattr(getattr(torch.ops, self.namespace), name).default._op
+            self._found[name] = operator
+        return operator
 
     def native(self, name: str, *args: Any) -> Any:
         """Call the kernel without the autograd layer, whose mere presence costs microseconds."""
         with torch._C._AutoDispatchBelowAutograd():
-            return self._operation(name)(*args)
+            return self._operator(name)(*args)
 
     def call(self, name: str, *args: Any) -> Any:
-        """Call an operation the cheapest way that still differentiates, transforms and compiles."""
+        """Call an operator the cheapest way that still differentiates, transforms and compiles."""
         if torch.compiler.is_compiling() or torch._C._is_tracing():
             sharding.register_now()
             return getattr(getattr(torch.ops, self.namespace), name).default(*args)
@@ -58,10 +58,10 @@ class Operations:
         if torch.is_grad_enabled() and _any_requires_grad(args):
             return _APPLY[name](*unwrap_dead_wrappers(args), self)
         with torch._C._AutoDispatchBelowAutograd():  # native(), less a call of Python's
-            return self._operation(name)(*args)
+            return self._operator(name)(*args)
 
     def rule(self, name: str) -> tuple[Callable[..., Any], Callable[..., None]]:
-        """An operation's backward and setup_context as ``torch.library`` takes them."""
+        """An operator's backward and setup_context as ``torch.library`` takes them."""
         rule: Any = RULES[name]
 
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -1,9 +1,9 @@
-"""Gradients of the operations, one rule each, for eager mode and for the compiler alike.
+"""Gradients of the operators, one rule each, for eager mode and for the compiler alike.
 
-Each rule is an ``autograd.Function`` whose last argument is the ``Operations`` that are called:
-every set of kernels has its operations in a namespace of its own, and the same rules. Eager calls
-apply it (half the cost of what PyTorch generates); ``ops.register`` hands the same two methods to
-``torch.library.register_autograd``, which is what ``torch.compile`` and direct users of
+Each rule is an ``autograd.Function`` whose last argument is the ``Operators`` that are called:
+every set of kernels has its operators in a namespace of its own, and the same rules. Eager calls
+apply it (half the cost of what PyTorch generates); ``registration.register`` hands the same two
+methods to ``torch.library.register_autograd``, which is what ``torch.compile`` and direct users of
 ``torch.ops`` see.
 
 First gradients are native. Gradients of gradients differentiate the reference, so they are exact
@@ -12,14 +12,16 @@ to any order.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from csta_fast import composite
-from csta_fast.second_order import pull_back_twice
+from csta_fast import reference
+from csta_fast.operators import composite
+from csta_fast.types import is_channels_last
 
 
 class _Csta(Function):
@@ -30,7 +32,7 @@ class _Csta(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         _, *attention = output
-        *inputs, ctx.operations = inputs
+        *inputs, ctx.operators = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[:12], *attention)
         ctx.options = inputs[12:]
@@ -39,7 +41,7 @@ class _Csta(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         *inputs, frame_attention, joint_attention = ctx.saved_tensors
         x, weights, masks = inputs[0], inputs[1:9], inputs[9:]
-        grad_x, *grad_weights = ctx.operations.call(
+        grad_x, *grad_weights = ctx.operators.call(
             "csta_backward",
             *grads,
             x,
@@ -64,7 +66,7 @@ class _CstaBackward(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        *inputs, ctx.operations = inputs
+        *inputs, ctx.operators = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[:17])
         ctx.options = inputs[17:]
@@ -78,7 +80,7 @@ class _CstaBackward(Function):
         def forward(*primals: Any) -> tuple[Tensor, ...]:
             return composite.csta(*primals, *settings)
 
-        results = pull_back_twice(forward, cotangents, primals, grads)
+        results = vjp_of_vjp(forward, cotangents, primals, grads)
         return *_where_given(results, (*cotangents, *primals)), *(None,) * 10
 
     @staticmethod
@@ -94,7 +96,7 @@ class _Couple(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         _, *attention = output
-        *inputs, ctx.operations = inputs
+        *inputs, ctx.operators = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[:6], *attention)
         ctx.options = inputs[6:]
@@ -102,7 +104,7 @@ class _Couple(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         x, frame_logits, joint_logits, *masks, frame_attention, joint_attention = ctx.saved_tensors
-        grad_x, grad_frame_logits, grad_joint_logits = ctx.operations.call(
+        grad_x, grad_frame_logits, grad_joint_logits = ctx.operators.call(
             "couple_backward",
             *grads,
             x,
@@ -133,7 +135,7 @@ class _CoupleBackward(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        *inputs, ctx.operations = inputs
+        *inputs, ctx.operators = inputs
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[:11])
         ctx.options = inputs[11:]
@@ -147,7 +149,7 @@ class _CoupleBackward(Function):
         def forward(*primals: Any) -> tuple[Tensor, ...]:
             return composite.couple(*primals, *settings)
 
-        results = pull_back_twice(forward, cotangents, (x, *logits), grads)
+        results = vjp_of_vjp(forward, cotangents, (x, *logits), grads)
         *of_cotangents, of_x, of_frames, of_joints = _where_given(
             results, (*cotangents, x, *logits)
         )
@@ -165,13 +167,11 @@ class _Pool(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        x, *masks, ctx.operations = inputs
+        x, *masks, ctx.operators = inputs
         ctx.set_materialize_grads(False)  # plain zeros beside DTensors would be a mixture
         ctx.shapes = [means.shape for means in output]
         ctx.save_for_backward(*masks)
-        ctx.channels_last = not x.is_contiguous() and x.is_contiguous(
-            memory_format=torch.channels_last
-        )
+        ctx.channels_last = is_channels_last(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
@@ -182,7 +182,7 @@ class _Pool(Function):
             given.new_zeros(shape) if grad is None else grad
             for grad, shape in zip(grads, ctx.shapes, strict=True)
         )
-        grad_x = ctx.operations.call("pool_backward", *grads, *ctx.saved_tensors, ctx.channels_last)
+        grad_x = ctx.operators.call("pool_backward", *grads, *ctx.saved_tensors, ctx.channels_last)
         return grad_x, *(None,) * 4
 
     @staticmethod
@@ -199,12 +199,12 @@ class _PoolBackward(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        *inputs, ctx.operations = inputs
+        *inputs, ctx.operators = inputs
         ctx.save_for_backward(*inputs[2:5])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        return *ctx.operations.call("pool", *grads, *ctx.saved_tensors), *(None,) * 5
+        return *ctx.operators.call("pool", *grads, *ctx.saved_tensors), *(None,) * 5
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
@@ -219,7 +219,36 @@ def _where_given(
     )
 
 
-#: The gradient rule of every operation.
+def vjp_of_vjp(
+    forward: Callable[..., tuple[Tensor, ...]],
+    cotangents: tuple[Tensor | None, ...],
+    primals: tuple[Tensor, ...],
+    upstream: tuple[Tensor | None, ...],
+) -> tuple[Tensor, ...]:
+    """Gradients of ``vjp(forward, primals)(cotangents)`` for cotangents and primals.
+
+    Without autocast, which rounds no first gradient either.
+    """
+
+    def first(cotangents: tuple[Tensor, ...], primals: tuple[Tensor, ...]) -> Any:
+        outputs, pull_back, *_ = torch.func.vjp(forward, *primals)
+        return tuple(pull_back(_filled(cotangents, outputs)))
+
+    with reference.without_autocast(primals[0].device.type):
+        given = _filled(cotangents, forward(*primals))
+        outputs, pull_back, *_ = torch.func.vjp(first, given, primals)
+        of_cotangents, of_primals = pull_back(_filled(upstream, outputs))
+    return *of_cotangents, *of_primals
+
+
+def _filled(values: tuple[Tensor | None, ...], like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(
+        torch.zeros_like(shape) if value is None or value.shape != shape.shape else value
+        for value, shape in zip(values, like, strict=True)
+    )
+
+
+#: The gradient rule of every operator.
 RULES: dict[str, type[Function]] = {
     "csta": _Csta,
     "csta_backward": _CstaBackward,

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from csta_fast import cuda_backend, library, triton_backend
-from csta_fast.cuda_backend import constant_to_the_compiler
-from csta_fast.structures import ARITHMETIC_DTYPES
+from csta_fast.backends import cpu, cuda, triton
+from csta_fast.compiler import constant_to_the_compiler
+from csta_fast.types import COMPUTE_DTYPES
 
 _warned = False
 
@@ -27,14 +27,14 @@ def tell(x: Tensor) -> None:
 
 def _missing(x: Tensor) -> str | None:
     """Why the library that would have served x is not here, or None."""
-    if x.dtype not in ARITHMETIC_DTYPES or forward_ad._current_level >= 0:
+    if x.dtype not in COMPUTE_DTYPES or forward_ad._current_level >= 0:
         return None
-    if x.device.type == "cpu" and not library.declined:
-        return library.failure
+    if x.device.type == "cpu" and not cpu.declined:
+        return cpu.unavailable
     nvidia = x.device.type == "cuda" and torch.version.cuda is not None
-    if nvidia and not cuda_backend.DECLINED and cuda_backend.capability_refusal(x.device) is None:
-        return cuda_backend.FAILURE and (
-            f"{cuda_backend.FAILURE}; nor does Triton serve: {triton_backend.refusal(x)}"
+    if nvidia and not cuda.declined and cuda.capability_refusal(x.device) is None:
+        return cuda.unavailable and (
+            f"{cuda.unavailable}; nor does Triton serve: {triton.refusal(x)}"
         )
     return None
 

@@ -1,0 +1,1 @@
+"""The six operators: signatures, gradients, transforms, and how PyTorch learns of them."""
