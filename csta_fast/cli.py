@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
-from csta_fast.cli_parser import Parser, as_typed, is_memory
+from csta_fast.cli_parser import Parser, as_typed, is_memory, printable
 
 _MISSING = "csta-fast wants libraries that are not installed: pip install 'csta_fast[train]' ({})"
 
@@ -147,11 +148,13 @@ def _folder(options: Any) -> Path:
 
     if options.output is not None:
         return Path(options.output)
-    run = options.run if options.run.is_dir() else options.run.parent
+    run: Path = options.run if options.run.is_dir() else options.run.parent
     changes = _changes(options)
     others = [Path(changes["source"]).name.split(".")[0]] if "source" in changes else []
     others += [changes[name] for name in ("kind", "protocol") if name in changes]
-    return refuse_link(run / ("on-" + "-".join(others))) if others else run
+    if not others:
+        return run
+    return refuse_link(run / re.sub(r"[^\w.-]", "-", "-".join(("on", *others))))
 
 
 def _changes(options: Any) -> dict[str, str]:
@@ -188,7 +191,7 @@ def _plot(arguments: list[str]) -> None:
         changes=_changes(options),
     )
     for file in files:
-        print(file)
+        print(printable(str(file)))
 
 
 def _convert(arguments: list[str]) -> None:
@@ -201,14 +204,16 @@ def _convert(arguments: list[str]) -> None:
     kinds = ", ".join(data.FORMATS)
     parser.add_argument("--kind", help=f"kind of data set, found out unless given: {kinds}")
     options = parser.parsed(arguments)
-    writing.check_target(options.output)  # before hours of reading
-    collection = data.read(options.source, options.kind, progress=True)
+    try:
+        writing.check_target(options.output)  # before hours of reading
+    except (ValueError, OSError) as error:
+        raise ValueError(str(error).replace("path:", "output:", 1)) from None
+    collection = data.read(options.source, options.kind)
     collection.save(options.output)
     count, skipped = len(collection.recordings), collection.skipped
     such = "".join(f", such as {name}: {reason}" for name, reason in list(skipped.items())[:1])
-    print(
-        f"{count} recordings of {collection.name} in {options.output}, {len(skipped)} skipped{such}"
-    )
+    said = f"{count} recordings of {collection.name} in {options.output}"
+    print(printable(f"{said}, {len(skipped)} skipped{such}"))
 
 
 def _print(figures: dict[str, float], folder: str | Path) -> None:
@@ -216,10 +221,8 @@ def _print(figures: dict[str, float], folder: str | Path) -> None:
 
     if getattr(rank_zero_only, "rank", 0) != 0:  # one of many processes speaks for all
         return
-    print(
-        f"test: top-1 {100 * figures['top1']:.1f} %, top-5 {100 * figures['top5']:.1f} %, "
-        f"loss {figures['loss']:.3f}; more in {folder}"
-    )
+    said = f"top-1 {100 * figures['top1']:.1f} %, top-5 {100 * figures['top5']:.1f} %"
+    print(printable(f"test: {said}, loss {figures['loss']:.3f}; more in {folder}"))
 
 
 _COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
@@ -284,11 +287,11 @@ def _show(
     line: str | None = None,
 ) -> None:
     """A warning, without the line of code that it comes from."""
-    print(f"csta-fast: {message}", file=sys.stderr)
+    print(printable(f"csta-fast: {message}"), file=sys.stderr)
 
 
 def _end(status: int, message: str) -> int:
-    print(message, file=sys.stderr)
+    print(printable(message), file=sys.stderr)
     return status
 
 

@@ -29,6 +29,11 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ValueError: one is unknown, missing or wrong.
         """
+        for before, word in zip(("", *arguments), arguments, strict=False):
+            name, equals, value = word.partition("=")
+            if not (value or name) or (equals and not value and name.startswith("--")):
+                option = name or (before if before.startswith("--") else self.prog)
+                raise ValueError(f"{option}: wanted a value, got ''")
         found, unknown = self.parse_known_args(arguments)
         if unknown:
             word = unknown[0].partition("=")[0]
@@ -47,9 +52,12 @@ def as_typed(command: str, message: str) -> str:
         from csta_fast.training.arguments import names
 
         known = names() | {"output": "--output", "config": "--config"}
+        known["path"] = known["source"]
     elif command in ("evaluate", "plot"):
         options = "source", "kind", "protocol", "output", "recording", "clip"
-        known = {each: f"--{each}" for each in options}
+        known = {each: f"--{each}" for each in options} | {"path": "--source"}
+    elif command == "convert":
+        known = {"path": "source", "kind": "--kind"}
     return f"{known[option]}:{rest}" if colon and option in known else message
 
 
@@ -58,3 +66,8 @@ def is_memory(error: BaseException) -> bool:
     kinds = {each.__name__ for each in type(error).__mro__}
     # PyTorch's, which is not imported for it; its CPU allocator has no kind of error of its own.
     return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "allocate memory" in str(error)
+
+
+def printable(text: str) -> str:
+    """A text in one line. What strangers name may hold control characters, or what is no text."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _NUMBERS = ("subject", "camera", "setup", "view")
 _LARGEST = 2**63 - 1  # of a number about a recording: the prepared file holds int64
+_LARGEST_POSITION = 1e9  # no skeleton is so large in any unit, and networks overflow far above
 _LONGEST = 60  # of a value in a message
 
 
@@ -86,6 +87,7 @@ def check_recordings(
                 f"name: wanted a string that is not empty, got {said(recording.name)} for "
                 f"recording number {number}"
             )
+        _check_text("name", recording.name)
         if recording.name in names:
             raise ValueError(
                 f"recording {said(recording.name)}: name: wanted one of its own, got that of an "
@@ -118,7 +120,7 @@ def check_positions(positions: Any, joints: int, coordinates: int | None = None)
 
 
 def check_finite(positions: NDArray[np.float32]) -> None:
-    """Raise ValueError where a position is NaN or infinite."""
+    """Raise ValueError where a position is NaN, infinite, or too large to reckon with."""
     finite = np.isfinite(positions)
     if not finite.all():
         unfit = finite.size - int(np.count_nonzero(finite))
@@ -127,6 +129,9 @@ def check_finite(positions: NDArray[np.float32]) -> None:
             f"wanted finite positions, got {unfit} not finite, of {finite.size}; the first is at "
             f"person {person}, frame {frame}, joint {joint}"
         )
+    largest = max(-positions.min(), positions.max())
+    if largest > _LARGEST_POSITION:
+        raise ValueError(f"wanted positions within {_LARGEST_POSITION:g}, got {largest:g}")
 
 
 def check_label(label: Any, classes: int | None) -> None:
@@ -177,12 +182,21 @@ def _check_reasons(what: str, reasons: Any) -> None:
         raise ValueError(f"{what}: wanted reasons by name, all strings, got {said(reasons)}")
 
 
+def _check_text(what: str, text: str) -> None:
+    """Raise ValueError unless a text can be written to a file: a lone surrogate cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what}: wanted text that UTF-8 can hold, got {said(text)}") from None
+
+
 def _check_names(what: str, names: Iterable[Any]) -> None:
     """Raise ValueError unless these are strings, each but once."""
     seen: set[str] = set()
     for name in names:
         if not isinstance(name, str):
             raise ValueError(f"{what}: wanted names as strings, got {said(name)}")
+        _check_text(what, name)
         if name in seen:
             raise ValueError(f"{what}: wanted every name once, got {said(name)} twice")
         seen.add(name)

@@ -96,7 +96,8 @@ class Clips(Dataset[Batch]):
         seed: of the generators.
 
     Raises:
-        ValueError: a recording cannot be used, as ``Collection`` says, or there are no persons.
+        ValueError: a recording cannot be used, as ``Collection`` says, or not in this way, or there
+            are no persons.
     """
 
     def __init__(
@@ -113,6 +114,16 @@ class Clips(Dataset[Batch]):
             raise ValueError(f"persons: wanted at least 1, got {persons}")
         # Arrays can have changed since a collection was made of them.
         checks.check_recordings(recordings, layout)
+        coordinates = recordings[0].positions.shape[3] if recordings else 3
+        for name, turns in (
+            ("normalise", options.normalise == "aligned"),
+            ("rotation", bool(options.rotation)),
+        ):
+            if turns and coordinates != 3:
+                value = getattr(options, name)
+                raise ValueError(
+                    f"{name}: wanted 3 coordinates of positions for {value!r}, got {coordinates}"
+                )
         self.recordings, self.layout, self.options = recordings, layout, options
         self.persons, self.training, self.seed = persons, training, seed
 

@@ -92,12 +92,15 @@ def _upright(skeleton: Positions, layout: Layout) -> NDArray[np.float64]:
 
 
 def body_size(positions: Positions, layout: Layout) -> float:
-    """Mean length of the first person's bones, over all bones and frames tracked; 1 if none was."""
+    """Mean length of the first person's bones, over all bones and frames tracked.
+
+    It is 1 where no bone was tracked, or bones are shorter than a millionth: there is no body.
+    """
     child, parent = np.array(layout.bones).T
     seen = tracked(positions[0])
     both = seen[:, child] & seen[:, parent]
     lengths = np.linalg.norm(positions[0][:, child] - positions[0][:, parent], axis=-1)[both]
-    return float(lengths.mean()) if lengths.size and lengths.mean() > 0 else 1.0
+    return float(lengths.mean()) if lengths.size and lengths.mean() > 1e-6 else 1.0
 
 
 def crop(positions: Positions, start: int, frames: int) -> Positions:

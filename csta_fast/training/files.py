@@ -56,7 +56,14 @@ def refuse_link(path: Path) -> Path:
 
 
 def check_writable(output: Path) -> None:
-    """Raise OSError if a folder for results cannot be written, or made, before any work is done."""
+    """Raise an error if a folder for results cannot be written, or made, before any work is done.
+
+    Raises:
+        OSError: it cannot.
+        ValueError: no folder can have such a name.
+    """
+    if "\0" in str(output):
+        raise ValueError(f"output: wanted a folder, got {str(output)!r}")
     there = output
     while not there.exists():
         there = there.parent

@@ -48,6 +48,8 @@ class DataOptions:
     workers: int = 0
 
     def __post_init__(self) -> None:
+        if not self.source:
+            raise ValueError(f"source: wanted a folder, a file or 'synthetic', got {self.source!r}")
         _one_of("validation", self.validation, get_args(Validation))
         if not 0 <= self.fold < FOLDS:
             raise ValueError(f"fold: wanted 0 to {FOLDS - 1}, got {self.fold}")
@@ -134,10 +136,10 @@ class TrainingOptions:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        _between(1, math.inf, self, "epochs", "batch", "nodes")
+        _between(1, 2**31 - 1, self, "epochs", "batch", "nodes")
         _between(1, 4096, self, "threads")
-        rates = "learning_rate", "attention_rate", "weight_decay", "gradient_norm"
-        _between(0, math.inf, self, *rates)
+        # A product of two rates is a number of 32 bits still.
+        _between(0, 1e19, self, "learning_rate", "attention_rate", "weight_decay", "gradient_norm")
         _share(self, "smoothing")
         _between(0, 2**32 - 1, self, "seed")
         if isinstance(self.devices, int):

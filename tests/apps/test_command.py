@@ -134,8 +134,8 @@ def test_convert_does_not_read_what_it_could_not_write(
     [
         (["--data.source=/nowhere"], "/nowhere"),
         (["--data.protocol=mine"], "protocol: generated has cross-subject, cross-view, got 'mine'"),
-        (["--training.epochs=0"], "epochs: wanted at least 1, got 0"),
-        (["--training.batch=0"], "batch: wanted at least 1, got 0"),
+        (["--training.epochs=0"], "--training.epochs: wanted 1 to 2147483647, got 0"),
+        (["--training.batch=0"], "--training.batch: wanted 1 to 2147483647, got 0"),
         (["--training.accelerator=abacus"], "wanted what this machine has, got 'abacus'"),
         (["--training.devices=0"], "wanted what this machine has, got 'cpu' and 0"),
         (["--clips.frames=8"], "frames: wanted at least 16, got 8"),

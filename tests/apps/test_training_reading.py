@@ -74,21 +74,21 @@ _HOSTILE = {
     "groups: wanted a divisor of the 64 channels": _changed(
         *_OPTION, "model", "groups", value=10**9
     ),
-    "model: wanted at most 1000000000 parameters": _changed(
+    r"model: wanted up to \d+ parameters, got \d{15} .limit checkpoint_bytes": _changed(
         *_OPTION, "model", "hidden", value=10**12
     ),
     "model: wanted a network that fits into memory": _changed(
         *_OPTION, "model", "hidden", value=10**30
     ),
-    "model: wanted at most 1000000000 parameters, got": _changed(
+    r"model: wanted up to \d+ parameters, got \d{12} .limit checkpoint_bytes": _changed(
         *_OPTION, "clips", "frames", value=10**8
     ),
     "layout: wanted one of": _changed("hyper_parameters", "facts", "layout", value="mine"),
     "persons: wanted 1 to 64": _changed("hyper_parameters", "facts", "persons", value=10**9),
     "coordinates: wanted 1 to 3": _changed("hyper_parameters", "facts", "coordinates", value=10**9),
     "classes: wanted names": _changed("hyper_parameters", "facts", "classes", value=[1, 2, 3]),
-    "classes: wanted 1 to 100000 names": _changed(
-        "hyper_parameters", "facts", "classes", value=["a"] * 200_000
+    "classes: wanted up to 10000 names, got 20000 .limit classes=10000; CSTA_FAST_LIM": _changed(
+        "hyper_parameters", "facts", "classes", value=["a"] * 20_000
     ),
     "facts: wanted layout, classes": _changed("hyper_parameters", "facts", value=[]),
     r"fc8.weight: wanted \(3, 256\) torch.float32, got \(3, 256\) torch.int64": _changed(
@@ -119,9 +119,9 @@ def test_a_checkpoint_that_says_what_cannot_be_is_refused(message: str, tmp_path
 
 def test_more_classes_than_weights_take_no_memory(tmp_path: Path) -> None:
     content = _content()
-    content["hyper_parameters"]["facts"]["classes"] = [str(number) for number in range(90_000)]
+    content["hyper_parameters"]["facts"]["classes"] = [str(number) for number in range(9_000)]
     torch.save(content, tmp_path / "hostile.ckpt")
-    with pytest.raises(ValueError, match=r"fc8.weight: wanted \(90000, 256\)"):
+    with pytest.raises(ValueError, match=r"fc8.weight: wanted \(9000, 256\)"):
         load(tmp_path / "hostile.ckpt")
 
 
@@ -131,6 +131,24 @@ def test_millions_of_classes_are_refused_unread(tmp_path: Path) -> None:
     torch.save(content, tmp_path / "hostile.ckpt")
     with pytest.raises(ValueError, match="it describes itself in more than"):
         load(tmp_path / "hostile.ckpt")
+
+
+def test_limits_of_checkpoints_can_be_lowered_and_raised(
+    whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "good.ckpt"
+    path.write_bytes(whole)
+    monkeypatch.setenv("CSTA_FAST_LIMITS", f"classes=3,checkpoint_bytes={len(whole) - 1}")
+    with pytest.raises(ValueError, match=r"checkpoint: wanted a file of up to .*good.ckpt"):
+        load(path)
+    # What could not be read again is not trained either.
+    with pytest.raises(ValueError, match=r"model: .*CSTA_FAST_LIMITS=checkpoint_bytes=\.\.\."):
+        build(_OPTIONS, _FACTS)
+    monkeypatch.setenv("CSTA_FAST_LIMITS", "classes=2")
+    with pytest.raises(ValueError, match="classes: wanted up to 2 names, got 3 .limit classes=2"):
+        load(path)
+    monkeypatch.setenv("CSTA_FAST_LIMITS", f"checkpoint_bytes={6 * len(whole) + 2**23}")
+    assert load(path)
 
 
 def test_archives_that_unpack_to_more_than_they_are_are_refused(

@@ -42,6 +42,7 @@ def _collection(**changes: Any) -> Collection:
 _BAD_RECORDINGS: list[tuple[dict[str, Any], str]] = [
     ({"positions": _nan(1, 3, 25, 3)}, "finite positions, got 1 .* frame 1, joint 7"),
     ({"positions": _nan(1, 3, 25, 3) * np.float32("inf")}, "finite positions"),
+    ({"positions": np.full((1, 3, 25, 3), -1e10, np.float32)}, r"within 1e\+09, got 1e\+10"),
     ({"positions": marked(1, 3, 17, 3)}, r"25 joints, 3 coordinates\), got float32 \(1, 3, 17, 3"),
     ({"positions": marked(1, 3, 25, 2)}, r"as in the recordings before, got \(1, 3, 25, 2"),
     ({"positions": marked(3, 25, 3)}, r"got float32 \(3, 25, 3\)"),
@@ -83,6 +84,8 @@ def test_the_recording_is_named(changes: dict[str, Any], message: str) -> None:
         ({"classes": 3}, "classes: wanted a tuple of names, got 3"),
         ({"classes": ("a", 1, "c")}, "classes: wanted names as strings, got 1"),
         ({"classes": ("a", "b", "a")}, "classes: wanted every name once, got 'a' twice"),
+        ({"classes": ("a", "b", "\ud800")}, r"classes: wanted text that UTF-8 .* got '\\ud800'"),
+        ({"recordings": [replace(_recordings()[0], name="\udcff")]}, "name: wanted text that UTF-8"),
         ({"recordings": ["a"]}, "recordings: wanted a Recording, got 'a' at 0"),
         ({"recordings": iter(())}, "recordings: wanted a sequence"),
         ({"recordings": [replace(_recordings()[0], name="")]}, "name: wanted a string .* number 0"),
@@ -112,6 +115,31 @@ def test_what_fits_is_taken() -> None:
     assert _collection(recordings=[]).recordings == []
     with pytest.raises(ValueError, match=r"^recording 'b': label"):
         replace(_collection(), classes=("sit",))
+
+
+def test_a_protocol_puts_every_recording_on_a_side_or_on_none(tmp_path: Path) -> None:
+    sides = {"a": np.bool_(True), "b": np.bool_(False), "c": None}
+    collection = _collection(protocols={"mine": lambda recording: sides[recording.name]})
+    assert [[each.name for each in side] for side in collection.split()] == [["a"], ["b"]]
+    for wrong in (1, "train", np.array([True])):
+        sides["c"] = wrong
+        with pytest.raises(ValueError, match="wanted True, False or None from 'mine' for .* 'c'"):
+            collection.split()
+        with pytest.raises(ValueError, match="wanted True, False or None from 'mine' for .* 'c'"):
+            collection.save(tmp_path / "x.npz")
+
+
+def test_what_turns_bodies_wants_space() -> None:
+    flat = [replace(each, positions=each.positions[..., :2]) for each in _recordings()]
+    for options in (ClipOptions(normalise="aligned"), ClipOptions(rotation=10.0)):
+        with pytest.raises(ValueError, match=r"(normalise|rotation): wanted 3 coordinates .*got 2"):
+            Clips(flat, _KINECT, options, persons=1)
+
+
+def test_bodies_without_size_are_not_divided_by_it() -> None:
+    small = [replace(each, positions=each.positions * np.float32(1e-44)) for each in _recordings()]
+    clips = Clips(small, _KINECT, ClipOptions(unit_size=True), persons=1)
+    assert clips[0].x.isfinite().all()
 
 
 def test_clips_look_again() -> None:
