@@ -29,24 +29,20 @@ def _dtypes(case: Case, backend: Backend) -> tuple[torch.dtype, ...]:
 
 
 def _interpreted_dtypes(case: Case, backend: Backend) -> tuple[torch.dtype, ...]:
-    """All for one case of each sort, one for each of the rest of csta, which has all stages."""
+    """All for one case of each sort, one for each of the rest of csta, which has all stages.
+
+    Triton's interpreter, the slowest, has two for one case of each sort: float64 and another.
+    """
+    doubles, *others = backend.dtypes
+    number = crc32(case.name.encode())
     if case in FEW_CASES and prod(case.shape) <= _INTERPRETED:
-        return backend.dtypes
+        another = others[number % len(others)]
+        return (doubles, another) if backend.name == "triton" else backend.dtypes
     if case.name in _INTERPRETED_MODELS:
         return (torch.float32,)
     if prod(case.shape) > _INTERPRETED or case.op != "csta":
         return ()
-    return (backend.dtypes[crc32(case.name.encode()) % len(backend.dtypes)],)
-
-
-def _is_quick(case: Case, dtype: torch.dtype, backend: Backend) -> bool:
-    """The few cases in all dtypes; Triton's interpreter, the slowest, has two dtypes for each."""
-    if case not in FEW_CASES:
-        return False
-    if backend.name != "triton" or not backend.interpreted:
-        return True
-    doubles, *others = backend.dtypes
-    return dtype in (doubles, others[crc32(case.name.encode()) % len(others)])
+    return (backend.dtypes[number % len(backend.dtypes)],)
 
 
 # A bug shows in most dtypes: all cases in one of them come first.
@@ -56,7 +52,7 @@ _CALLS = [
         dtype,
         backend,
         id=f"{case}-{str(dtype).removeprefix('torch.')}-{backend}",
-        marks=[pytest.mark.quick] if _is_quick(case, dtype, backend) else [],
+        marks=[pytest.mark.quick] if case in FEW_CASES else [],
     )
     for dtype in BACKENDS[0].dtypes
     for case in CASES

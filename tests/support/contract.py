@@ -36,12 +36,37 @@ def expected(case: Case, dtype: torch.dtype) -> tuple[Tensors, Tensors, Exact, E
 
 
 def check(case: Case, dtype: torch.dtype, backend: Backend) -> None:
-    """Values, gradients, dtypes and strides of one case."""
+    """Values, gradients, dtypes, strides and memory of one case."""
     inputs = make(case, dtype, backend.device)
+    before = [(all_bytes(tensor).clone(), tensor._version) for tensor in _given(inputs)]
     results, gradients = run(inputs, backend.name)
     assert triton_backend.unavailable is None, "plain PyTorch has stood in for a kernel"
     check_values(inputs, results, gradients, backend.name)
     check_form(inputs, results, gradients, backend)
+    for tensor, (content, version) in zip(_given(inputs), before, strict=True):
+        assert torch.equal(all_bytes(tensor), content), "an input was written to"
+        assert tensor._version == version
+    check_not_shared(inputs, {**results, **gradients}, backend.name)
+
+
+def _given(inputs: Inputs) -> list[Tensor]:
+    masks = [mask for mask in inputs.masks.values() if mask is not None]
+    return [*inputs.tensors.values(), *inputs.upstream, *masks]
+
+
+def all_bytes(tensor: Tensor) -> Tensor:
+    """Everything in the memory behind a tensor, between its elements too."""
+    storage = tensor.detach().untyped_storage()
+    nothing = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+    return nothing.set_(storage)  # type: ignore[call-overload]
+
+
+def check_not_shared(inputs: Inputs, computed: Tensors, backend: str) -> None:
+    """No result lies in the memory of an input, except plain PyTorch's."""
+    given = {tensor.untyped_storage().data_ptr() for tensor in _given(inputs) if tensor.numel()}
+    for name, tensor in computed.items():
+        shared = tensor.numel() and tensor.untyped_storage().data_ptr() in given
+        assert not shared or backend == "reference", f"{name} shares an input's memory"
 
 
 def check_values(inputs: Inputs, results: Tensors, gradients: Tensors, backend: str) -> None:
