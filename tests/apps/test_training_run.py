@@ -218,7 +218,7 @@ def test_options_survive_a_checkpoint_and_wrong_ones_are_named() -> None:
     options = replace(OPTIONS, clips=ClipOptions(crop=(0.3, 0.7)))
     assert Options.from_dict(options.as_dict()) == options
     for wrong, message in (
-        (lambda: TrainingOptions(epochs=0), "epochs: wanted at least 1, got 0"),
+        (lambda: TrainingOptions(epochs=0), "epochs: wanted 1 to 2147483647, got 0"),
         (lambda: TrainingOptions(precision="8"), "precision: wanted one of 32-true"),
         (lambda: TrainingOptions(threads=0), "threads: wanted 1 to 4096, got 0"),
         (lambda: TrainingOptions(smoothing=1.5), "smoothing: wanted 0 to 1, got 1.5"),
@@ -232,6 +232,20 @@ def test_options_survive_a_checkpoint_and_wrong_ones_are_named() -> None:
         with pytest.raises(ValueError, match=message):
             wrong()
     assert LAYOUTS["kinect-v2"].joints
+
+
+def test_what_cannot_be_trained_on_is_refused_first(actions: Collection, tmp_path: Path) -> None:
+    subjects = replace(OPTIONS, data=DataOptions(validation="subjects"))
+    few = [each for each in actions.recordings if each.label == 0 or each.subject in (1, 2)]
+    for other, options, message in (
+        ({"protocols": {"p": lambda each: each.label == 0}}, OPTIONS, "classes .* got 8 of 1 und"),
+        ({"recordings": few}, subjects, "at least two classes to train on, got 2 of 1"),
+        ({"recordings": []}, OPTIONS, "recordings: wanted at least one"),
+        ({"protocols": {"p": lambda _: True}}, OPTIONS, "train on and 0 to test on"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(options, tmp_path / "run", collection=replace(actions, **other))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_attention_learns_faster_and_does_not_decay(actions: Collection) -> None:
