@@ -44,8 +44,7 @@ def write(path: Path, content: bytes | str) -> None:
 def sweep(folder: Path) -> None:
     """Remove the unfinished files of writers that were killed."""
     for partial in folder.glob(_PARTIAL + "*"):
-        if partial.is_symlink() or partial.is_file():
-            partial.unlink()
+        partial.unlink()
 
 
 def refuse_link(path: Path) -> Path:

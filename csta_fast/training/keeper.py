@@ -81,7 +81,7 @@ class Rows:
                 self._rows = [row for row in found if int(row["epoch"]) < done]
             except (csv.Error, KeyError, TypeError, ValueError) as error:
                 raise ValueError(
-                    f"log: wanted the figures of every epoch, got {file}; move it away to go on"
+                    f"output: wanted the figures of every epoch, got {file}; move it away to go on"
                 ) from error
 
     def add(self, row: dict[str, float]) -> None:

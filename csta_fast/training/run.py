@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import signal
 import threading
@@ -139,14 +140,22 @@ def evaluate(
 
     Raises:
         ValueError: the recordings have other joints or classes than the network was made for.
+        FloatingPointError: the loss is no number.
     """
     if output is not None:
         check_writable(Path(output))
     trained = load(checkpoint)
+    data = trained.options.data
     options = replace(
         trained.options,
-        data=replace(trained.options.data, validation="none", **(changes or {})),
-        training=replace(trained.options.training, accelerator="auto", devices=1, nodes=1),
+        data=replace(
+            replace(data, validation="none", workers=min(data.workers, os.cpu_count() or 1)),
+            **(changes or {}),
+        ),
+        # Of this machine, and not of that which trained.
+        training=replace(
+            trained.options.training, accelerator="auto", devices=1, nodes=1, threads=None
+        ),
     )
     _set_up(options)
     if collection is None:
@@ -231,6 +240,11 @@ def _judge(
     with _interruptible():
         found = trainer.test(classifier, clips, verbose=False)[0]
     figures = {name.removeprefix("test/"): value for name, value in found.items()}
+    if not math.isfinite(figures["loss"]):
+        raise FloatingPointError(
+            f"evaluation: wanted a loss that is a number, got {figures['loss']}: the weights of "
+            f"{checkpoint} are too large for the recordings"
+        )
     outcome = Outcome(figures, classifier.confusion.numpy(), checkpoint)
     if output is not None and trainer.is_global_zero:
         prepare(output)

@@ -8,7 +8,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("lightning", reason="the extra 'train' is not installed")
 
@@ -123,6 +125,13 @@ def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
             "--data.kind: wanted one of ntu",
         ),
         (["train", "--config=/nowhere.yaml"], "/nowhere.yaml"),
+        (["train", "--data.source="], "--data.source: wanted a value, got ''"),
+        (["evaluate", "run", "--output", ""], "--output: wanted a value, got ''"),
+        (["convert", "", "x.npz"], "csta-fast convert: wanted a value, got ''"),
+        (["convert", "/nowhere", "x.npz"], "source: wanted a folder or a file, got /nowhere"),
+        (["convert", "/nowhere", "x.txt"], "output: wanted a name that ends in .npz, got x.txt"),
+        (["convert", "\x1b[2J\n", "x.npz"], r"got \x1b[2J\n: not there"),
+        (["train", "--training.weight_decay=1e300"], "--training.weight_decay: wanted 0 to 1e+19"),
         (["evaluate"], "the following arguments are required: run"),
         (["paint"], "command: wanted one of train, evaluate, plot, convert, got paint"),
         ([], "command: wanted one of train, evaluate, plot, convert, got none"),
@@ -175,3 +184,17 @@ def test_files_of_options_are_read_as_people_write_them(
         clips=ClipOptions(crop=(0.3, 0.9)),
         training=TrainingOptions(learning_rate=0.01, devices=2, seed=3),
     )
+
+
+def test_no_memory_left_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = np.lib.stride_tricks.as_strided(np.zeros(1), (2**47,), (0,))
+    for act in (
+        lambda *unused: large.copy(),
+        lambda *unused: torch.empty(2**47),
+        lambda *unused: bytearray(2**47),
+    ):
+        monkeypatch.setattr("csta_fast.data.read", act)
+        assert main(["convert", str(tmp_path), str(tmp_path / "x.npz")]) == 1
+        assert capsys.readouterr().err == "csta-fast: out of memory\n"

@@ -15,11 +15,8 @@ pytest.importorskip("lightning", reason="the extra 'train' is not installed")
 from trainings import OPTIONS, content, training
 
 from csta_fast.data import Collection, generate
-from csta_fast.training import (
-    BEST,
-    LAST,
-    train,
-)
+from csta_fast.training import BEST, LAST, Options, evaluate, train
+from csta_fast.training import run as runs
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -151,3 +148,36 @@ def test_a_state_that_no_training_wrote_is_refused(
         torch.save(found, run / name)
     with pytest.raises(ValueError, match=f"checkpoint: wanted one to go on from, got .*{message}"):
         train(training(epochs=3), run, resume=True, collection=actions)
+
+
+def test_an_evaluation_is_of_this_machine_and_its_loss_a_number(
+    run: Path, actions: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = content(run / BEST)
+    options = found["hyper_parameters"]["options"]
+    options["training"]["threads"], options["data"]["workers"] = 4096, 1024
+    torch.save(found, run / BEST)
+    taken = []
+    trainer = runs._trainer
+
+    def noted(options: Options, **more: Any) -> Any:
+        taken.append((options.training.threads, options.data.workers))
+        return trainer(options, **more)
+
+    monkeypatch.setattr(runs, "_trainer", noted)
+    monkeypatch.setattr(runs.os, "cpu_count", lambda: 0)
+    assert evaluate(run / BEST, collection=actions).figures["loss"] > 0
+    assert taken == [(None, 1)]
+    found["state_dict"]["network.fc8.weight"].fill_(3e38)
+    options["data"]["workers"] = 0
+    torch.save(found, run / BEST)
+    with pytest.raises(FloatingPointError, match="evaluation: wanted a loss that is a number"):
+        evaluate(run / BEST, collection=actions)
+
+
+def test_what_cannot_be_removed_is_told_before_a_training(run: Path, actions: Collection) -> None:
+    (run / "checkpoints" / ".csta-fast-partial.last.ckpt").mkdir()
+    before = (run / "log" / "metrics.csv").read_bytes()
+    with pytest.raises(OSError, match=r"csta-fast-partial\.last\.ckpt"):
+        train(training(epochs=3), run, resume=True, collection=actions)
+    assert (run / "log" / "metrics.csv").read_bytes() == before
