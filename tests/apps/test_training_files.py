@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import random
+import signal
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -12,48 +14,38 @@ import pytest
 pytest.importorskip("lightning", reason="the extra 'train' is not installed")
 
 from csta_fast.training import evaluate
-from csta_fast.training.files import check_writable, write
-
-_KILLS = """
-import os, random, signal, sys, time
-from pathlib import Path
-from csta_fast.training.files import sweep, write
-
-folder, parts = Path(sys.argv[1]), 1 << 16
-target = folder / "last.ckpt"
-numbers, last, littered = random.Random(0), -1, 0
-for turn in range(40):
-    child = os.fork()
-    if child == 0:
-        for number in range(turn * 10_000, 2**40):
-            write(target, number.to_bytes(8, "little") * parts)
-    time.sleep(numbers.uniform(0.002, 0.04))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    littered += len(list(folder.iterdir())) > 1
-    sweep(folder)
-    assert [each.name for each in folder.iterdir()] in ([], ["last.ckpt"])
-    if target.exists():
-        content = target.read_bytes()
-        number = int.from_bytes(content[:8], "little")
-        assert content == content[:8] * parts, turn
-        assert number >= last, turn
-        last = number
-print(last, littered)
-"""
+from csta_fast.training.files import check_writable, sweep, write
 
 
-def test_kills_leave_the_last_whole_file(tmp_path: Path) -> None:
-    other = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path
-    done = subprocess.run(
-        [sys.executable, "-c", _KILLS, str(tmp_path)],
-        env=os.environ | {"TMPDIR": str(other)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    last, littered = map(int, done.stdout.split())
+def _write_without_end(target: Path, first: int, parts: int) -> None:
+    for number in range(first, 2**40):
+        write(target, number.to_bytes(8, "little") * parts)
+
+
+def test_kills_leave_the_last_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = "/dev/shm" if os.access("/dev/shm", os.W_OK) else str(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", other)  # another file system
+    target, parts, numbers = tmp_path / "last.ckpt", 1 << 16, random.Random(0)
+    last, littered = -1, 0
+    for turn in range(20):
+        child = os.fork()
+        if child == 0:
+            try:
+                _write_without_end(target, turn * 10_000, parts)
+            finally:
+                os._exit(1)
+        time.sleep(numbers.uniform(0.002, 0.04))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        littered += len(list(tmp_path.iterdir())) > 1
+        sweep(tmp_path)
+        assert [each.name for each in tmp_path.iterdir()] in ([], ["last.ckpt"])
+        if target.exists():
+            content = target.read_bytes()
+            assert content == content[:8] * parts, turn
+            number = int.from_bytes(content[:8], "little")
+            assert number >= last, turn
+            last = number
     assert last > 0
     assert littered > 0  # or no kill came while a file was being written
 

@@ -145,7 +145,7 @@ def test_limits_of_checkpoints_can_be_lowered_and_raised(
     with pytest.raises(ValueError, match=r"model: .*CSTA_FAST_LIMITS=checkpoint_bytes=\.\.\."):
         build(_OPTIONS, _FACTS)
     monkeypatch.setenv("CSTA_FAST_LIMITS", "classes=2")
-    with pytest.raises(ValueError, match="classes: wanted up to 2 names, got 3 .limit classes=2"):
+    with pytest.raises(ValueError, match=r"classes: wanted up to 2 names, got 3 .limit classes=2"):
         load(path)
     monkeypatch.setenv("CSTA_FAST_LIMITS", f"checkpoint_bytes={6 * len(whole) + 2**23}")
     assert load(path)

@@ -23,7 +23,7 @@ from skeletons import marked, msr_action3d, ntu, uestc, utkinect, write
 
 from csta_fast.data import LAYOUTS, Collection, Recording, read
 
-_TRIES = int(os.environ.get("CSTA_FAST_FUZZ", "60"))
+_TRIES = int(os.environ.get("CSTA_FAST_FUZZ", "30"))
 _NTU = [f"S001C001P00{n}R001A00{n}" for n in (1, 2)]
 
 # Of every kind of file its name, what lies in it, what else lies there, and the kind of data set.
