@@ -230,7 +230,7 @@ struct Operation {
   BoxedKernel kernel;
 };
 
-// Their schemas are in csta_fast/operators/registration.py.
+// Their schemas are in csta_fast/operators/signature.py.
 constexpr Operation kOperations[] = {
     {"csta", in_memory<csta>},     {"csta_backward", in_memory<csta_backward>},
     {"pool", in_memory<pool>},     {"pool_backward", in_memory<pool_backward>},

@@ -12,6 +12,7 @@ from csta_fast.kernels.plans import Plan
 from csta_fast.kernels.structures import MaskTensors
 from torch import Tensor
 
+from csta_fast.operators import signature
 from csta_fast.types import COMPUTE_DTYPES, is_channels_last, memory_format
 
 ARITHMETIC = {torch.float32: tl.float32, torch.float64: tl.float64}
@@ -23,9 +24,7 @@ _INTERPRETED_L2 = 50 * 2**20
 class Call:
     """x in its layout, and the plan, masks and buffers of the call."""
 
-    def __init__(
-        self, x: Tensor, groups: int, masks: tuple[Tensor | None, ...], passes: int = 1
-    ) -> None:
+    def __init__(self, x: Tensor, groups: int, masks: signature.Masks, passes: int = 1) -> None:
         self.channels_last = is_channels_last(x)
         self.x = x if self.channels_last else x.contiguous()
         self.samples, self.channels, self.frames, self.joints = x.shape
@@ -78,7 +77,7 @@ class Call:
     def launch(
         self, kernel: Any, backward: bool, tensors: tuple[Any, ...],
         items: tuple[int, int, int, int], widths: tuple[int, int],
-        choices: tuple[int, float | None, bool], **blocks: Any
+        choices: signature.Choices, **blocks: Any
     ) -> None:  # fmt: skip
         """Launch one of the two pipelines."""
         plan, (gate, scale, residual) = self.plan, choices

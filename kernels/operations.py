@@ -1,4 +1,4 @@
-"""The six operators on a GPU, with the flat signatures of ``csta_fast.operators.composite``.
+"""The six operators on a GPU, with the flat signatures of ``csta_fast.operators.signature``.
 
 Each allocates its results and the buffers between its stages, and launches x into a pipeline on the
 current stream of its device. No call synchronises.
@@ -14,6 +14,17 @@ from csta_fast.kernels.call import ARITHMETIC, Call, inner_block
 from csta_fast.kernels.structures import AxisGradients, AxisTensors, HeadTensors
 from torch import Tensor
 
+from csta_fast.operators.signature import (
+    COUPLE,
+    COUPLE_BACKWARD,
+    CSTA,
+    CSTA_BACKWARD,
+    POOL,
+    POOL_BACKWARD,
+    CoupleBackwardInputs,
+    CstaBackwardInputs,
+    CstaInputs,
+)
 from csta_fast.types import memory_format
 
 #: Most runs of samples in the weights' gradients.
@@ -21,9 +32,10 @@ _MOST_RUNS = 64
 _ADDED = 256  # elements per program that adds the runs
 
 
-def csta(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    heads = _heads(args[:8])
-    call = Call(x, heads[0].w2.shape[0], args[8:11])
+def csta(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = CSTA.unflatten(args)
+    heads = _contiguous(inputs)
+    call = Call(inputs.x, heads[0].w2.shape[0], inputs.masks)
     widths = heads[0].w1.shape[0], heads[1].w1.shape[0]
     plan, channels, groups = call.plan, call.channels, call.groups
     frames, joints = (
@@ -33,20 +45,23 @@ def csta(x: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
         )
         for partials, width, length in _axes(call, widths)
     )  # fmt: skip
-    y = call.like_x(x)
+    y = call.like_x(inputs.x)
     items = (plan.tile_items, plan.head_items, plan.gate_items, plan.flat_items)
     if call.samples:
         call.launch(
             pipeline.forward_kernel, False,
-            (call.x, y, frames, joints, *heads), items, widths, args[11:14],
+            (call.x, y, frames, joints, *heads), items, widths, inputs.choices,
             FLAT_P=plan.flat_p, ALIGNED=plan.aligned,
         )  # fmt: skip
     return y, frames.attention, joints.attention
 
 
-def _heads(weights_of_both: tuple[Tensor, ...]) -> tuple[HeadTensors, HeadTensors]:
-    given = [weight.contiguous() for weight in weights_of_both]
-    return HeadTensors(*given[:4]), HeadTensors(*given[4:])
+def _contiguous(inputs: CstaInputs | CstaBackwardInputs) -> tuple[HeadTensors, HeadTensors]:
+    frame_head, joint_head = (
+        HeadTensors(*(weight.contiguous() for weight in head))
+        for head in (inputs.frame_head, inputs.joint_head)
+    )
+    return frame_head, joint_head
 
 
 def _axes(call: Call, widths: tuple[int, int]) -> tuple[tuple[int, int, int], ...]:
@@ -54,75 +69,56 @@ def _axes(call: Call, widths: tuple[int, int]) -> tuple[tuple[int, int, int], ..
     return (1, widths[0], call.frames), (call.plan.frame_slices, widths[1], call.joints)
 
 
-def couple(
-    x: Tensor, frame_logits: Tensor, joint_logits: Tensor, *args: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    call = Call(x, frame_logits.shape[1], args[:3])
+def couple(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = COUPLE.unflatten(args)
+    call = Call(inputs.x, inputs.logits.frame_logits.shape[1], inputs.masks)
     frames, joints = (
         AxisTensors(None, None, logits.contiguous(), call.buffer(call.groups, logits.shape[2]))
-        for logits in (frame_logits, joint_logits)
+        for logits in inputs.logits
     )
-    y = call.like_x(x)
+    y = call.like_x(inputs.x)
     items = (0, 0, call.plan.gate_items, call.plan.flat_items)
     if call.samples:
         call.launch(
             pipeline.forward_kernel, False,
-            (call.x, y, frames, joints, None, None), items, (1, 1), args[3:6],
+            (call.x, y, frames, joints, None, None), items, (1, 1), inputs.choices,
             FLAT_P=call.plan.flat_p, ALIGNED=call.plan.aligned,
         )  # fmt: skip
     return y, frames.attention, joints.attention
 
 
-def csta_backward(
-    grad_y: Tensor | None,
-    grad_frames: Tensor | None,
-    grad_joints: Tensor | None,
-    x: Tensor,
-    *args: Any,
-) -> tuple[Tensor, ...]:
-    heads, attention = _heads(args[:8]), args[8:10]
-    call = Call(x, heads[0].w2.shape[0], args[10:13], passes=2)
+def csta_backward(*args: Any) -> tuple[Tensor, ...]:
+    inputs = CSTA_BACKWARD.unflatten(args)
+    heads = _contiguous(inputs)
+    call = Call(inputs.x, heads[0].w2.shape[0], inputs.masks, passes=2)
     widths = heads[0].w1.shape[0], heads[1].w1.shape[0]
+    axes = _axes(call, widths)
     frames, joints = (
         AxisTensors(
             call.buffer(partials, call.channels, length), call.buffer(width, length), None,
             given.contiguous(),
         )
-        for given, (partials, width, length) in zip(attention, _axes(call, widths), strict=True)
+        for given, (partials, width, length) in zip(inputs.attention, axes, strict=True)
     )  # fmt: skip
+    grad_y, *grad_attention = inputs.upstream
     gradients = tuple(
         _gradients(call, grad_y, upstream, partials, length, width)
-        for upstream, (partials, width, length) in zip(
-            (grad_frames, grad_joints), _axes(call, widths), strict=True
-        )
+        for upstream, (partials, width, length) in zip(grad_attention, axes, strict=True)
     )
-    grad_x = _backward(call, grad_y, x, (frames, joints), heads, gradients, widths, args[13:17])
+    grad_x = _backward(call, inputs, (frames, joints), heads, gradients, widths)
     return grad_x, *_weight_gradients(call, heads, (frames, joints), gradients)
 
 
-def couple_backward(
-    grad_y: Tensor | None,
-    grad_frames: Tensor | None,
-    grad_joints: Tensor | None,
-    x: Tensor,
-    frame_attention: Tensor,
-    joint_attention: Tensor,
-    frame_logits: Tensor,
-    joint_logits: Tensor,
-    *args: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    call = Call(x, frame_attention.shape[1], args[:3], passes=2)
-    axes = tuple(
-        AxisTensors(None, None, None, given.contiguous())
-        for given in (frame_attention, joint_attention)
-    )
+def couple_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = COUPLE_BACKWARD.unflatten(args)
+    call = Call(inputs.x, inputs.attention.frame_attention.shape[1], inputs.masks, passes=2)
+    axes = tuple(AxisTensors(None, None, None, given.contiguous()) for given in inputs.attention)
+    grad_y, *grad_attention = inputs.upstream
     gradients = tuple(
         _gradients(call, grad_y, upstream, partials, length, None)
-        for upstream, (partials, _, length) in zip(
-            (grad_frames, grad_joints), _axes(call, (1, 1)), strict=True
-        )
+        for upstream, (partials, _, length) in zip(grad_attention, _axes(call, (1, 1)), strict=True)
     )
-    grad_x = _backward(call, grad_y, x, axes, (None, None), gradients, (1, 1), args[3:7])
+    grad_x = _backward(call, inputs, axes, (None, None), gradients, (1, 1))
     return grad_x, gradients[0].logits, gradients[1].logits
 
 
@@ -149,28 +145,19 @@ def _gradients(
 
 
 def _backward(
-    call: Call, grad_y: Tensor | None, x: Tensor, axes: tuple[AxisTensors, ...],
+    call: Call, inputs: CstaBackwardInputs | CoupleBackwardInputs, axes: tuple[AxisTensors, ...],
     heads: tuple[Any, Any], gradients: tuple[AxisGradients, ...], widths: tuple[int, int],
-    options: tuple[Any, ...],
 ) -> Tensor:  # fmt: skip
     """Launch the pipeline of backward; the gradient of x, empty if it is not wanted."""
-    *choices, input_gradient = options
-    grad_x = call.like_x(x) if input_gradient else None
-    plan = call.plan
+    grad_y, wanted, plan = inputs.upstream.grad_y, inputs.input_gradient, call.plan
+    grad_x = call.like_x(inputs.x) if wanted else None
     items = (plan.tile_items, plan.gate_items, 0 if heads[0] is None else plan.head_items,
-             plan.tile_items if input_gradient else 0)  # fmt: skip
+             plan.tile_items if wanted else 0)  # fmt: skip
     if call.samples:
         grad_y = None if grad_y is None else call.in_layout(grad_y)
         tensors = (call.x, grad_y, grad_x, *axes, *heads, *gradients)
-        call.launch(
-            pipeline.backward_kernel,
-            True,
-            tensors,
-            items,
-            widths,
-            tuple(choices),
-        )
-    return x.new_empty((0,)) if grad_x is None else grad_x
+        call.launch(pipeline.backward_kernel, True, tensors, items, widths, inputs.choices)
+    return inputs.x.new_empty((0,)) if grad_x is None else grad_x
 
 
 def _weight_gradients(
@@ -214,7 +201,8 @@ def _weight_gradients(
     return results
 
 
-def pool(x: Tensor, *masks: Tensor | None) -> tuple[Tensor, Tensor]:
+def pool(*args: Any) -> tuple[Tensor, Tensor]:
+    x, masks = POOL.unflatten(args)
     call = Call(x, 1, masks)
     plan = call.plan
     results = tuple(
@@ -241,23 +229,17 @@ def pool(x: Tensor, *masks: Tensor | None) -> tuple[Tensor, Tensor]:
     return results
 
 
-def pool_backward(
-    grad_frame_means: Tensor,
-    grad_joint_means: Tensor,
-    lengths: Tensor | None,
-    frame_mask: Tensor | None,
-    joint_mask: Tensor | None,
-    channels_last: bool,
-) -> Tensor:
+def pool_backward(*args: Any) -> Tensor:
+    frame_means, joint_means, masks, channels_last = POOL_BACKWARD.unflatten(args)
     grad_x = torch.empty(
-        (*grad_frame_means.shape, grad_joint_means.shape[2]), dtype=grad_frame_means.dtype,
-        device=grad_frame_means.device, memory_format=memory_format(channels_last),
+        (*frame_means.shape, joint_means.shape[2]), dtype=frame_means.dtype,
+        device=frame_means.device, memory_format=memory_format(channels_last),
     )  # fmt: skip
-    call = Call(grad_x, 1, (lengths, frame_mask, joint_mask))
+    call = Call(grad_x, 1, masks)
     plan = call.plan
     if grad_x.numel():
         means.pool_backward_kernel[(call.samples * plan.tile_items,)](
-            grad_frame_means.contiguous(), grad_joint_means.contiguous(), grad_x, call.masks,
+            frame_means.contiguous(), joint_means.contiguous(), grad_x, call.masks,
             call.channels, call.frames, call.joints, call.joint_stride, plan.slice_frames,
             plan.tile_items, BLOCK_C=plan.block_c, BLOCK_T=plan.block_t, BLOCK_V=plan.block_v,
             CHANNELS_LAST=call.channels_last, ARITHMETIC=ARITHMETIC[call.arithmetic],

@@ -192,7 +192,7 @@ struct Operation {
   BoxedKernel kernel;
 };
 
-// Their schemas are in csta_fast/operators/registration.py.
+// Their schemas are in csta_fast/operators/signature.py.
 constexpr Operation kOperations[] = {
     {"csta", csta},     {"csta_backward", csta_backward},
     {"pool", pool},     {"pool_backward", pool_backward},

@@ -23,7 +23,17 @@ from csta_fast.backends.cuda import capability_refusal
 from csta_fast.kernels.plans import MOST_JOINTS, MOST_PLANE
 from csta_fast.operators import composite, registration
 from csta_fast.operators.operators import Operators
-from csta_fast.types import COMPUTE_DTYPES, GATE_CODES, HeadWeights
+from csta_fast.operators.signature import (
+    SIGNATURES,
+    Choices,
+    CoupleBackwardInputs,
+    CoupleInputs,
+    CstaBackwardInputs,
+    CstaInputs,
+    PoolBackwardInputs,
+    PoolInputs,
+)
+from csta_fast.types import COMPUTE_DTYPES, GATE_CODES
 
 NAMESPACE = "csta_fast_triton"
 
@@ -62,10 +72,10 @@ def refusal(x: Tensor) -> str | None:
 
 def implementation(name: str) -> Callable[..., Any]:
     """The operator as PyTorch's dispatcher calls it: checked, launched, or computed plainly."""
-    check = _CHECKS[name]
+    check, signature = _CHECKS[name], SIGNATURES[name]
 
     def run(*args: Any) -> Any:
-        check(*args)
+        check(signature.unflatten(args))
         if unavailable is None:
             try:
                 from csta_fast.kernels import operations
@@ -108,54 +118,54 @@ def _autograd_enabled() -> Iterator[None]:
         yield
 
 
-def _check_csta(x: Tensor, *args: Any) -> None:
-    weights = HeadWeights(*args[:4]), HeadWeights(*args[4:8])
-    checks.heads(x, checks.features(x), *weights)
-    checks.masks(x, *args[8:11])
-    _check_choices(*args[11:13])
+def _check_csta(inputs: CstaInputs | CstaBackwardInputs) -> None:
+    x = inputs.x
+    checks.heads(x, checks.features(x), inputs.frame_head, inputs.joint_head)
+    checks.masks(x, *inputs.masks)
+    _check_choices(inputs.choices)
 
 
-def _check_couple(x: Tensor, *args: Any) -> None:
-    checks.features(x)
-    checks.logits(x, *args[:2])
-    checks.masks(x, *args[2:5])
-    _check_choices(*args[5:7])
+def _check_couple(inputs: CoupleInputs | CoupleBackwardInputs) -> None:
+    checks.features(inputs.x)
+    checks.logits(inputs.x, *inputs.logits)
+    checks.masks(inputs.x, *inputs.masks)
+    _check_choices(inputs.choices)
 
 
-def _check_pool(x: Tensor, *masks: Any) -> None:
-    checks.features(x)
-    checks.masks(x, *masks)
+def _check_pool(inputs: PoolInputs) -> None:
+    checks.features(inputs.x)
+    checks.masks(inputs.x, *inputs.masks)
 
 
-def _check_choices(gate: int, scale: float | None) -> None:
+def _check_choices(choices: Choices) -> None:
+    gate, scale, _ = choices
     if gate not in GATE_CODES.values():
         raise ValueError(f"gate: wanted one of {list(GATE_CODES.values())}, got {gate}")
     if scale is not None and not math.isfinite(scale):
         raise ValueError(f"scale: wanted a finite number or None, got {scale}")
 
 
-def _check_csta_backward(*args: Any) -> None:
-    upstream, x, weights, attention, others = (
-        args[:3], args[3], args[4:12], args[12:14], args[14:19],
-    )  # fmt: skip
-    _check_csta(x, *weights, *others)
-    _check_upstream(x, weights[2].shape[0], *upstream, *attention)
+def _check_csta_backward(inputs: CstaBackwardInputs) -> None:
+    _check_csta(inputs)
+    _check_upstream(inputs.x, inputs.frame_head.w2.shape[0], inputs)
 
 
-def _check_couple_backward(*args: Any) -> None:
-    upstream, x, attention, logits, others = args[:3], args[3], args[4:6], args[6:8], args[8:13]
-    _check_couple(x, *logits, *others)
-    _check_upstream(x, logits[0].shape[1], *upstream, *attention)
+def _check_couple_backward(inputs: CoupleBackwardInputs) -> None:
+    _check_couple(inputs)
+    _check_upstream(inputs.x, inputs.logits.frame_logits.shape[1], inputs)
 
 
-def _check_upstream(x: Tensor, groups: int, grad_y: Tensor | None, *attention: Any) -> None:
+def _check_upstream(
+    x: Tensor, groups: int, inputs: CstaBackwardInputs | CoupleBackwardInputs
+) -> None:
     """The gradient of y, and the attention and its gradients, of the frames and of the joints."""
     samples, _, *lengths = x.shape
     wanted = [(samples, groups, length) for length in lengths]
+    grad_y, *grad_attention = inputs.upstream
     given = [(grad_y, tuple(x.shape), x.dtype)]
     given += [
         (each, shape, COMPUTE_DTYPES[x.dtype])
-        for each, shape in zip(attention, 2 * wanted, strict=True)
+        for each, shape in zip((*grad_attention, *inputs.attention), 2 * wanted, strict=True)
     ]
     for each, shape, dtype in given:
         if each is not None and (tuple(each.shape) != shape or each.dtype is not dtype):
@@ -165,8 +175,8 @@ def _check_upstream(x: Tensor, groups: int, grad_y: Tensor | None, *attention: A
             )
 
 
-def _check_pool_backward(grad_frame_means: Tensor, grad_joint_means: Tensor, *args: Any) -> None:
-    frames, joints = grad_frame_means, grad_joint_means
+def _check_pool_backward(inputs: PoolBackwardInputs) -> None:
+    frames, joints, masks, _ = inputs
     if frames.dim() != 3 or joints.dim() != 3 or frames.shape[:2] != joints.shape[:2]:
         raise ValueError(
             "gradients: wanted (N, C, T) and (N, C, V), "
@@ -176,7 +186,7 @@ def _check_pool_backward(grad_frame_means: Tensor, grad_joint_means: Tensor, *ar
         raise TypeError(
             f"gradients: wanted one floating dtype, got {frames.dtype} and {joints.dtype}"
         )
-    checks.masks(frames.new_empty(()).expand(*frames.shape, joints.shape[2]), *args[:3])
+    checks.masks(frames.new_empty(()).expand(*frames.shape, joints.shape[2]), *masks)
 
 
 _CHECKS: dict[str, Callable[..., None]] = {
@@ -194,6 +204,6 @@ def register(operators: Operators) -> None:
     library = registration.register(operators)
     if library is None:
         return
-    for name in registration.SCHEMAS:
+    for name in SIGNATURES:
         for key in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):
             library.impl(name, implementation(name), key)  # type: ignore[no-untyped-call]

@@ -21,7 +21,33 @@ from torch.autograd import Function
 
 from csta_fast import reference
 from csta_fast.operators import composite
+from csta_fast.operators.signature import (
+    COUPLE,
+    COUPLE_BACKWARD,
+    CSTA,
+    CSTA_BACKWARD,
+    POOL,
+    POOL_BACKWARD,
+    Logits,
+    SavedAttention,
+    Signature,
+    Upstream,
+    heads,
+)
 from csta_fast.types import is_channels_last
+
+
+def _arranged_for(backward: Signature[Any], forward: Signature[Any]) -> Callable[[Any], Any]:
+    """Arguments of a backward: from what forward saved, its choices, and what backward learns."""
+    tensors, choices = forward.names[: forward.tensors], forward.names[forward.tensors :]
+    return backward.arranged(
+        *tensors, *SavedAttention._fields, *choices, *Upstream._fields, "input_gradient"
+    )
+
+
+_csta_backward_arguments = _arranged_for(CSTA_BACKWARD, CSTA)
+_couple_backward_arguments = _arranged_for(COUPLE_BACKWARD, COUPLE)
+_logits = COUPLE_BACKWARD.picked(*Logits._fields)
 
 
 class _Csta(Function):
@@ -34,25 +60,15 @@ class _Csta(Function):
         _, *attention = output
         *inputs, ctx.operators = inputs
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[:12], *attention)
-        ctx.options = inputs[12:]
+        ctx.save_for_backward(*inputs[: CSTA.tensors], *attention)
+        ctx.choices = inputs[CSTA.tensors :]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        *inputs, frame_attention, joint_attention = ctx.saved_tensors
-        x, weights, masks = inputs[0], inputs[1:9], inputs[9:]
-        grad_x, *grad_weights = ctx.operators.call(
-            "csta_backward",
-            *grads,
-            x,
-            *weights,
-            frame_attention,
-            joint_attention,
-            *masks,
-            *ctx.options,
-            ctx.needs_input_grad[0],
-        )
-        return grad_x if ctx.needs_input_grad[0] else None, *grad_weights, *(None,) * 7
+        wanted = ctx.needs_input_grad[0]
+        given = (*ctx.saved_tensors, *ctx.choices, *grads, wanted)
+        grad_x, *weights = ctx.operators.call("csta_backward", *_csta_backward_arguments(given))
+        return *CSTA.padded(grad_x if wanted else None, *weights), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
@@ -68,20 +84,21 @@ class _CstaBackward(Function):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         *inputs, ctx.operators = inputs
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[:17])
-        ctx.options = inputs[17:]
+        ctx.save_for_backward(*inputs[: CSTA_BACKWARD.tensors])
+        ctx.choices = inputs[CSTA_BACKWARD.tensors :]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        saved = ctx.saved_tensors
-        cotangents, primals = saved[:3], saved[3:12]
-        settings: tuple[Any, ...] = (*saved[14:17], *ctx.options[:3])
+        inputs = CSTA_BACKWARD.unflatten((*ctx.saved_tensors, *ctx.choices))
+        primals = (inputs.x, *inputs.frame_head, *inputs.joint_head)
 
         def forward(*primals: Any) -> tuple[Tensor, ...]:
-            return composite.csta(*primals, *settings)
+            return composite.csta(*primals, *inputs.masks, *inputs.choices)
 
-        results = vjp_of_vjp(forward, cotangents, primals, grads)
-        return *_where_given(results, (*cotangents, *primals)), *(None,) * 10
+        of_upstream, (of_x, *weights) = vjp_of_vjp(forward, inputs.upstream, primals, grads)
+        return *CSTA_BACKWARD.gradients(
+            upstream=_where_given(of_upstream, inputs.upstream), x=of_x, **heads(weights)
+        ), None  # fmt: skip
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
@@ -98,30 +115,19 @@ class _Couple(Function):
         _, *attention = output
         *inputs, ctx.operators = inputs
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[:6], *attention)
-        ctx.options = inputs[6:]
+        ctx.save_for_backward(*inputs[: COUPLE.tensors], *attention)
+        ctx.choices = inputs[COUPLE.tensors :]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        x, frame_logits, joint_logits, *masks, frame_attention, joint_attention = ctx.saved_tensors
-        grad_x, grad_frame_logits, grad_joint_logits = ctx.operators.call(
-            "couple_backward",
-            *grads,
-            x,
-            frame_attention,
-            joint_attention,
-            frame_logits,
-            joint_logits,
-            *masks,
-            *ctx.options,
-            ctx.needs_input_grad[0],
-        )
-        return (
-            grad_x if ctx.needs_input_grad[0] else None,
-            grad_frame_logits.to(frame_logits.dtype),
-            grad_joint_logits.to(joint_logits.dtype),
-            *(None,) * 7,
-        )
+        wanted = ctx.needs_input_grad[0]
+        arguments = _couple_backward_arguments((*ctx.saved_tensors, *ctx.choices, *grads, wanted))
+        grad_x, of_frames, of_joints = ctx.operators.call("couple_backward", *arguments)
+        frame_logits, joint_logits = _logits(arguments)
+        return *COUPLE.padded(
+            grad_x if wanted else None,
+            of_frames.to(frame_logits.dtype), of_joints.to(joint_logits.dtype),
+        ), None  # fmt: skip
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
@@ -137,23 +143,22 @@ class _CoupleBackward(Function):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         *inputs, ctx.operators = inputs
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[:11])
-        ctx.options = inputs[11:]
+        ctx.save_for_backward(*inputs[: COUPLE_BACKWARD.tensors])
+        ctx.choices = inputs[COUPLE_BACKWARD.tensors :]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        saved = ctx.saved_tensors
-        cotangents, x, logits = saved[:3], saved[3], saved[6:8]
-        settings: tuple[Any, ...] = (*saved[8:11], *ctx.options[:3])
+        inputs = COUPLE_BACKWARD.unflatten((*ctx.saved_tensors, *ctx.choices))
 
         def forward(*primals: Any) -> tuple[Tensor, ...]:
-            return composite.couple(*primals, *settings)
+            return composite.couple(*primals, *inputs.masks, *inputs.choices)
 
-        results = vjp_of_vjp(forward, cotangents, (x, *logits), grads)
-        *of_cotangents, of_x, of_frames, of_joints = _where_given(
-            results, (*cotangents, x, *logits)
+        of_upstream, (of_x, *of_logits) = vjp_of_vjp(
+            forward, inputs.upstream, (inputs.x, *inputs.logits), grads
         )
-        return *of_cotangents, of_x, None, None, of_frames, of_joints, *(None,) * 8
+        return *COUPLE_BACKWARD.gradients(
+            upstream=_where_given(of_upstream, inputs.upstream), x=of_x, logits=of_logits
+        ), None  # fmt: skip
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
@@ -177,13 +182,13 @@ class _Pool(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         given = next((grad for grad in grads if grad is not None), None)
         if given is None:
-            return (None,) * 5
+            return *POOL.padded(), None
         grads = tuple(
             given.new_zeros(shape) if grad is None else grad
             for grad, shape in zip(grads, ctx.shapes, strict=True)
         )
         grad_x = ctx.operators.call("pool_backward", *grads, *ctx.saved_tensors, ctx.channels_last)
-        return grad_x, *(None,) * 4
+        return *POOL.padded(grad_x), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
@@ -200,11 +205,11 @@ class _PoolBackward(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         *inputs, ctx.operators = inputs
-        ctx.save_for_backward(*inputs[2:5])
+        ctx.save_for_backward(*POOL_BACKWARD.unflatten(tuple(inputs)).masks)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
-        return *ctx.operators.call("pool", *grads, *ctx.saved_tensors), *(None,) * 5
+        return *POOL_BACKWARD.padded(*ctx.operators.call("pool", *grads, *ctx.saved_tensors)), None
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> Any:
@@ -224,8 +229,8 @@ def vjp_of_vjp(
     cotangents: tuple[Tensor | None, ...],
     primals: tuple[Tensor, ...],
     upstream: tuple[Tensor | None, ...],
-) -> tuple[Tensor, ...]:
-    """Gradients of ``vjp(forward, primals)(cotangents)`` for cotangents and primals.
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Gradients of ``vjp(forward, primals)(cotangents)`` for the cotangents and for the primals.
 
     Without autocast, which rounds no first gradient either.
     """
@@ -238,7 +243,7 @@ def vjp_of_vjp(
         given = _filled(cotangents, forward(*primals))
         outputs, pull_back, *_ = torch.func.vjp(first, given, primals)
         of_cotangents, of_primals = pull_back(_filled(upstream, outputs))
-    return *of_cotangents, *of_primals
+    return of_cotangents, of_primals
 
 
 def _filled(values: tuple[Tensor | None, ...], like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

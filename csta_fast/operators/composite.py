@@ -9,114 +9,81 @@ import torch
 from torch import Tensor
 
 from csta_fast import reference
-from csta_fast.types import GATE_CODES, HeadWeights, is_channels_last, memory_format
+from csta_fast.operators.signature import (
+    COUPLE,
+    COUPLE_BACKWARD,
+    CSTA,
+    CSTA_BACKWARD,
+    POOL,
+    POOL_BACKWARD,
+    Choices,
+)
+from csta_fast.types import GATE_CODES, is_channels_last, memory_format
 
 _GATES = {code: gate for gate, code in GATE_CODES.items()}
 
 
-def csta(
-    x: Tensor,
-    frame_w1: Tensor,
-    frame_b1: Tensor,
-    frame_w2: Tensor,
-    frame_b2: Tensor,
-    joint_w1: Tensor,
-    joint_b1: Tensor,
-    joint_w2: Tensor,
-    joint_b2: Tensor,
-    lengths: Tensor | None,
-    frame_mask: Tensor | None,
-    joint_mask: Tensor | None,
-    gate: int,
-    scale: float | None,
-    residual: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def csta(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    x, frame_head, joint_head, masks, choices = CSTA.unflatten(args)
     y, attention = reference.csta(
-        x,
-        HeadWeights(frame_w1, frame_b1, frame_w2, frame_b2),
-        HeadWeights(joint_w1, joint_b1, joint_w2, joint_b2),
-        lengths=lengths,
-        frame_mask=frame_mask,
-        joint_mask=joint_mask,
-        gate=_GATES[gate],
-        scale="mean" if scale is None else scale,
-        residual=residual,
+        x, frame_head, joint_head, **masks._asdict(), **_spelled_out(choices)
     )
     return y, *attention
 
 
-def couple(
-    x: Tensor,
-    frame_logits: Tensor,
-    joint_logits: Tensor,
-    lengths: Tensor | None,
-    frame_mask: Tensor | None,
-    joint_mask: Tensor | None,
-    gate: int,
-    scale: float | None,
-    residual: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def couple(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    x, logits, masks, choices = COUPLE.unflatten(args)
+    frame_logits, joint_logits = logits
     y, attention = reference.couple(
-        x,
-        frame_logits,
-        joint_logits,
-        gate=_GATES[gate],
-        scale="mean" if scale is None else scale,
-        residual=residual,
-        lengths=lengths,
-        frame_mask=frame_mask,
-        joint_mask=joint_mask,
+        x, frame_logits, joint_logits, **masks._asdict(), **_spelled_out(choices)
     )
     return y, *attention
 
 
-def pool(
-    x: Tensor, lengths: Tensor | None, frame_mask: Tensor | None, joint_mask: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    return reference.pool(x, lengths=lengths, frame_mask=frame_mask, joint_mask=joint_mask)
+def _spelled_out(choices: Choices) -> dict[str, Any]:
+    """Choices as the reference takes them."""
+    gate, scale, residual = choices
+    return {
+        "gate": _GATES[gate],
+        "scale": "mean" if scale is None else scale,
+        "residual": residual,
+    }
 
 
-def csta_backward(
-    grad_y: Tensor | None,
-    grad_frames: Tensor | None,
-    grad_joints: Tensor | None,
-    x: Tensor,
-    *args: Any,
-) -> tuple[Tensor, ...]:
-    weights, settings, input_gradient = args[:8], args[10:16], args[16]
+def pool(*args: Any) -> tuple[Tensor, Tensor]:
+    x, masks = POOL.unflatten(args)
+    return reference.pool(x, **masks._asdict())
+
+
+def csta_backward(*args: Any) -> tuple[Tensor, ...]:
+    inputs = CSTA_BACKWARD.unflatten(args)
     grad_x, *others = _pull_back(
-        lambda *primals: csta(*primals, *settings),
-        (grad_y, grad_frames, grad_joints),
-        (x, *weights),
+        lambda *primals: csta(*primals, *inputs.masks, *inputs.choices),
+        inputs.upstream,
+        (inputs.x, *inputs.frame_head, *inputs.joint_head),
     )
-    return grad_x if input_gradient else x.new_empty((0,)), *others
+    return grad_x if inputs.input_gradient else inputs.x.new_empty((0,)), *others
 
 
-def couple_backward(
-    grad_y: Tensor | None,
-    grad_frames: Tensor | None,
-    grad_joints: Tensor | None,
-    x: Tensor,
-    frame_attention: Tensor,
-    joint_attention: Tensor,
-    frame_logits: Tensor,
-    joint_logits: Tensor,
-    *args: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    settings, input_gradient = args[:6], args[6]
+def couple_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    inputs = COUPLE_BACKWARD.unflatten(args)
+    logits = (
+        each.to(attention.dtype)
+        for each, attention in zip(inputs.logits, inputs.attention, strict=True)
+    )
     grad_x, of_frames, of_joints = _pull_back(
-        lambda *primals: couple(*primals, *settings),
-        (grad_y, grad_frames, grad_joints),
-        (x, frame_logits.to(frame_attention.dtype), joint_logits.to(joint_attention.dtype)),
+        lambda *primals: couple(*primals, *inputs.masks, *inputs.choices),
+        inputs.upstream,
+        (inputs.x, *logits),
     )
-    return grad_x if input_gradient else x.new_empty((0,)), of_frames, of_joints
+    return grad_x if inputs.input_gradient else inputs.x.new_empty((0,)), of_frames, of_joints
 
 
-def pool_backward(grad_frame_means: Tensor, grad_joint_means: Tensor, *args: Any) -> Tensor:
-    *masks, channels_last = args
-    x = grad_frame_means.new_zeros((*grad_frame_means.shape, grad_joint_means.shape[2]))
+def pool_backward(*args: Any) -> Tensor:
+    frames, joints, masks, channels_last = POOL_BACKWARD.unflatten(args)
+    x = frames.new_zeros((*frames.shape, joints.shape[2]))
     x = x.contiguous(memory_format=memory_format(channels_last))
-    (grad_x,) = _pull_back(lambda x: pool(x, *masks), (grad_frame_means, grad_joint_means), (x,))
+    (grad_x,) = _pull_back(lambda x: pool(x, *masks), (frames, joints), (x,))
     return grad_x
 
 

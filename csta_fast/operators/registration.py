@@ -17,7 +17,7 @@ returns what its backward needs and nothing x-sized beside its result:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,29 +26,16 @@ from torch.utils.flop_counter import register_flop_formula
 
 from csta_fast.operators import sharding
 from csta_fast.operators.operators import Operators
-from csta_fast.types import COMPUTE_DTYPES, is_channels_last, memory_format
-
-_WEIGHTS = ", ".join(
-    f"Tensor {head}_{part}" for head in ("frame", "joint") for part in ("w1", "b1", "w2", "b2")
+from csta_fast.operators.signature import (
+    COUPLE,
+    COUPLE_BACKWARD,
+    CSTA,
+    CSTA_BACKWARD,
+    POOL,
+    POOL_BACKWARD,
+    SIGNATURES,
 )
-_MASKS = "Tensor? lengths, Tensor? frame_mask, Tensor? joint_mask"
-_CHOICES = "int gate, float? scale, bool residual"
-_UPSTREAM = "Tensor? grad_y, Tensor? grad_frame_attention, Tensor? grad_joint_attention, Tensor x"
-_ATTENTION = "Tensor frame_attention, Tensor joint_attention"
-_LOGITS = "Tensor frame_logits, Tensor joint_logits"
-_THREE = "(Tensor, Tensor, Tensor)"
-
-SCHEMAS: dict[str, str] = {
-    "csta": f"(Tensor x, {_WEIGHTS}, {_MASKS}, {_CHOICES}) -> {_THREE}",
-    "csta_backward": f"({_UPSTREAM}, {_WEIGHTS}, {_ATTENTION}, {_MASKS}, {_CHOICES}, "
-    f"bool input_gradient) -> ({', '.join(['Tensor'] * 9)})",
-    "pool": f"(Tensor x, {_MASKS}) -> (Tensor, Tensor)",
-    "pool_backward": f"(Tensor grad_frame_means, Tensor grad_joint_means, {_MASKS}, "
-    "bool channels_last) -> Tensor",
-    "couple": f"(Tensor x, {_LOGITS}, {_MASKS}, {_CHOICES}) -> {_THREE}",
-    "couple_backward": f"({_UPSTREAM}, {_ATTENTION}, {_LOGITS}, {_MASKS}, {_CHOICES}, "
-    f"bool input_gradient) -> {_THREE}",
-}
+from csta_fast.types import COMPUTE_DTYPES, is_channels_last, memory_format
 
 #: Where a namespace of ``torch.ops`` keeps its library. PyTorch forgets an operator whose library
 #: is collected, and knows one still when this package is removed from ``sys.modules``.
@@ -68,67 +55,67 @@ def _empty_attention(x: Tensor, groups: int | torch.SymInt) -> tuple[Tensor, Ten
     )
 
 
-def _fake_csta(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    return _empty_result(x), *_empty_attention(x, w2.shape[0])
+def _fake_csta(*args: Any) -> tuple[Tensor, ...]:
+    inputs = CSTA.unflatten(args)
+    return _empty_result(inputs.x), *_empty_attention(inputs.x, inputs.frame_head.w2.shape[0])
 
 
-def _fake_csta_backward(
-    grad_y: Tensor | None,
-    grad_frames: Tensor | None,
-    grad_joints: Tensor | None,
-    x: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, ...]:
-    weights, input_gradient = rest[:8], rest[-1]
-    grad_x = _empty_result(x) if input_gradient else x.new_empty((0,))
+def _fake_csta_backward(*args: Any) -> tuple[Tensor, ...]:
+    inputs = CSTA_BACKWARD.unflatten(args)
+    weights = (*inputs.frame_head, *inputs.joint_head)
+    grad_x = _empty_gradient(inputs.x, inputs.input_gradient)
     return grad_x, *(weight.new_empty(weight.shape) for weight in weights)
 
 
-def _fake_pool(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+def _empty_gradient(x: Tensor, wanted: bool) -> Tensor:
+    return _empty_result(x) if wanted else x.new_empty((0,))
+
+
+def _fake_pool(*args: Any) -> tuple[Tensor, Tensor]:
+    x = POOL.unflatten(args).x
     samples, channels, frames, joints = x.shape
     return x.new_empty((samples, channels, frames)), x.new_empty((samples, channels, joints))
 
 
-def _fake_pool_backward(grad_frame_means: Tensor, grad_joint_means: Tensor, *rest: Any) -> Tensor:
-    channels_last = rest[-1]
-    shape = (*grad_frame_means.shape, grad_joint_means.shape[2])
+def _fake_pool_backward(*args: Any) -> Tensor:
+    frames, joints, _, channels_last = POOL_BACKWARD.unflatten(args)
     return torch.empty(
-        shape,
-        dtype=grad_frame_means.dtype,
-        device=grad_frame_means.device,
+        (*frames.shape, joints.shape[2]),
+        dtype=frames.dtype,
+        device=frames.device,
         memory_format=memory_format(channels_last),
     )
 
 
-def _fake_couple(x: Tensor, frame_logits: Tensor, *_: Any) -> tuple[Tensor, ...]:
-    return _empty_result(x), *_empty_attention(x, frame_logits.shape[1])
+def _fake_couple(*args: Any) -> tuple[Tensor, ...]:
+    inputs = COUPLE.unflatten(args)
+    groups = inputs.logits.frame_logits.shape[1]
+    return _empty_result(inputs.x), *_empty_attention(inputs.x, groups)
 
 
-def _fake_couple_backward(
-    grad_y: Tensor | None,
-    grad_frames: Tensor | None,
-    grad_joints: Tensor | None,
-    x: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    frame_attention, joint_attention, input_gradient = rest[0], rest[1], rest[-1]
-    grad_x = _empty_result(x) if input_gradient else x.new_empty((0,))
-    return grad_x, torch.empty_like(frame_attention), torch.empty_like(joint_attention)
+def _fake_couple_backward(*args: Any) -> tuple[Tensor, ...]:
+    inputs = COUPLE_BACKWARD.unflatten(args)
+    grad_x = _empty_gradient(inputs.x, inputs.input_gradient)
+    return grad_x, *map(torch.empty_like, inputs.attention)
 
 
-def _csta_flops(x: Sequence[int], *shapes: Any, **_: Any) -> int:
+def _csta_flops(*shapes: Any, **_: Any) -> int:
+    inputs = CSTA.unflatten(shapes)
+    return _head_flops(inputs.x, inputs.frame_head, inputs.joint_head)
+
+
+def _csta_backward_flops(*shapes: Any, **_: Any) -> int:
+    inputs = CSTA_BACKWARD.unflatten(shapes)
+    return 2 * _head_flops(inputs.x, inputs.frame_head, inputs.joint_head)
+
+
+def _head_flops(x: Any, *heads: Any) -> int:
     """The matrix products of both heads, which is what PyTorch's counter counts of any layer."""
     samples, _channels, *lengths = x
     flops = 0
-    for length, (w1, _b1, w2, _b2) in zip(lengths, (shapes[:4], shapes[4:8]), strict=True):
+    for length, (w1, _b1, w2, _b2) in zip(lengths, heads, strict=True):
         flops += 2 * samples * length * (w1[0] * w1[1] + w2[0] * w2[1])
     return flops
-
-
-def _csta_backward_flops(
-    grad_y: Any, grad_frames: Any, grad_joints: Any, *x_and_weights: Any, **_: Any
-) -> int:
-    return 2 * _csta_flops(*x_and_weights)
 
 
 def _no_flops(*_: Any, **__: Any) -> int:
@@ -174,13 +161,13 @@ def register(operators: Operators) -> torch.library.Library | None:
     namespace = operators.namespace
     home = getattr(torch.ops, namespace)
     if _LIBRARY in vars(home):
-        for name in SCHEMAS:
+        for name in SIGNATURES:
             sharding.register_later(getattr(home, name).default)
         return None
     library = torch.library.Library(namespace, "FRAGMENT")  # type: ignore[no-untyped-call]
     setattr(home, _LIBRARY, library)
-    for name, schema in SCHEMAS.items():
-        library.define(name + schema)  # type: ignore[no-untyped-call]
+    for name, signature in SIGNATURES.items():
+        library.define(name + signature.schema)  # type: ignore[no-untyped-call]
         qualified = f"{namespace}::{name}"
         torch.library.register_fake(qualified, _on_one_device(_FAKES[name]), lib=library)
         backward, setup_context = operators.rule(name)

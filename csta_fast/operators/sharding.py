@@ -56,11 +56,12 @@ def _placements(schema: Any, *args: Any) -> list[tuple[list[Any], list[Any]]]:
         return Replicate() if everyones else Shard(0)
 
     names = [argument.name for argument in schema.arguments]
-    sharded = [of(name, value) for name, value in zip(names, args, strict=True)]
+    given = dict(zip(names, args, strict=True))
+    sharded = [of(name, value) for name, value in given.items()]
     replicated = [None if each is None else Replicate() for each in sharded]
     outputs: list[Any] = [Shard(0)] * len(schema.returns)
     if schema.name.endswith("csta_backward"):
         outputs[1:] = [Partial()] * (len(outputs) - 1)
-    if names[-1] == "input_gradient" and not args[-1]:
+    if not given.get("input_gradient", True):
         outputs[0] = Replicate()  # of no elements
     return [(outputs, sharded), ([Replicate()] * len(outputs), replicated)]

@@ -19,7 +19,7 @@ import torch
 from budget import ROOT
 
 from csta_fast.backends import cuda as cuda_backend
-from csta_fast.operators import registration
+from csta_fast.operators import signature
 
 toolchain = budget.toolchain
 
@@ -255,12 +255,12 @@ def _needs_the_library() -> None:
 _REGISTERED = """
 import torch
 from csta_fast.backends import cuda as cuda_backend
-from csta_fast.operators import registration
+from csta_fast.operators import registration, signature
 from csta_fast.operators.operators import Operators
 torch.ops.load_library(str(cuda_backend.LIBRARY))
 registration.register(Operators(cuda_backend.NAMESPACE))
 has = torch._C._dispatch_has_kernel_for_dispatch_key
-print(all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in registration.SCHEMAS))
+print(all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in signature.SIGNATURES))
 """
 
 
@@ -270,7 +270,7 @@ def test_library_is_loaded_beside_pytorchs_own_runtime() -> None:
     _needs_the_library()
     assert cuda_backend.unavailable is None
     has = torch._C._dispatch_has_kernel_for_dispatch_key
-    assert all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in registration.SCHEMAS)
+    assert all(has(f"{cuda_backend.NAMESPACE}::{name}", "CUDA") for name in signature.SIGNATURES)
 
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="this PyTorch has CUDA")

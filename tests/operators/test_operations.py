@@ -14,6 +14,8 @@ from inputs import Inputs, make
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from csta_fast import HeadWeights, backends, functional
+from csta_fast.operators.signature import SIGNATURES
 from csta_fast.types import GATE_CODES
 
 pytestmark = pytest.mark.usefixtures("native")
@@ -55,6 +57,83 @@ def _finite(inputs: Inputs) -> Inputs:
         if gradient.isnan().any():
             gradient.nan_to_num_(0.5)
     return Inputs(inputs.case, tensors, inputs.masks, inputs.upstream, inputs.real).requires_grad()
+
+
+_CHOICES_AND_MASKS = (
+    "Tensor? lengths, Tensor? frame_mask, Tensor? joint_mask, int gate, float? scale, bool residual"
+)
+_WEIGHTS = (
+    "Tensor frame_w1, Tensor frame_b1, Tensor frame_w2, Tensor frame_b2, "
+    "Tensor joint_w1, Tensor joint_b1, Tensor joint_w2, Tensor joint_b2"
+)
+_UPSTREAM = "Tensor? grad_y, Tensor? grad_frame_attention, Tensor? grad_joint_attention, Tensor x"
+_SCHEMAS = {
+    "csta": f"(Tensor x, {_WEIGHTS}, {_CHOICES_AND_MASKS}) -> (Tensor, Tensor, Tensor)",
+    "csta_backward": f"({_UPSTREAM}, {_WEIGHTS}, Tensor frame_attention, Tensor joint_attention, "
+    f"{_CHOICES_AND_MASKS}, bool input_gradient) -> ({', '.join(['Tensor'] * 9)})",
+    "couple": "(Tensor x, Tensor frame_logits, Tensor joint_logits, "
+    f"{_CHOICES_AND_MASKS}) -> (Tensor, Tensor, Tensor)",
+    "couple_backward": f"({_UPSTREAM}, Tensor frame_attention, Tensor joint_attention, "
+    f"Tensor frame_logits, Tensor joint_logits, {_CHOICES_AND_MASKS}, bool input_gradient)"
+    " -> (Tensor, Tensor, Tensor)",
+    "pool": "(Tensor x, Tensor? lengths, Tensor? frame_mask, Tensor? joint_mask)"
+    " -> (Tensor, Tensor)",
+    "pool_backward": "(Tensor grad_frame_means, Tensor grad_joint_means, Tensor? lengths, "
+    "Tensor? frame_mask, Tensor? joint_mask, bool channels_last) -> Tensor",
+}
+
+
+@pytest.mark.parametrize("name", _SCHEMAS)
+def test_schemas_are_those_of_exported_programs(name: str) -> None:
+    """A program that was exported holds them: another order would break it, or worse."""
+    assert str(getattr(torch.ops.csta_fast, name).default._schema) == (
+        f"csta_fast::{name}{_SCHEMAS[name]}"
+    )
+    assert SIGNATURES.keys() == _SCHEMAS.keys()
+
+
+@pytest.mark.parametrize("name", _SCHEMAS)
+def test_named_inputs_and_flat_arguments(name: str) -> None:
+    signature = SIGNATURES[name]
+    flat = tuple(signature.names)
+    inputs = signature.unflatten(flat)
+    assert tuple(signature.flatten(inputs)) == flat
+    assert signature.gradients(**inputs._asdict()) == list(flat)
+    assert signature.gradients() == [None] * len(flat)
+    assert signature.arranged(*reversed(flat))(tuple(reversed(flat))) == flat
+
+
+def test_functional_calls_in_the_order_of_the_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def catch(name: str) -> Any:
+        inputs = SIGNATURES[name]
+
+        def run(*args: Any) -> tuple[Any, ...]:
+            called.append(inputs.unflatten(args))
+            return ((), (), ()) if name != "pool" else ((), ())
+
+        return run
+
+    called: list[Any] = []
+    backend = backends.Backend(
+        "own", "", lambda x: None, catch("csta"), catch("pool"), catch("couple"), validates=True
+    )
+    monkeypatch.setattr(functional, "select", lambda *_, **__: backend)
+    x, *rest = (torch.zeros(()) for _ in range(12))
+    heads = HeadWeights(*rest[:4]), HeadWeights(*rest[4:8])
+    masks = dict(zip(("lengths", "frame_mask", "joint_mask"), rest[8:], strict=True))
+    choices: dict[str, Any] = {"gate": "sigmoid", "scale": 3, "residual": True}
+    functional.csta(x, *heads, **masks, **choices)
+    functional.couple(x, *rest[:2], **masks, **choices)
+    functional.pool(x, **masks)
+    flat = [tuple(map(id, SIGNATURES["csta"].flatten(called[0])))[:12]]
+    assert flat == [tuple(map(id, (x, *rest)))]
+    assert called[0].choices == called[1].choices == (1, 3.0, True)
+    for inputs in called:
+        assert inputs.x is x
+        assert all(inputs.masks._asdict()[name] is mask for name, mask in masks.items())
+    assert called[0].frame_head.w1 is heads[0].w1
+    assert called[0].joint_head.b2 is heads[1].b2
+    assert called[1].logits.joint_logits is rest[1]
 
 
 @pytest.mark.parametrize("case", _SMALL_CASES, ids=str)
