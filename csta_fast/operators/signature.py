@@ -7,7 +7,6 @@ tuples themselves; ``Signature`` goes from one form to the other and makes the s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from typing import Any, Final, Generic, NamedTuple, TypeVar, get_type_hints
 
 from torch import Tensor
@@ -110,6 +109,11 @@ def heads(weights: Sequence[Tensor]) -> dict[str, HeadWeights]:
     }
 
 
+def _places(places: list[int]) -> Callable[[Sequence[Any]], list[Any]]:
+    """Like operator.itemgetter, which compiled autograd cannot trace."""
+    return lambda values: [values[place] for place in places]
+
+
 _Inputs = TypeVar("_Inputs", bound=tuple[Any, ...])
 _TYPES = {
     Tensor: "Tensor",
@@ -158,13 +162,13 @@ class Signature(Generic[_Inputs]):
             ]
         )
 
-    def arranged(self, *given: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    def arranged(self, *given: str) -> Callable[[tuple[Any, ...]], list[Any]]:
         """What brings values of these names into the order of the arguments, at no great cost."""
-        return itemgetter(*map(given.index, self.names))
+        return _places([given.index(name) for name in self.names])
 
-    def picked(self, *wanted: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    def picked(self, *wanted: str) -> Callable[[Sequence[Any]], list[Any]]:
         """What takes the values of these names out of flat arguments."""
-        return itemgetter(*map(self.names.index, wanted))
+        return _places([self.names.index(name) for name in wanted])
 
     def padded(self, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients of the first arguments, and None for those of the others."""

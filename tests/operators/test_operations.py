@@ -100,7 +100,8 @@ def test_named_inputs_and_flat_arguments(name: str) -> None:
     assert tuple(signature.flatten(inputs)) == flat
     assert signature.gradients(**inputs._asdict()) == list(flat)
     assert signature.gradients() == [None] * len(flat)
-    assert signature.arranged(*reversed(flat))(tuple(reversed(flat))) == flat
+    assert signature.arranged(*reversed(flat))(tuple(reversed(flat))) == list(flat)
+    assert signature.picked(*flat[:1:-1])(flat) == list(flat[:1:-1])
 
 
 def test_functional_calls_in_the_order_of_the_signatures(monkeypatch: pytest.MonkeyPatch) -> None:
