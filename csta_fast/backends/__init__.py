@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from csta_fast import checks
-from csta_fast.backends import cpu, cuda, fallback, triton
+from csta_fast.backends import cpu, cuda, fallback, portable, triton
 from csta_fast.operators import composite, registration
 from csta_fast.operators.operators import Operators
 from csta_fast.types import COMPUTE_DTYPES
@@ -67,12 +67,13 @@ def _fused(
     return Backend(name, description, refuse, csta, pool, couple, validates=True)
 
 
+portable.register()
 _CPU = _fused(
     "cpu",
     "csta_fast",
     "fused C++ kernels, one pass over x",
     _native_refusal,
-    registration.register if cpu.unavailable is None else None,
+    None,  # portable.register() has
 )
 _CUDA = _fused(
     "cuda",
@@ -98,6 +99,9 @@ _REFERENCE = Backend(
     validates=False,
 )
 
+#: The kernels of whatever device a traced program will run on.
+_PORTABLE = replace(_CPU, name="portable", description="the kernels of x's device")
+
 #: Every backend by name, in order of preference.
 BACKENDS: dict[str, Backend] = {
     backend.name: backend for backend in (_CPU, _CUDA, _TRITON, _REFERENCE)
@@ -119,7 +123,8 @@ FORCED: str | None = os.environ.get("CSTA_FAST_BACKEND") or None
 def select(x: Tensor, name: str | None, *, traced: bool = False) -> Backend:
     """The backend for x: the one named here or in CSTA_FAST_BACKEND, else the first that can.
 
-    What is traced for ONNX, which has no operators of ours, is plain PyTorch.
+    What is traced holds the portable operators, which find their kernels when they run, unless a
+    backend was named. What is traced for ONNX, which has no operators of ours, is plain PyTorch.
     """
     source = "backend"
     if name is None:
@@ -134,7 +139,7 @@ def select(x: Tensor, name: str | None, *, traced: bool = False) -> Backend:
         serving = next(able, _REFERENCE)
         if serving is _REFERENCE:
             fallback.tell(x)
-        return serving
+        return _PORTABLE if traced and serving is not _REFERENCE else serving
     backend = named(name, source)
     reason = backend.refusal(x)
     if reason is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from csta_fast.operators.signature import (
     CSTA_BACKWARD,
     POOL,
     POOL_BACKWARD,
+    SIGNATURES,
     Choices,
 )
 from csta_fast.types import GATE_CODES, is_channels_last, memory_format
@@ -104,3 +106,29 @@ def _pull_back(
         gradient.contiguous(memory_format=memory_format(is_channels_last(leaf)))
         for gradient, leaf in zip(gradients, leaves, strict=True)
     )
+
+
+def kernel(name: str) -> Callable[..., Any]:
+    """The operator as PyTorch's dispatcher calls it: in the layout that the fake kernel tells."""
+    operator: Callable[..., Any] = globals()[name]
+
+    def run(*args: Any) -> Any:
+        with _autograd_enabled():
+            results = operator(*args)
+        if name.endswith("_backward"):
+            return results
+        channels_last = name != "pool" and is_channels_last(SIGNATURES[name].unflatten(args).x)
+        first, *others = results
+        first = first.contiguous(memory_format=memory_format(channels_last))
+        return first, *(each.contiguous() for each in others)
+
+    return run
+
+
+@contextmanager
+def _autograd_enabled() -> Iterator[None]:
+    """Undo, for plain PyTorch's gradients, that the dispatcher is below its autograd layer."""
+    functionality = torch._C.DispatchKey.AutogradFunctionality
+    with torch._C._PreserveDispatchKeyGuard():
+        torch._C._dispatch_tls_set_dispatch_key_excluded(functionality, False)
+        yield

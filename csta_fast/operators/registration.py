@@ -1,8 +1,8 @@
 """The operators as PyTorch knows them: schemas, fake kernels, gradients, vmap, FLOPs.
 
-Every set of kernels has them in a namespace of its own: ``csta_fast`` holds those of the native
-library (``csrc/register.cpp``), ``csta_fast_triton`` those of ``csta_fast.kernels``. Each operator
-returns what its backward needs and nothing x-sized beside its result:
+``csta_fast`` holds them for every device; each set of kernels for a GPU has them in a namespace of
+its own as well, which eager calls and forced backends call at once. Each operator returns what its
+backward needs and nothing x-sized beside its result:
 
 ====================  ==========================================================
 ``csta``              y, frame attention, joint attention
