@@ -4,9 +4,9 @@
 #include <atomic>
 #include <exception>
 
-#include "arguments.h"
 #include "cpu/kernels.h"
 #include "cpu/scratch.h"
+#include "operators.h"
 
 namespace csta {
 namespace {
@@ -75,10 +75,7 @@ const Kernels& kernels_of(Problem& problem) {
 
 void csta(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack);
-  Tensor x = arguments.tensor();
-  HeadTensors frame_head(arguments), joint_head(arguments);
-  Masks masks(arguments);
-  const Choices choices(arguments);
+  auto [x, frame_head, joint_head, masks, choices] = CstaInputs(arguments);
 
   Problem problem = problem_of(x, frame_head.groups());
   masks.apply(problem);
@@ -89,20 +86,13 @@ void csta(StackValue* stack, uint64_t, uint64_t) {
   AttentionTensors attention(problem);
   kernels_of(problem).forward(problem, {&frames, &joints, {}, {}}, x.data(), y.mutable_data(),
                               {attention.frames.mutable_data(), attention.joints.mutable_data()});
-  stack[0] = result(y);
-  stack[1] = result(attention.frames);
-  stack[2] = result(attention.joints);
+  return_results(stack, {&y, &attention.frames, &attention.joints});
 }
 
 void csta_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack);
-  Upstream upstream(arguments);
-  Tensor x = arguments.tensor();
-  HeadTensors frame_head(arguments), joint_head(arguments);
-  Tensor frame_attention = arguments.tensor(), joint_attention = arguments.tensor();
-  Masks masks(arguments);
-  const Choices choices(arguments);
-  const bool input_gradient = arguments.boolean();
+  auto [upstream, x, frame_head, joint_head, frame_attention, joint_attention, masks, choices,
+        input_gradient] = CstaBackwardInputs(arguments);
 
   Problem problem = problem_of(x, frame_head.groups());
   masks.apply(problem);
@@ -116,24 +106,15 @@ void csta_backward(StackValue* stack, uint64_t, uint64_t) {
                                upstream.attention(problem, frame_attention, joint_attention),
                                input_gradient ? grad_x.mutable_data() : nullptr,
                                {frame_gradients.view(), joint_gradients.view(), nullptr, nullptr});
-  stack[0] = result(grad_x);
-  int index = 1;
-  for (HeadGradientTensors* head : {&frame_gradients, &joint_gradients}) {
-    for (Tensor* gradient : {&head->w1, &head->b1, &head->w2, &head->b2}) {
-      stack[index++] = result(*gradient);
-    }
-  }
+  return_gradients(stack, grad_x, frame_gradients, joint_gradients);
 }
 
 void couple(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack);
-  Tensor x = arguments.tensor();
-  Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
-  Masks masks(arguments);
-  const Choices choices(arguments);
+  CoupleInputs inputs(arguments);
+  auto& [x, frame_logits, joint_logits, masks, choices] = inputs;
 
-  require(frame_logits.dim() == 3, "frame_logits: wanted (N, G, T)");
-  Problem problem = problem_of(x, frame_logits.size(1));
+  Problem problem = problem_of(x, inputs.groups());
   check_logits(problem, frame_logits, joint_logits);
   frame_logits = std::move(frame_logits).in_layout(false);
   joint_logits = std::move(joint_logits).in_layout(false);
@@ -148,24 +129,16 @@ void couple(StackValue* stack, uint64_t, uint64_t) {
                            {joint_logits.data(), joint_logits.dtype()}};
   kernels_of(problem).forward(problem, source, x.data(), y.mutable_data(),
                               {attention.frames.mutable_data(), attention.joints.mutable_data()});
-  stack[0] = result(y);
-  stack[1] = result(attention.frames);
-  stack[2] = result(attention.joints);
+  return_results(stack, {&y, &attention.frames, &attention.joints});
 }
 
 void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack);
-  Upstream upstream(arguments);
-  Tensor x = arguments.tensor();
-  Tensor frame_attention = arguments.tensor(), joint_attention = arguments.tensor();
-  // The logits are inputs for the second derivative only; backward needs nothing but their softmax.
-  const Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
-  Masks masks(arguments);
-  const Choices choices(arguments);
-  const bool input_gradient = arguments.boolean();
+  CoupleBackwardInputs inputs(arguments);
+  auto& [upstream, x, frame_attention, joint_attention, frame_logits, joint_logits, masks, choices,
+         input_gradient] = inputs;
 
-  require(frame_attention.dim() == 3, "frame attention: wanted (N, G, T)");
-  Problem problem = problem_of(x, frame_attention.size(1));
+  Problem problem = problem_of(x, inputs.groups());
   check_logits(problem, frame_logits, joint_logits);
   masks.apply(problem);
   choices.apply(problem);
@@ -179,15 +152,12 @@ void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   kernels_of(problem).backward(problem, {}, x.data(), upstream.of_y(),
                                upstream.attention(problem, frame_attention, joint_attention),
                                input_gradient ? grad_x.mutable_data() : nullptr, outputs);
-  stack[0] = result(grad_x);
-  stack[1] = result(gradients.frames);
-  stack[2] = result(gradients.joints);
+  return_results(stack, {&grad_x, &gradients.frames, &gradients.joints});
 }
 
 void pool(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack);
-  Tensor x = arguments.tensor();
-  Masks masks(arguments);
+  auto [x, masks] = PoolInputs(arguments);
 
   Problem problem = problem_of(x, 1);
   masks.apply(problem);
@@ -198,44 +168,26 @@ void pool(StackValue* stack, uint64_t, uint64_t) {
   Tensor joint_means = Tensor::empty(3, joint_sizes, x.torch_dtype());
   kernels_of(problem).pool(problem, x.data(), frame_means.mutable_data(),
                            joint_means.mutable_data());
-  stack[0] = result(frame_means);
-  stack[1] = result(joint_means);
+  return_results(stack, {&frame_means, &joint_means});
 }
 
 void pool_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack);
-  Tensor frames = arguments.tensor(), joints = arguments.tensor();
-  Masks masks(arguments);
-  const bool channels_last = arguments.boolean();
+  PoolBackwardInputs inputs(arguments);
+  inputs.prepare();
+  auto& [frames, joints, masks, channels_last] = inputs;
 
-  require(frames.dim() == 3 && joints.dim() == 3 && frames.size(0) == joints.size(0) &&
-              frames.size(1) == joints.size(1) && frames.dtype() == joints.dtype(),
-          "gradients: wanted (N, C, T) and (N, C, V) of one dtype");
   const int64_t sizes[] = {frames.size(0), frames.size(1), frames.size(2), joints.size(2)};
-  frames = std::move(frames).in_layout(false);
-  joints = std::move(joints).in_layout(false);
   Tensor grad_x = Tensor::empty(4, sizes, frames.torch_dtype(), channels_last);
   Problem problem = problem_of(grad_x, 1);
   masks.apply(problem);
   kernels_of(problem).pool_backward(problem, frames.data(), joints.data(), grad_x.mutable_data());
-  stack[0] = result(grad_x);
+  return_results(stack, {&grad_x});
 }
 
 void instruction_set_code(StackValue* stack, uint64_t, uint64_t) {
   stack[0] = static_cast<StackValue>(instruction_set());
 }
-
-struct Operation {
-  const char* name;
-  BoxedKernel kernel;
-};
-
-// Their schemas are in csta_fast/operators/signature.py.
-constexpr Operation kOperations[] = {
-    {"csta", in_memory<csta>},     {"csta_backward", in_memory<csta_backward>},
-    {"pool", in_memory<pool>},     {"pool_backward", in_memory<pool_backward>},
-    {"couple", in_memory<couple>}, {"couple_backward", in_memory<couple_backward>},
-};
 
 const bool kRegistered = [] {
   LibraryHandle schemas = nullptr, cpu = nullptr, any = nullptr;
@@ -243,9 +195,8 @@ const bool kRegistered = [] {
   CSTA_ABI(aoti_torch_library_init_impl("csta_fast", "CPU", __FILE__, __LINE__, &cpu));
   CSTA_ABI(aoti_torch_library_init_impl("csta_fast", "CompositeExplicitAutograd", __FILE__,
                                         __LINE__, &any));
-  for (const Operation& operation : kOperations) {
-    CSTA_ABI(torch_library_impl(cpu, operation.name, operation.kernel, kAbiVersion));
-  }
+  register_kernels(cpu, {in_memory<csta>, in_memory<csta_backward>, in_memory<pool>,
+                         in_memory<pool_backward>, in_memory<couple>, in_memory<couple_backward>});
   CSTA_ABI(aoti_torch_library_def(schemas, "instruction_set() -> int"));
   CSTA_ABI(torch_library_impl(any, "instruction_set", instruction_set_code, kAbiVersion));
   return true;

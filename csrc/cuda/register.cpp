@@ -1,6 +1,7 @@
 // CUDA operators: x comes from PyTorch's stack, goes to an Invocation as a pointer, and y or the
 // gradient of x returns on the stack.
 
+#include "../operators.h"
 #include "op_context.h"
 
 // The tests' emulated build registers under other names.
@@ -24,17 +25,12 @@ void forward(StackValue* stack, const OpContext& context, const Problem& problem
   tensors.attention[kFrames] = attention.frames.mutable_data();
   tensors.attention[kJoints] = attention.joints.mutable_data();
   context.run(invocation, tensors);
-  stack[0] = result(y);
-  stack[1] = result(attention.frames);
-  stack[2] = result(attention.joints);
+  return_results(stack, {&y, &attention.frames, &attention.joints});
 }
 
 void csta(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
-  Tensor x = arguments.tensor();
-  HeadTensors frame_tensors(arguments), joint_tensors(arguments);
-  Masks masks(arguments);
-  const Choices choices(arguments);
+  auto [x, frame_tensors, joint_tensors, masks, choices] = CstaInputs(arguments);
 
   const OpContext context(arguments);
   Problem problem = context.problem(x, frame_tensors.groups(), masks);
@@ -46,14 +42,11 @@ void csta(StackValue* stack, uint64_t, uint64_t) {
 
 void couple(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
-  Tensor x = arguments.tensor();
-  Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
-  Masks masks(arguments);
-  const Choices choices(arguments);
+  CoupleInputs inputs(arguments);
+  auto& [x, frame_logits, joint_logits, masks, choices] = inputs;
 
   const OpContext context(arguments);
-  require(frame_logits.dim() == 3, "frame_logits: wanted (N, G, T)");
-  Problem problem = context.problem(x, frame_logits.size(1), masks);
+  Problem problem = context.problem(x, inputs.groups(), masks);
   choices.apply(problem);
   check_logits(problem, frame_logits, joint_logits);
   const int32_t dtype = arithmetic_dtype(problem.dtype);
@@ -64,89 +57,64 @@ void couple(StackValue* stack, uint64_t, uint64_t) {
   forward(stack, context, problem, std::move(x), invocation);
 }
 
-// Inputs of a backward, and grad_x, which is empty if not wanted.
-struct Backward {
-  Upstream upstream;
-  Tensor x, frame_attention, joint_attention, grad_x;
-
-  // `tensors` has the outputs for gradients of weights or logits.
-  void run(const OpContext& context, const Problem& problem, Invocation invocation, Tensors tensors,
-           bool wanted) {
-    x = std::move(x).in_layout(problem.channels_last);
-    upstream.match(problem);
-    grad_x = context.gradient_of(x, problem, wanted);
-    const AttentionIn in = upstream.attention(problem, frame_attention, joint_attention);
-    tensors.x = x.data();
-    tensors.grad_y = upstream.of_y();
-    tensors.out = wanted ? grad_x.mutable_data() : nullptr;
-    tensors.attention[kFrames] = writable(in.frames);
-    tensors.attention[kJoints] = writable(in.joints);
-    tensors.upstream[kFrames] = in.grad_frames;
-    tensors.upstream[kJoints] = in.grad_joints;
-    context.run(invocation, tensors);
-  }
-};
+// Runs csta_backward or couple_backward; `tensors` has the outputs for gradients of weights or
+// logits. Returns the gradient of x, which is empty if not wanted.
+template <class Inputs>
+Tensor backward(Inputs& inputs, const OpContext& context, const Problem& problem,
+                Invocation invocation, Tensors tensors) {
+  const Tensor x = std::move(inputs.x).in_layout(problem.channels_last);
+  inputs.upstream.match(problem);
+  Tensor grad_x = context.gradient_of(x, problem, inputs.input_gradient);
+  const AttentionIn in =
+      inputs.upstream.attention(problem, inputs.frame_attention, inputs.joint_attention);
+  tensors.x = x.data();
+  tensors.grad_y = inputs.upstream.of_y();
+  tensors.out = inputs.input_gradient ? grad_x.mutable_data() : nullptr;
+  tensors.attention[kFrames] = writable(in.frames);
+  tensors.attention[kJoints] = writable(in.joints);
+  tensors.upstream[kFrames] = in.grad_frames;
+  tensors.upstream[kJoints] = in.grad_joints;
+  context.run(invocation, tensors);
+  return grad_x;
+}
 
 void csta_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
-  Backward backward{Upstream(arguments), arguments.tensor(), {}, {}, {}};
-  HeadTensors frame_tensors(arguments), joint_tensors(arguments);
-  backward.frame_attention = arguments.tensor();
-  backward.joint_attention = arguments.tensor();
-  Masks masks(arguments);
-  const Choices choices(arguments);
-  const bool input_gradient = arguments.boolean();
+  CstaBackwardInputs inputs(arguments);
 
   const OpContext context(arguments);
-  Problem problem = context.problem(backward.x, frame_tensors.groups(), masks);
-  choices.apply(problem);
-  HeadGradientTensors frame_gradients(frame_tensors), joint_gradients(joint_tensors);
-  const Head frames = frame_tensors.view(problem), joints = joint_tensors.view(problem);
+  Problem problem = context.problem(inputs.x, inputs.frame_head.groups(), inputs.masks);
+  inputs.choices.apply(problem);
+  HeadGradientTensors frame_gradients(inputs.frame_head), joint_gradients(inputs.joint_head);
+  const Head frames = inputs.frame_head.view(problem), joints = inputs.joint_head.view(problem);
   Tensors tensors{};
   tensors.weights[kFrames] = frame_gradients.view();
   tensors.weights[kJoints] = joint_gradients.view();
-  backward.run(context, problem, context.invocation(Op::backward, problem, &frames, &joints),
-               tensors, input_gradient);
-  stack[0] = result(backward.grad_x);
-  int index = 1;
-  for (HeadGradientTensors* head : {&frame_gradients, &joint_gradients}) {
-    for (Tensor* gradient : {&head->w1, &head->b1, &head->w2, &head->b2}) {
-      stack[index++] = result(*gradient);
-    }
-  }
+  Tensor grad_x = backward(inputs, context, problem,
+                           context.invocation(Op::backward, problem, &frames, &joints), tensors);
+  return_gradients(stack, grad_x, frame_gradients, joint_gradients);
 }
 
 void couple_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
-  Backward backward{Upstream(arguments), arguments.tensor(), {}, {}, {}};
-  backward.frame_attention = arguments.tensor();
-  backward.joint_attention = arguments.tensor();
-  // The logits are inputs for the second derivative only; backward needs nothing but their softmax.
-  const Tensor frame_logits = arguments.tensor(), joint_logits = arguments.tensor();
-  Masks masks(arguments);
-  const Choices choices(arguments);
-  const bool input_gradient = arguments.boolean();
+  CoupleBackwardInputs inputs(arguments);
 
   const OpContext context(arguments);
-  require(backward.frame_attention.dim() == 3, "frame attention: wanted (N, G, T)");
-  Problem problem = context.problem(backward.x, backward.frame_attention.size(1), masks);
-  check_logits(problem, frame_logits, joint_logits);
-  choices.apply(problem);
+  Problem problem = context.problem(inputs.x, inputs.groups(), inputs.masks);
+  check_logits(problem, inputs.frame_logits, inputs.joint_logits);
+  inputs.choices.apply(problem);
   AttentionTensors gradients(problem, context.place());
   Tensors tensors{};
   tensors.grad_logits[kFrames] = gradients.frames.mutable_data();
   tensors.grad_logits[kJoints] = gradients.joints.mutable_data();
-  backward.run(context, problem, context.invocation(Op::backward, problem, nullptr, nullptr),
-               tensors, input_gradient);
-  stack[0] = result(backward.grad_x);
-  stack[1] = result(gradients.frames);
-  stack[2] = result(gradients.joints);
+  Tensor grad_x = backward(inputs, context, problem,
+                           context.invocation(Op::backward, problem, nullptr, nullptr), tensors);
+  return_results(stack, {&grad_x, &gradients.frames, &gradients.joints});
 }
 
 void pool(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
-  Tensor x = arguments.tensor();
-  Masks masks(arguments);
+  auto [x, masks] = PoolInputs(arguments);
 
   const OpContext context(arguments);
   const Problem problem = context.problem(x, 1, masks);
@@ -160,23 +128,17 @@ void pool(StackValue* stack, uint64_t, uint64_t) {
   tensors.pooled[kFrames] = frame_means.mutable_data();
   tensors.pooled[kJoints] = joint_means.mutable_data();
   context.run(context.invocation(Op::pool, problem, nullptr, nullptr), tensors);
-  stack[0] = result(frame_means);
-  stack[1] = result(joint_means);
+  return_results(stack, {&frame_means, &joint_means});
 }
 
 void pool_backward(StackValue* stack, uint64_t, uint64_t) {
   Arguments arguments(stack, true);
-  Tensor frames = arguments.tensor(), joints = arguments.tensor();
-  Masks masks(arguments);
-  const bool channels_last = arguments.boolean();
+  PoolBackwardInputs inputs(arguments);
 
   const OpContext context(arguments);
-  require(frames.dim() == 3 && joints.dim() == 3 && frames.size(0) == joints.size(0) &&
-              frames.size(1) == joints.size(1) && frames.dtype() == joints.dtype(),
-          "gradients: wanted (N, C, T) and (N, C, V) of one dtype");
+  inputs.prepare();
+  auto& [frames, joints, masks, channels_last] = inputs;
   const int64_t sizes[] = {frames.size(0), frames.size(1), frames.size(2), joints.size(2)};
-  frames = std::move(frames).in_layout(false);
-  joints = std::move(joints).in_layout(false);
   Tensor grad_x = context.empty(4, sizes, frames.torch_dtype(), channels_last);
   const Problem problem = context.problem(grad_x, 1, masks);
   Tensors tensors{};
@@ -184,28 +146,14 @@ void pool_backward(StackValue* stack, uint64_t, uint64_t) {
   tensors.pooled[kFrames] = writable(frames.data());
   tensors.pooled[kJoints] = writable(joints.data());
   context.run(context.invocation(Op::pool_backward, problem, nullptr, nullptr), tensors);
-  stack[0] = result(grad_x);
+  return_results(stack, {&grad_x});
 }
-
-struct Operation {
-  const char* name;
-  BoxedKernel kernel;
-};
-
-// Their schemas are in csta_fast/operators/signature.py.
-constexpr Operation kOperations[] = {
-    {"csta", csta},     {"csta_backward", csta_backward},
-    {"pool", pool},     {"pool_backward", pool_backward},
-    {"couple", couple}, {"couple_backward", couple_backward},
-};
 
 const bool kRegistered = [] {
   LibraryHandle library = nullptr;
   CSTA_ABI(aoti_torch_library_init_impl(CSTA_NAMESPACE, CSTA_DISPATCH_KEY, __FILE__, __LINE__,
                                         &library));
-  for (const Operation& operation : kOperations) {
-    CSTA_ABI(torch_library_impl(library, operation.name, operation.kernel, kAbiVersion));
-  }
+  register_kernels(library, {csta, csta_backward, pool, pool_backward, couple, couple_backward});
   return true;
 }();
 
