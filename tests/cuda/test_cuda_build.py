@@ -125,7 +125,7 @@ def test_committed_kernels_exist() -> None:
     _, committed = _committed_registers()
     names = {name.partition("<")[0] for name in committed["80"]}
     code = "".join((ROOT / "csrc" / "cuda" / f"{file}.cu").read_text() for file in budget.FILES)
-    assert names == set(re.findall(r"\bCSTA_KERNEL\b.*?\b(\w+)\(CSTA_PARAMETER", code, re.DOTALL))
+    assert names == set(re.findall(r"\bCSTA_KERNEL\b.*?\b(\w+)\(CSTA_GRID_CONSTANT", code, re.DOTALL))
 
 
 def test_plans_are_the_committed_ones() -> None:
@@ -192,7 +192,7 @@ def test_where_nvcc_is_looked_for(tmp_path: Path, bare: pytest.MonkeyPatch) -> N
         if place == "home/bin":
             bare.setenv("CUDA_HOME", str(tmp_path / "home"))
         # ccache is no compiler that nvcc could call for the host.
-        assert found() == ((nvcc, "-ccbin", "/opt/bin/g++"), "")
+        assert found() == toolchain.Tool((nvcc, "-ccbin", "/opt/bin/g++"))
     bare.setenv("CUDA_HOME", "/no/such/place")
     assert "no nvcc was found (/no/such/place)" in found().missing
 

@@ -98,7 +98,7 @@ def test_the_recording_is_named(changes: dict[str, Any], message: str) -> None:
         ({"trimmed": "x"}, "trimmed: wanted reasons by name"),
         ({"name": 3}, "name: wanted a string, got 3"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_the_part_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

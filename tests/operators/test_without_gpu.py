@@ -18,7 +18,7 @@ from backends import ALL_DTYPES, Backend
 from cases import named
 from contract import assert_like, check_form, run
 from inputs import make
-from interpreter import run_python
+from subprocess_python import run_python
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._subclasses.fake_tensor import FakeTensorMode
