@@ -125,7 +125,8 @@ def test_committed_kernels_exist() -> None:
     _, committed = _committed_registers()
     names = {name.partition("<")[0] for name in committed["80"]}
     code = "".join((ROOT / "csrc" / "cuda" / f"{file}.cu").read_text() for file in budget.FILES)
-    assert names == set(re.findall(r"\bCSTA_KERNEL\b.*?\b(\w+)\(CSTA_GRID_CONSTANT", code, re.DOTALL))
+    kernel = r"\bCSTA_KERNEL\b.*?\b(\w+)\(CSTA_GRID_CONSTANT"
+    assert names == set(re.findall(kernel, code, re.DOTALL))
 
 
 def test_plans_are_the_committed_ones() -> None:
