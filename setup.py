@@ -27,10 +27,10 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 sys.path.insert(0, str(Path(__file__).parent))  # a build's front end does not see to it
-from csrc.toolchain import find_compiler, find_nvcc, sources, to_compile, to_link, to_link_cuda
+from csrc import toolchain
 
-COMPILER = find_compiler()
-NVCC = find_nvcc(COMPILER)
+COMPILER = toolchain.find_compiler()
+NVCC = toolchain.find_nvcc(COMPILER)
 
 
 def run(*command: str) -> None:
@@ -44,24 +44,15 @@ def compile_file(source: str, folder: Path) -> str:
     """Compile, unless the object is what this command would make again."""
     target = folder / (source.replace("/", ".") + ".o")
     record, dependencies = target.with_suffix(".command"), target.with_suffix(".d")
-    command = [*to_compile(source, COMPILER, NVCC), "-MMD", "-MF", str(dependencies)]
+    command = [*toolchain.to_compile(source, COMPILER, NVCC), "-MMD", "-MF", str(dependencies)]
     command += ["-o", str(target)]
-    if not is_current(record, shlex.join(command), dependencies):
+    if not toolchain.is_current(record, shlex.join(command), dependencies):
         record.unlink(missing_ok=True)
         begin = time.time()
         run(*command)
         record.write_text(shlex.join(command))
         os.utime(record, (begin, begin))  # a file edited during the compilation is newer
     return str(target)
-
-
-def is_current(record: Path, command: str, dependencies: Path) -> bool:
-    """Whether the object was made by this command from files that have not changed since."""
-    if not (record.exists() and dependencies.exists() and record.read_text() == command):
-        return False
-    _, _, names = dependencies.read_text().replace("\\\n", " ").partition(":")
-    files, made = [Path(name) for name in shlex.split(names)], record.stat().st_mtime
-    return all(file.exists() and file.stat().st_mtime < made for file in files)
 
 
 def make_stub(library: str, header: str, folder: Path) -> None:
@@ -91,9 +82,9 @@ class BuildLibrary(build_ext):
             make_stub("libtorch_cpu", "csrc/shim.h", folder)
         if ext.name.endswith("_cuda"):
             make_stub("libtorch", "csrc/cuda/shim.h", folder)
-            command = to_link_cuda(str(folder), NVCC)
+            command = toolchain.to_link_cuda(str(folder), NVCC)
         else:
-            command = to_link(str(folder), COMPILER)
+            command = toolchain.to_link(str(folder), COMPILER)
         run(*command, *objects, "-o", str(result))
 
 
@@ -117,7 +108,7 @@ class BuildPython(build_py):
                 print(line, file=sys.stderr)
 
 
-libraries = []
+sources, libraries = toolchain.sources, []
 if COMPILER.command:
     libraries.append(Extension("csta_fast._cpu", sources("*.cpp", "cpu/**/*.cpp")))
 if NVCC.command:

@@ -143,6 +143,15 @@ def to_compile(source: str, compiler: Tool, nvcc: Tool) -> list[str]:
     return [*compiler.command, *flags, "-c", source]
 
 
+def is_current(record: Path, command: str, dependencies: Path) -> bool:
+    """Whether the object was made by this command from files that have not changed since."""
+    if not (record.exists() and dependencies.exists() and record.read_text() == command):
+        return False
+    _, _, names = dependencies.read_text().replace("\\\n", " ").partition(":")
+    files, made = [Path(name) for name in shlex.split(names)], record.stat().st_mtime
+    return all(file.exists() and file.stat().st_mtime < made for file in files)
+
+
 def to_link(stubs: str, compiler: Tool) -> list[str]:
     """The command that links the CPU library, less objects and output; stubs lie in a folder."""
     options = shlex.split(os.environ.get("LDFLAGS", ""))
