@@ -92,10 +92,8 @@ class BuildPython(build_py):
     def run(self) -> None:
         """Say why a library is left out, here and, in a file beside it, to those who miss it."""
         super().run()
-        folders = (
-            ["csta_fast"] if self.editable_mode else ["csta_fast", f"{self.build_lib}/csta_fast"]
-        )
-        for library, kernels, tool in (("_cpu", "native", COMPILER), ("_cuda", "CUDA", NVCC)):
+        folders = ["csta_fast", *([] if self.editable_mode else [f"{self.build_lib}/csta_fast"])]
+        for library, lack, tool in (("_cpu", "native", COMPILER), ("_cuda", "CUDA", NVCC)):
             for place in (Path(folder, library) for folder in folders):
                 for ending in (".missing", ".declined"):  # of an earlier build
                     place.with_suffix(ending).unlink(missing_ok=True)
@@ -104,8 +102,8 @@ class BuildPython(build_py):
                     ending = ".declined" if tool.declined else ".missing"
                     place.with_suffix(ending).write_text(tool.missing + "\n", encoding="utf-8")
             if tool.missing:
-                line = f"csta_fast: installing without {kernels} kernels: {tool.missing}"
-                print(line, file=sys.stderr)
+                lack = f"installing without {lack} kernels: {tool.missing}"
+                print("csta_fast:", lack, file=sys.stderr)
 
 
 sources, libraries = toolchain.sources, []

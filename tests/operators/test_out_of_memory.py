@@ -22,7 +22,7 @@ def test_every_allocation_fails_as_in_pytorch(backend: Backend, threads: int) ->
         code,
         OMP_NUM_THREADS=str(threads),
         MALLOC_ARENA_MAX="1",
-        MALLOC_MMAP_THRESHOLD_="16384",  # freed memory goes back to the system
+        MALLOC_MMAP_THRESHOLD_="131072",  # freed memory goes back to the system
         MALLOC_TRIM_THRESHOLD_="131072",
     )
     assert process.stdout.endswith("all right\n"), process.stdout + process.stderr[-3000:]
