@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,32 +11,13 @@ import torch
 
 pytest.importorskip("lightning", reason="the extra 'train' is not installed")
 
-from trainings import OPTIONS, content, training
+from trainings import content, training
 
-from csta_fast.data import Collection, generate
+from csta_fast.data import Collection
 from csta_fast.training import BEST, LAST, Options, evaluate, train
 from csta_fast.training import run as runs
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(scope="module")
-def actions() -> Collection:
-    return generate(3, 4, 2, frames=(20, 30))
-
-
-@pytest.fixture(scope="module")
-def finished(actions: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs."""
-    output = tmp_path_factory.mktemp("runs") / "finished"
-    train(OPTIONS, output, collection=actions)
-    return output
-
-
-@pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be changed."""
-    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def test_no_path_in_a_checkpoint_is_followed(

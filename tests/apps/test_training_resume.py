@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,25 +24,6 @@ from csta_fast.training import (
 from csta_fast.training.classifier import Classifier
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(scope="module")
-def actions() -> Collection:
-    return generate(3, 4, 2, frames=(20, 30))
-
-
-@pytest.fixture(scope="module")
-def finished(actions: Collection, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two epochs."""
-    output = tmp_path_factory.mktemp("runs") / "finished"
-    train(OPTIONS, output, collection=actions)
-    return output
-
-
-@pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it, to be changed."""
-    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 @pytest.mark.parametrize("moved", [False, True])
